@@ -1,0 +1,83 @@
+"""Servers under test as child processes: a free port, a wait until they answer, a stop by pid that leaves nothing."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO
+
+from loadtests.call import call
+from loadtests.errors import ChildFailed, LoadTestError
+from loadtests.wire import get_request
+
+HOST = "127.0.0.1"
+_POLL_S = 0.01
+_STOP_TIMEOUT_S = 20.0
+_TAIL_BYTES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A running server that has answered 200. `started_at` is `time.perf_counter` just before its process was made."""
+
+    pid: int
+    port: int
+    started_at: float
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.create_server((HOST, 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, *, ready_path: str, timeout_s: float = 120.0) -> Iterator[Child]:
+    """Start `command`, wait until GET `ready_path` on `port` answers 200, and stop it at the end.
+
+    Stopping is SIGTERM, then SIGKILL after 20 s. Raises ChildFailed, with the end of what the child printed, if it
+    cannot be started, ends or is not ready within `timeout_s`.
+    """
+    with tempfile.TemporaryFile() as output:
+        started_at = time.perf_counter()
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        except OSError as error:
+            raise ChildFailed(f"cannot start {command[0]}: {error}") from error
+        try:
+            if (why := _wait_until_ready(process, port, ready_path, started_at + timeout_s)) is not None:
+                raise ChildFailed(f"`{' '.join(command)}` {why}. It printed:\n{_tail(output)}")
+            yield Child(process.pid, port, started_at)
+        finally:
+            _stop(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, give_up_at: float) -> str | None:
+    request = get_request(f"{HOST}:{port}", path)
+    while time.perf_counter() < give_up_at:
+        if process.poll() is not None:
+            return f"ended with exit status {process.returncode}"
+        with suppress(LoadTestError):
+            if call(HOST, port, request, timeout_s=5.0).status == 200:
+                return None
+        time.sleep(_POLL_S)
+    return f"did not answer {path} with 200 in time"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tail(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read()[-_TAIL_BYTES:].decode(errors="replace").strip()

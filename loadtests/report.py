@@ -1,0 +1,35 @@
+"""Results for people and for machines: an aligned table, a JSON file. It measures nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell: the first one to the left, the others to the right."""
+    widths = [max(len(line[at]) for line in [header, *lines]) for at in range(len(header))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(_aligned(line, widths) for line in [header, rule, *lines])
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A figure with thousands separators; a dash for one that is missing or undefined."""
+    return "-" if value is None or value != value else f"{value:,.{digits}f}"
+
+
+def write_json(folder: Path, name: str, content: dict[str, Any]) -> Path:
+    """Write `<folder>/<name>-<UTC time>.json` (the folder is made) and return its path. NaN becomes null."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    file.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return file
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    rest = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+    return "  ".join([line[0].ljust(widths[0]), *rest]).rstrip()

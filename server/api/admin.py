@@ -1,0 +1,98 @@
+"""The admin routes: register a version by upload, list what is there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+
+from server.api.guard import Guard
+from server.contract.durations import format_duration, parse_duration
+from server.contract.errors import ContractError
+from server.errors import BadRequest
+from server.runtime.registration import Registrar, Registration
+from server.runtime.registry import Registry
+from server.runtime.served import ServedModel
+
+
+def admin_routes(registry: Registry, registrar: Registrar, guard: Guard) -> APIRouter:
+    """Routes under /admin, all behind `guard`."""
+    routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(guard)])
+
+    @routes.get("/models")
+    def models() -> dict[str, Any]:
+        """Every model with its versions, states, SLO and profile."""
+        serving = {model.key.name: model for model in registry.serving}
+        return {"models": [_describe(registry, name, serving.get(name)) for name in registry.names()]}
+
+    @routes.post("/models/{name}/versions", status_code=201, openapi_extra=_UPLOAD)
+    async def register(
+        name: str,
+        request: Request,
+        slo: str | None = None,
+        lengths: str | None = None,
+        max_rows: int | None = None,
+    ) -> JSONResponse:
+        """Check, profile, store and load a new version. The body is an .onnx file, or a .tar.gz or .zip of a version folder.
+
+        `slo` ("20ms") is needed for a new model. `lengths` ("3:256") bounds the ragged axis; `max_rows` the batch.
+        """
+        registration = Registration(name, _seconds(slo), _bounds(lengths), max_rows)
+        version = await registrar.register(registration, _body(request))
+        model = await registry.load(name)
+        return JSONResponse({"name": name, "version": version, **_served(model)}, status_code=201)
+
+    return routes
+
+
+_UPLOAD = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        yield chunk
+
+
+def _seconds(slo: str | None) -> float | None:
+    try:
+        return None if slo is None else parse_duration(slo, "slo")
+    except ContractError as error:
+        raise BadRequest(str(error)) from None
+
+
+def _bounds(lengths: str | None) -> tuple[int, int] | None:
+    if lengths is None:
+        return None
+    low, colon, high = lengths.partition(":")
+    if not (colon and low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
+        raise BadRequest(f"lengths is {lengths!r}; write the least and the greatest, like 3:256")
+    return int(low), int(high)
+
+
+def _describe(registry: Registry, name: str, model: ServedModel | None) -> dict[str, Any]:
+    versions = [
+        {"version": version, "state": status.state.value, "reason": status.reason}
+        for version, status in registry.status(name).items()
+    ]
+    problem = registry.problem(name)
+    return {"name": name, "versions": versions, **(_served(model) if model else {"problem": problem})}
+
+
+def _served(model: ServedModel) -> dict[str, Any]:
+    profile = model.profile
+    longest = profile.measured_lengths[-1]
+    return {
+        "serving": model.key.version,
+        "slo": format_duration(model.slo_s),
+        "max_rows": model.max_rows,
+        "placement": {"instances": model.placement.instances, "threads": model.placement.threads},
+        "profile": {
+            "device": profile.device.to_json(),
+            "one_row_ms": round(profile.predict(1, longest) * 1e3, 4),
+            "at_length": longest or None,
+            "peak_rows_per_s": round(profile.peak_rate(longest), 1),
+        },
+        "checks": [{"name": check.name, "passed": check.passed, "detail": check.detail} for check in model.manifest.checks],
+    }

@@ -1,0 +1,27 @@
+"""Errors on the wire: always {"error": "<text>"} with exactly application/json, whatever went wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from server.errors import FerryError
+
+INTERNAL = "internal error; the server's log has the details"
+
+
+def error_reply(error: FerryError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body. Retry-After is in whole seconds, as HTTP wants; the exact figure is in milliseconds beside it."""
+    body = error_body(str(error))
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))
+    return error.status, headers, body
+
+
+def error_body(text: str) -> bytes:
+    content: dict[str, Any] = {"error": text}
+    return orjson.dumps(content)

@@ -1,0 +1,46 @@
+"""Who may change the server: the holder of the token; without one configured, only who is on this machine."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+
+from fastapi import Request
+
+from server.errors import Unauthorized, Unsupported
+
+
+class Guard:
+    """A FastAPI dependency that raises Unauthorized, or Unsupported where the API does not exist."""
+
+    def __init__(self, token: str | None, host: str) -> None:
+        self._token = token
+        self._is_loopback = is_loopback(host)
+
+    @property
+    def state(self) -> str:
+        """For the log at start."""
+        if self._token:
+            return "on, with token"
+        if self._is_loopback:
+            return "on without a token, because the server is bound to loopback"
+        return "off: set an admin token (FERRY_ADMIN_TOKEN) to have it on an address that others can reach"
+
+    def __call__(self, request: Request) -> None:
+        if self._token is None:
+            if not self._is_loopback:
+                raise Unsupported("the admin API is off: this server has no admin token and is not bound to loopback")
+            return
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            raise Unauthorized("the admin token is missing or wrong; send the header Authorization: Bearer TOKEN")
+
+
+def is_loopback(host: str) -> bool:
+    """True for 127.0.0.0/8, ::1 and localhost."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,160 @@
+"""Every V2 route but infer: health, metadata, configuration, statistics, model repository."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+
+from server import __version__
+from server.api.guard import Guard
+from server.contract.layout import MANIFEST
+from server.contract.tensors import TensorSpec
+from server.errors import BadRequest, NotReady
+from server.runtime.registry import Registry
+from server.runtime.served import ServedModel
+from server.telemetry.model_stats import all_stats
+
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
+
+_PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
+
+
+def v2_routes(registry: Registry, guard: Guard) -> APIRouter:
+    """Routes over one registry; `guard` protects those that change it."""
+    routes = APIRouter(prefix="/v2", tags=["KServe V2"])
+
+    @routes.get("")
+    def server_metadata() -> dict[str, Any]:
+        return {"name": "ferry", "version": __version__, "extensions": EXTENSIONS}
+
+    @routes.get("/health/live")
+    def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @routes.get("/health/ready")
+    def ready() -> dict[str, bool]:
+        if not registry.ready:
+            reasons = [f"{name}: {reason}" for name in registry.names() if (reason := registry.problem(name))]
+            raise NotReady(f"not every model is ready; {'; '.join(reasons)}")
+        return {"ready": True, "live": True}
+
+    @routes.get("/models")
+    def models() -> dict[str, list[str]]:
+        return {"models": [model.key.name for model in registry.serving]}
+
+    @routes.get("/models/stats")
+    def statistics() -> dict[str, Any]:
+        return all_stats(model.stats for model in registry.serving)
+
+    for prefix in ("/models/{name}", "/models/{name}/versions/{version}"):
+        _model_routes(routes, prefix, registry)
+    _repository_routes(routes, registry, guard)
+    return routes
+
+
+def _model_routes(routes: APIRouter, prefix: str, registry: Registry) -> None:
+    """The same routes with and without a version in the path."""
+
+    def find(request: Request) -> ServedModel:
+        path: dict[str, str] = request.path_params
+        return registry.find(path["name"], path.get("version"))
+
+    @routes.get(prefix)
+    def metadata(request: Request) -> dict[str, Any]:
+        return _metadata(find(request))
+
+    @routes.get(f"{prefix}/ready")
+    def ready(request: Request) -> dict[str, Any]:
+        return {"name": find(request).key.name, "ready": True}
+
+    @routes.get(f"{prefix}/config")
+    def config(request: Request) -> dict[str, Any]:
+        return _config(find(request))
+
+    @routes.get(f"{prefix}/stats")
+    def stats(request: Request) -> dict[str, Any]:
+        return all_stats([find(request).stats])
+
+
+def _repository_routes(routes: APIRouter, registry: Registry, guard: Guard) -> None:
+    protected = [Depends(guard)]
+
+    @routes.post("/repository/index")
+    async def index(request: Request) -> JSONResponse:
+        only_ready = (await _json_object(request)).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise BadRequest("'ready' must be true or false")
+        rows = [row for name in registry.names() for row in _index_rows(registry, name)]
+        return JSONResponse([row for row in rows if not only_ready or row.get("state") == "READY"])
+
+    @routes.post("/repository/models/{name}/load", dependencies=protected)
+    async def load(name: str, request: Request) -> Response:
+        if (await _json_object(request)).get("parameters"):
+            raise BadRequest("load parameters are not supported: ferry loads what the repository holds")
+        await registry.load(name)
+        return Response()
+
+    @routes.post("/repository/models/{name}/unload", dependencies=protected)
+    async def unload(name: str, request: Request) -> Response:
+        await _json_object(request)  # unload_dependents is legal and has nothing to do here: no model depends on another
+        await registry.unload(name)
+        return Response()
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    """The body, which may be absent. Raises BadRequest."""
+    if not await request.body():
+        return {}
+    try:
+        data = await request.json()
+    except ValueError:
+        raise BadRequest("the body is not valid JSON") from None
+    if not isinstance(data, dict):
+        raise BadRequest("the body must be a JSON object")
+    return data
+
+
+def _index_rows(registry: Registry, name: str) -> list[dict[str, str]]:
+    rows = [
+        {"name": name, "version": str(version), "state": status.state.value, "reason": status.reason}
+        for version, status in registry.status(name).items()
+    ]
+    return rows or [{"name": name}]
+
+
+def _metadata(model: ServedModel) -> dict[str, Any]:
+    return {
+        "name": model.key.name,
+        "versions": [str(model.key.version)],
+        "platform": _PLATFORMS.get(model.manifest.backend, model.manifest.backend),
+        "inputs": [_tensor(spec) for spec in model.manifest.inputs],
+        "outputs": [_tensor(spec) for spec in model.manifest.outputs],
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype.value, "shape": spec.wire_shape}
+
+
+def _config(model: ServedModel) -> dict[str, Any]:
+    """Triton's ModelConfig in JSON, as far as its clients read it. The batch axis is not part of dims."""
+    return {
+        "name": model.key.name,
+        "platform": _PLATFORMS.get(model.manifest.backend, model.manifest.backend),
+        "backend": model.manifest.backend,
+        "max_batch_size": model.max_rows,
+        "version_policy": {"latest": {"num_versions": 1}},
+        "input": [_config_tensor(spec) for spec in model.manifest.inputs],
+        "output": [_config_tensor(spec) for spec in model.manifest.outputs],
+        "dynamic_batching": {},
+        "instance_group": [{"kind": "KIND_CPU", "count": model.placement.instances}],
+        "default_model_filename": next(file.path for file in model.manifest.files if file.path != MANIFEST),
+        "parameters": {"slo_ms": {"string_value": f"{model.slo_s * 1e3:g}"}},
+    }
+
+
+def _config_tensor(spec: TensorSpec) -> dict[str, Any]:
+    name = "STRING" if spec.datatype.value == "BYTES" else spec.datatype.value
+    return {"name": spec.name, "data_type": f"TYPE_{name}", "dims": spec.wire_shape[1:]}

@@ -1,0 +1,117 @@
+"""Composition root: the only module that knows all the parts. Builds the application, owns its start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from server import __version__
+from server.api.admin import admin_routes
+from server.api.disconnects import DisconnectWatch, Receive
+from server.api.errors_http import INTERNAL, error_reply
+from server.api.guard import Guard
+from server.api.infer import InferRoutes, Scope, Send
+from server.api.v2_routes import v2_routes
+from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.contract.publish import sweep
+from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
+from server.runtime.clock import monotonic_clock
+from server.runtime.engine import Engine
+from server.runtime.registration import Registrar
+from server.runtime.registry import Registry
+from server.settings import Settings
+from server.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Parts:
+    """What exists while the server runs."""
+
+    registry: Registry
+    engine: Engine
+    metrics: Metrics
+    infer: InferRoutes = field(init=False)
+
+
+class Ferry:
+    """The ASGI application. Parts are made at start-up, on the event loop that will run them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._web = FastAPI(title="ferry", version=__version__, lifespan=self._lifespan)
+        self._infer: InferRoutes | None = None
+        _install_error_handlers(self._web)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._infer is not None and scope["type"] == "http":
+            await self._infer(scope, receive, send)
+        else:
+            await self._web(scope, receive, send)
+
+    @asynccontextmanager
+    async def _lifespan(self, web: FastAPI) -> AsyncIterator[None]:
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        metrics = Metrics(monotonic_clock)
+        engine = Engine(loop, monotonic_clock)
+        backend = OnnxRuntimeBackend()
+        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics)
+        guard = Guard(settings.admin_token, settings.host)
+        registrar = Registrar(settings.repository, settings.max_upload_bytes, settings.registration_timeout_s)
+        web.include_router(v2_routes(registry, guard))
+        web.include_router(admin_routes(registry, registrar, guard))
+        _add_metrics_route(web, metrics)
+        for folder in await asyncio.to_thread(sweep, settings.repository):
+            log.warning("removed %s, left behind by a publisher that was killed", folder)
+        await registry.load_all()
+        self._infer = InferRoutes(engine, registry, DisconnectWatch(loop), settings.max_body_bytes, web)
+        log.info("admin API: %s", guard.state)
+        yield
+        await registry.close()
+
+
+def _add_metrics_route(web: FastAPI, metrics: Metrics) -> None:
+    @web.get("/metrics", tags=["metrics"])
+    def scrape() -> Response:
+        """Prometheus text. A plain `def`: rendering takes milliseconds and stays off the event loop."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _install_error_handlers(web: FastAPI) -> None:
+    """V2's error body everywhere, the framework's own errors included."""
+
+    def reply(error: FerryError) -> Response:
+        status, headers, body = error_reply(error)
+        return Response(body, status, {name.decode(): value.decode() for name, value in headers})
+
+    @web.exception_handler(FerryError)
+    async def ours(_: Request, error: FerryError) -> Response:
+        return reply(error)
+
+    @web.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return reply(BadRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
+
+    @web.exception_handler(HTTPException)
+    async def framework(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            return reply(MethodNotAllowed(f"{request.url.path} does not take {request.method}"))
+        if error.status_code == 404:
+            return reply(NotFound(f"no route {request.url.path!r}; GET /docs lists what there is"))
+        return reply(BadRequest(str(error.detail)))
+
+    @web.exception_handler(Exception)
+    async def bug(_: Request, error: Exception) -> Response:
+        log.error("a bug in ferry", exc_info=error)
+        return reply(FerryError(INTERNAL))

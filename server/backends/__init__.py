@@ -1,0 +1,1 @@
+"""Sessions on inference libraries: one file per library, and a scripted one for tests."""

@@ -1,0 +1,80 @@
+"""The two protocols that every inference library is put behind, and the errors that say whose fault a failure is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from server.contract.tensors import TensorSpec
+
+Array = npt.NDArray[Any]
+
+NUMPY_TYPES: Mapping[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BF16": np.dtype("<u2"),
+    "BYTES": np.dtype(np.object_),
+}
+"""The array type behind each V2 datatype. BF16 travels as its 16 raw bits, BYTES as objects of type bytes."""
+
+
+class BatchError(Exception):
+    """The library could not run this batch; the session is still good."""
+
+
+class LoadError(Exception):
+    """The model file cannot be loaded; the message is the library's own reason."""
+
+
+class Session(Protocol):
+    """One loaded model. `run` may be called from several threads at a time."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Tensors as the file declares them, batch axis first."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Likewise for what `run` returns, in that order."""
+
+    def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
+        """One batch: arrays of shape [rows, …] by input name → arrays [rows, …] in output order.
+
+        Raises BatchError when the library refuses or fails; its message names the reason.
+        """
+
+    def close(self) -> None:
+        """Give the memory back. `run` must not be called afterwards."""
+
+
+class Backend(Protocol):
+    """Loads model files of one kind."""
+
+    @property
+    def name(self) -> str:
+        """The name that manifests use."""
+
+    @property
+    def runtime(self) -> str:
+        """Library and version ("onnxruntime 1.31.1"): part of the device fingerprint."""
+
+    @property
+    def model_file(self) -> str:
+        """Name of the model file inside a version folder."""
+
+    def load(self, folder: Path, threads: int) -> Session:
+        """Load `folder/model_file` for `threads` threads per call. Raises LoadError."""

@@ -1,0 +1,87 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from server.backends.base import Array, BatchError, LoadError, Session
+from server.contract.tensors import DataType, TensorSpec
+
+_DATATYPES = {
+    "tensor(bool)": DataType.BOOL,
+    "tensor(uint8)": DataType.UINT8,
+    "tensor(uint16)": DataType.UINT16,
+    "tensor(uint32)": DataType.UINT32,
+    "tensor(uint64)": DataType.UINT64,
+    "tensor(int8)": DataType.INT8,
+    "tensor(int16)": DataType.INT16,
+    "tensor(int32)": DataType.INT32,
+    "tensor(int64)": DataType.INT64,
+    "tensor(float16)": DataType.FP16,
+    "tensor(float)": DataType.FP32,
+    "tensor(double)": DataType.FP64,
+    "tensor(string)": DataType.BYTES,
+}
+
+
+class OnnxRuntimeBackend:
+    """Loads `model.onnx`. With one thread per call, calls from several threads run side by side on shared weights."""
+
+    name = "onnxruntime"
+    runtime = f"onnxruntime {ort.__version__}"
+    model_file = "model.onnx"
+
+    def load(self, folder: Path, threads: int) -> Session:
+        """Raises LoadError when the file is missing, is not ONNX, or uses operators or types that are not supported."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads would take the core that the event loop needs between two batches.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = ort.InferenceSession(folder / self.model_file, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the library raises a dozen unrelated types, none of them public
+            raise LoadError(_reason(error)) from None
+        return _OnnxRuntimeSession(session)
+
+
+class _OnnxRuntimeSession:
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session: ort.InferenceSession | None = session
+        self.inputs = tuple(_spec(arg) for arg in session.get_inputs())
+        self.outputs = tuple(_spec(arg) for arg in session.get_outputs())
+        self._output_names = [spec.name for spec in self.outputs]
+
+    def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
+        session = self._session
+        assert session is not None, "run after close"
+        try:
+            outputs: list[Array] = session.run(self._output_names, inputs)
+        except Exception as error:  # as above: whatever the library raises concerns this batch only
+            raise BatchError(_reason(error)) from None
+        return outputs
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _spec(arg: Any) -> TensorSpec:
+    """Raises LoadError for sequence, map and other non-tensor values, and for scalars, which have no batch axis."""
+    datatype = _DATATYPES.get(arg.type)
+    if datatype is None:
+        raise LoadError(f"tensor {arg.name!r} has type {arg.type}, which cannot be served")
+    if not arg.shape:
+        raise LoadError(f"tensor {arg.name!r} is a scalar: every input and output needs a first (batch) axis")
+    dims = tuple(dim if isinstance(dim, int) else dim or f"{arg.name}_axis{n}" for n, dim in enumerate(arg.shape))
+    return TensorSpec(arg.name, datatype, dims)
+
+
+def _reason(error: Exception) -> str:
+    """The library's message on one line, without its status-code prefix."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

@@ -1,0 +1,1 @@
+"""The on-disk vocabulary shared by server and optimizer. Standard library only."""

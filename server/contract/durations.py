@@ -1,0 +1,34 @@
+"""Durations as people write them ("20ms", "1.5s") to seconds and back."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from server.contract.errors import ContractError
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m)\s*")
+
+
+def parse_duration(text: str, where: str = "duration") -> float:
+    """Seconds, always positive. Raises ContractError: a bare number is refused because its unit is a guess."""
+    match = _PATTERN.fullmatch(text)
+    if match is None or float(match[1]) == 0:
+        raise ContractError(f"{where}: {text!r} is not a duration; write a positive number with a unit, like 20ms or 1.5s")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest common form: 0.02 → "20ms"."""
+    for unit in ("s", "ms", "us"):
+        value = seconds / _UNITS[unit]
+        if value >= 1 or unit == "us":
+            return f"{_trim(value)}{unit}"
+    raise AssertionError("unreachable")
+
+
+def _trim(value: float) -> str:
+    digits = max(0, 2 - int(math.log10(value))) if value >= 1 else 3
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

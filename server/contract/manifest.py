@@ -1,0 +1,144 @@
+"""The manifest of one model version: what the files are, what the tensors are, which checks passed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from server.contract.errors import ContractError
+from server.contract.fields import Fields
+from server.contract.profile import check_schema
+from server.contract.tensors import TensorSpec
+
+SCHEMA = 1
+
+_SHA256_HEX_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of the version folder: `path` is a bare name, `bytes` its size."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+    @staticmethod
+    def from_json(fields: Fields) -> FileEntry:
+        fields.only(FileEntry.__slots__)
+        path, sha256 = fields.text("path"), fields.text("sha256")
+        if path in (".", "..") or "/" in path or "\\" in path:
+            raise fields.wrong("path", f"must be a bare file name inside the version folder, found {path!r}")
+        if len(sha256) != _SHA256_HEX_LENGTH or set(sha256) - set("0123456789abcdef"):
+            raise fields.wrong("sha256", "must be 64 hexadecimal digits")
+        return FileEntry(path, sha256, fields.integer("bytes"))
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """The one axis whose size differs between requests, and how requests of different sizes share a batch.
+
+    `pads` says what fills each input that has the axis. `mixes` is True only when it was *measured* that padding
+    does not change an answer; otherwise only requests of equal length share a batch.
+    """
+
+    axis: str
+    shortest: int
+    longest: int
+    pads: Mapping[str, int | float]
+    mixes: bool
+
+    @staticmethod
+    def from_json(fields: Fields) -> Ragged:
+        fields.only(Ragged.__slots__)
+        shortest, longest = fields.integer("shortest", 1), fields.integer("longest", 1)
+        if shortest > longest:
+            raise fields.wrong("shortest", f"must not be above longest, found {shortest} > {longest}")
+        pads = fields.mapping("pads")
+        bad = next((name for name, pad in pads.items() if isinstance(pad, bool) or not isinstance(pad, (int, float))), None)
+        if bad is not None:
+            raise fields.wrong("pads", f"must map input names to numbers, found {pads[bad]!r} for {bad!r}")
+        return Ragged(fields.text("axis"), shortest, longest, pads, fields.flag("mixes"))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The verdict of one gate, with the figure that decided it in words."""
+
+    name: str
+    passed: bool
+    detail: str
+
+    @staticmethod
+    def from_json(fields: Fields) -> Check:
+        fields.only(Check.__slots__)
+        return Check(fields.text("name"), fields.flag("passed"), fields.text("detail"))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All a server must know before it loads a version. `max_rows` is the largest batch that was tried and passed."""
+
+    name: str
+    backend: str
+    files: tuple[FileEntry, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ragged: Ragged | None
+    max_rows: int
+    checks: tuple[Check, ...]
+    lineage_sha256: str | None
+
+    def __post_init__(self) -> None:
+        _check_names("inputs", self.inputs)
+        _check_names("outputs", self.outputs)
+        free = {dim for spec in self.inputs for dim in spec.shape[1:] if isinstance(dim, str)}
+        known = {self.ragged.axis} if self.ragged else set()
+        if free - known:
+            raise ContractError(
+                f"manifest of {self.name}: the inputs leave axis {min(free - known)!r} free; one ragged axis besides "
+                "the batch is supported: fix the others at export"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        ragged = self.ragged
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "backend": self.backend,
+            "files": [{"path": f.path, "sha256": f.sha256, "bytes": f.bytes} for f in self.files],
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "ragged": None if ragged is None else {
+                "axis": ragged.axis, "shortest": ragged.shortest, "longest": ragged.longest,
+                "pads": dict(ragged.pads), "mixes": ragged.mixes,
+            },
+            "max_rows": self.max_rows,
+            "checks": [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in self.checks],
+            "lineage_sha256": self.lineage_sha256,
+        }  # fmt: skip
+
+    @staticmethod
+    def from_json(data: object, where: str) -> Manifest:
+        """Raises ContractError for an unknown schema, a missing or unknown field, or tensors that cannot be served."""
+        fields = Fields(data, where)
+        check_schema(fields, SCHEMA)
+        fields.only(("schema", *Manifest.__slots__))
+        return Manifest(
+            name=fields.text("name"),
+            backend=fields.text("backend"),
+            files=tuple(FileEntry.from_json(entry) for entry in fields.children("files")),
+            inputs=tuple(TensorSpec.from_json(entry) for entry in fields.children("inputs")),
+            outputs=tuple(TensorSpec.from_json(entry) for entry in fields.children("outputs")),
+            ragged=Ragged.from_json(fields.child("ragged")) if fields.has("ragged") else None,
+            max_rows=fields.integer("max_rows", 1),
+            checks=tuple(Check.from_json(entry) for entry in fields.children("checks")),
+            lineage_sha256=fields.text("lineage_sha256") if fields.has("lineage_sha256") else None,
+        )
+
+
+def _check_names(what: str, specs: tuple[TensorSpec, ...]) -> None:
+    names = [spec.name for spec in specs]
+    if not names or len(set(names)) != len(names):
+        raise ContractError(f"manifest: {what} must be a non-empty list of distinct names, found {names}")

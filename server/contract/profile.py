@@ -1,0 +1,168 @@
+"""A version's measured latency: (rows, length) → time. Measuring lives in server.intake, deciding in server.core."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from server.contract.device import Device
+from server.contract.errors import ContractError
+from server.contract.fields import Fields
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a version uses the machine: `instances` batches at a time, `threads` threads each."""
+
+    instances: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.instances}x{self.threads}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Time of one batch of `rows` rows padded to `length` (0 where the model has no ragged axis), in seconds,
+    while all instances of the placement were busy. `memory_bytes`: resident growth of the process by then."""
+
+    rows: int
+    length: int
+    p50_s: float
+    p95_s: float
+    p99_s: float
+    samples: int
+    memory_bytes: int
+
+    @staticmethod
+    def from_json(fields: Fields) -> Cell:
+        fields.only(Cell.__slots__)
+        p50, p95, p99 = (fields.number(name) for name in ("p50_s", "p95_s", "p99_s"))
+        if not 0 < p50 <= p95 <= p99:
+            raise fields.wrong("p50_s", f"must be positive and p50 <= p95 <= p99, found {p50}, {p95}, {p99}")
+        return Cell(
+            fields.integer("rows", 1), fields.integer("length"), p50, p95, p99,
+            fields.integer("samples", 1), fields.integer("memory_bytes"),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The full grid of cells for one placement on one device.
+
+    `predict` interpolates linearly between cells, extrapolates by the last slope, and never falls when rows or
+    length grow. Raises ContractError when the grid has holes.
+    """
+
+    device: Device
+    placement: Placement
+    cells: tuple[Cell, ...]
+    _rows: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _lengths: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _p50: tuple[tuple[float, ...], ...] = field(init=False, repr=False, compare=False)
+    _p99: tuple[tuple[float, ...], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rows = tuple(sorted({cell.rows for cell in self.cells}))
+        lengths = tuple(sorted({cell.length for cell in self.cells}))
+        by_place = {(cell.rows, cell.length): cell for cell in self.cells}
+        if not self.cells or len(self.cells) != len(by_place) or len(by_place) != len(rows) * len(lengths):
+            raise ContractError("profile: cells must form a full grid of rows x length, each cell once")
+        grid = [[by_place[r, n] for n in lengths] for r in rows]
+        object.__setattr__(self, "_rows", rows)
+        object.__setattr__(self, "_lengths", lengths)
+        object.__setattr__(self, "_p50", _monotone([[cell.p50_s for cell in line] for line in grid]))
+        object.__setattr__(self, "_p99", _monotone([[cell.p99_s for cell in line] for line in grid]))
+
+    def predict(self, rows: int, length: int = 0) -> float:
+        """Median seconds for a batch of `rows` rows padded to `length`."""
+        return _interpolate(self._rows, self._lengths, self._p50, rows, length)
+
+    def predict_p99(self, rows: int, length: int = 0) -> float:
+        """99th percentile of the same, in seconds."""
+        return _interpolate(self._rows, self._lengths, self._p99, rows, length)
+
+    @property
+    def measured_rows(self) -> tuple[int, ...]:
+        """The row counts of the grid, ascending."""
+        return self._rows
+
+    @property
+    def measured_lengths(self) -> tuple[int, ...]:
+        """The lengths of the grid, ascending; (0,) where the model has no ragged axis."""
+        return self._lengths
+
+    def peak_rate(self, length: int = 0) -> float:
+        """Highest measured rows per second at `length`, all instances together."""
+        return self.placement.instances * max(rows / self.predict(rows, length) for rows in self._rows)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "device": self.device.to_json(),
+            "placement": asdict(self.placement),
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+
+    @staticmethod
+    def from_json(data: object, where: str) -> Profile:
+        """Raises ContractError for an unknown schema, a missing field or a grid with holes."""
+        fields = Fields(data, where)
+        check_schema(fields, SCHEMA)
+        fields.only(("schema", "device", "placement", "cells"))
+        place = fields.child("placement")
+        placement = Placement(place.integer("instances", 1), place.integer("threads", 1))
+        cells = tuple(Cell.from_json(cell) for cell in fields.children("cells"))
+        return Profile(Device.from_json(fields.child("device")), placement, cells)
+
+
+def check_schema(fields: Fields, known: int) -> None:
+    """Refuse a file written for another schema, before any other field is read. Raises ContractError."""
+    found = fields.integer("schema", 1)
+    if found > known:
+        raise ContractError(
+            f"{fields.where}: schema {found} is from a newer ferry (this one reads up to {known}); upgrade ferry "
+            "or publish the model again with this version"
+        )
+
+
+def _monotone(grid: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    """Running maximum along both axes: noise must never make a larger batch look cheaper."""
+    lines: list[tuple[float, ...]] = []
+    for line in grid:
+        above = lines[-1] if lines else (0.0,) * len(line)
+        best, row = 0.0, []
+        for value, over in zip(line, above, strict=True):
+            best = max(best, value, over)
+            row.append(best)
+        lines.append(tuple(row))
+    return tuple(lines)
+
+
+def _interpolate(
+    rows: Sequence[int], lengths: Sequence[int], grid: Sequence[Sequence[float]], at_rows: int, at_length: int
+) -> float:
+    low, share = _place(rows, at_rows)
+    below = _along(lengths, grid[low], at_length)
+    if share == 0.0:
+        return below
+    above = _along(lengths, grid[low + 1], at_length)
+    return below + (above - below) * share
+
+
+def _along(marks: Sequence[int], values: Sequence[float], at: int) -> float:
+    low, share = _place(marks, at)
+    return values[low] if share == 0.0 else values[low] + (values[low + 1] - values[low]) * share
+
+
+def _place(marks: Sequence[int], at: int) -> tuple[int, float]:
+    """Index of the mark at or below `at` and how far on to the next (above 1 past the end; below the first mark
+    the first value stands, because a small batch is bounded by its fixed cost)."""
+    if at <= marks[0] or len(marks) == 1:
+        return 0, 0.0
+    high = min(bisect_left(marks, at), len(marks) - 1)
+    return high - 1, (at - marks[high - 1]) / (marks[high] - marks[high - 1])

@@ -1,0 +1,124 @@
+"""The scheduler's whole vocabulary: events go in, actions come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+from server.core.costs import CostTable
+from server.core.types import Batch, Failure, InferRequest, Limits, Mixing, ModelKey, P, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A model version begins to take requests."""
+
+    model: ModelKey
+    limits: Limits
+    mixing: Mixing
+    costs: CostTable
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Generic[P]):
+    """Requests of one model that arrived together: all are queued before any batch is formed."""
+
+    model: ModelKey
+    requests: tuple[InferRequest[P], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Generic[P]):
+    """Nobody waits for this answer any more. Harmless after the request's outcome."""
+
+    request: InferRequest[P]
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone(Generic[P]):
+    """A batch ran and its answers are there."""
+
+    batch: Batch[P]
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed(Generic[P]):
+    """A batch raised; its instance is still good."""
+
+    batch: Batch[P]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceUp:
+    """An instance of an open model can take batches."""
+
+    model: ModelKey
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceLost:
+    """An instance died, together with the batch it had."""
+
+    model: ModelKey
+    instance: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take nothing new, finish what was accepted, then close."""
+
+    model: ModelKey
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """The time that next_wakeup() asked for has come."""
+
+
+Event = Open | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | InstanceUp | InstanceLost | Drain | Wake
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[P]):
+    """Start this batch on its instance now."""
+
+    batch: Batch[P]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[P]):
+    """Deliver the results of `batch` to `requests` (those of the batch that still want one)."""
+
+    batch: Batch[P]
+    requests: tuple[InferRequest[P], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(Generic[P]):
+    """Tell the client no. `retry_after_s`: when it may fit; None where trying again here is pointless."""
+
+    request: InferRequest[P]
+    why: Refusal
+    retry_after_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail(Generic[P]):
+    """Tell the client that its accepted request failed."""
+
+    request: InferRequest[P]
+    why: Failure
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A draining model has nothing left; its instances may go."""
+
+    model: ModelKey
+
+
+Action = Run[P] | Answer[P] | Refuse[P] | Fail[P] | Closed

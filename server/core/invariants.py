@@ -1,0 +1,180 @@
+"""The laws of the scheduler, checked against every event and action. Used by the simulated worlds in tests/sim."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Generic
+
+from server.core.costs import CostTable
+from server.core.events import (
+    Action, Answer, Cancel, Closed, Drain, Event, Fail, InstanceLost, InstanceUp, Open, Refuse, Run, StepDone,
+    StepFailed, Submit, Wake,
+)  # fmt: skip
+from server.core.scheduler import Scheduler
+from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey, P
+
+_ROUNDING_S = 1e-9
+
+
+class Outcome(Enum):
+    """How a request ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class BrokenLaw(AssertionError):
+    """The scheduler did what it must never do; the message names the law."""
+
+
+class _Model(Generic[P]):
+    """What an onlooker knows of one model."""
+
+    def __init__(self, opened: Open) -> None:
+        self.limits: Limits = opened.limits
+        self.mixing: Mixing = opened.mixing
+        self.costs: CostTable = opened.costs
+        self.waiting: dict[int, InferRequest[P]] = {}
+        self.running: dict[int, Batch[P]] = {}
+        self.instances: set[int] = set()
+
+
+class Onlooker(Generic[P]):
+    """Sees every event and its actions, keeps its own books, and raises BrokenLaw on the first contradiction.
+
+    Law 1: each submitted request ends in exactly one outcome, and no batch-mate suffers for another.
+    Law 2: after Wake at t, next_wakeup() > t.
+    Law 3: a batch holds the most urgent request that waits, and without lengths exactly the most urgent ones.
+    Law 4: no batch exceeds its limits, and none starts that the profile predicts late for its most urgent request.
+    """
+
+    def __init__(self, scheduler: Scheduler[P]) -> None:
+        self._scheduler = scheduler
+        self.outcomes: dict[int, Outcome] = {}
+        self.submitted: dict[int, InferRequest[P]] = {}
+        self.batches: list[Batch[P]] = []
+        self._models: dict[ModelKey, _Model[P]] = {}
+        self._suspects: set[int] = set()
+
+    def see(self, event: Event[P], actions: list[Action[P]], now: float) -> None:
+        """Check one call of handle(), after it. Raises BrokenLaw."""
+        next_wakeup = self._scheduler.next_wakeup()
+        self._note_event(event)
+        for action in sorted(actions, key=lambda action: isinstance(action, Run)):
+            self._note_action(action, now)  # batches last: who was refused in the same call could not be in them
+        self._check_idle()
+        if isinstance(event, Wake) and next_wakeup is not None and next_wakeup <= now:
+            raise BrokenLaw(f"law 2: woken at {now}, wants to be woken at {next_wakeup} again")
+
+    def end(self) -> None:
+        """Call when the world has come to rest. Raises BrokenLaw when a request never got its outcome."""
+        lost = sorted(self.submitted.keys() - self.outcomes.keys())
+        if lost:
+            raise BrokenLaw(f"law 1: {len(lost)} requests have no outcome, the first is {self.submitted[lost[0]]!r}")
+
+    def _note_event(self, event: Event[P]) -> None:
+        match event:
+            case Open(model):
+                self._models[model] = _Model(event)
+            case Submit(model, requests):
+                for request in requests:
+                    self.submitted[request.id] = request
+                    if model in self._models:
+                        self._models[model].waiting[request.id] = request
+            case InstanceUp(model, instance):
+                self._models[model].instances.add(instance)
+            case InstanceLost(model, instance, _):
+                self._models[model].instances.discard(instance)
+                self._models[model].running.pop(instance, None)
+            case Cancel(request):
+                self._note_cancel(request)
+            case StepFailed(batch, _):
+                self._note_failed(batch)
+            case StepDone(batch):
+                del self._models[batch.model].running[batch.instance]
+            case Drain() | Wake():
+                pass
+
+    def _note_cancel(self, request: InferRequest[P]) -> None:
+        if request.id not in self.outcomes:
+            self.outcomes[request.id] = Outcome.CANCELLED
+            self._models[request.model].waiting.pop(request.id, None)
+
+    def _note_failed(self, batch: Batch[P]) -> None:
+        model = self._models[batch.model]
+        del model.running[batch.instance]
+        if len(batch.requests) > 1:
+            live = [request for request in batch.requests if request.id not in self.outcomes]
+            self._suspects.update(request.id for request in live)
+            model.waiting.update((request.id, request) for request in live)
+
+    def _note_action(self, action: Action[P], now: float) -> None:
+        match action:
+            case Run(batch):
+                self._check_batch(batch, now)
+            case Answer(batch, requests):
+                for request in requests:
+                    if request not in batch.requests:
+                        raise BrokenLaw(f"law 1: {request!r} is answered with the results of {batch!r}")
+                    self._end_request(request, Outcome.ANSWERED)
+            case Refuse(request, _, _):
+                self._end_request(request, Outcome.REFUSED)
+            case Fail(request, _, _):
+                self._end_request(request, Outcome.FAILED)
+            case Closed(model):
+                if self._models[model].waiting or self._models[model].running:
+                    raise BrokenLaw(f"law 1: {model} closed with work left")
+                del self._models[model]
+
+    def _end_request(self, request: InferRequest[P], outcome: Outcome) -> None:
+        if request.id in self.outcomes:
+            raise BrokenLaw(f"law 1: {request!r} is {outcome.value} but was {self.outcomes[request.id].value}")
+        self.outcomes[request.id] = outcome
+        if request.model in self._models:
+            self._models[request.model].waiting.pop(request.id, None)
+
+    def _check_batch(self, batch: Batch[P], now: float) -> None:
+        model = self._models[batch.model]
+        if batch.instance not in model.instances or batch.instance in model.running:
+            raise BrokenLaw(f"law 4: {batch!r} starts on an instance that is lost or busy")
+        if batch.rows > model.limits.batch_rows or batch.rows != sum(request.rows for request in batch.requests):
+            raise BrokenLaw(f"law 4: {batch!r} exceeds {model.limits.batch_rows} rows or miscounts them")
+        if model.mixing is Mixing.EQUAL and len({request.length for request in batch.requests}) > 1:
+            raise BrokenLaw(f"law 4: {batch!r} mixes lengths that must not be padded")
+        self._check_order(batch, model)
+        pace = min(1.0, self._scheduler.lane(batch.model).pace)
+        predicted_at = now + pace * model.costs.batch_s(batch.rows, batch.length)
+        deadline_at = min(request.deadline_at for request in batch.requests)
+        if predicted_at > deadline_at + _ROUNDING_S:
+            raise BrokenLaw(f"law 4: {batch!r} starts at {now} but is predicted to end {predicted_at - deadline_at} s late")
+        for request in batch.requests:
+            del model.waiting[request.id]
+        model.running[batch.instance] = batch
+        self.batches.append(batch)
+
+    def _check_order(self, batch: Batch[P], model: _Model[P]) -> None:
+        for request in batch.requests:
+            if request.id not in model.waiting:
+                raise BrokenLaw(f"law 1: {request!r} is in {batch!r} but does not wait")
+        order = sorted(model.waiting.values(), key=_urgency)
+        if order[0] not in batch.requests:
+            raise BrokenLaw(f"law 3: {batch!r} passes over the more urgent {order[0]!r}")
+        if batch.close is Close.ALONE:
+            return
+        if any(request.id in self._suspects for request in batch.requests):
+            raise BrokenLaw(f"law 1: {batch!r} holds a request of a failed batch, which must run alone")
+        if model.mixing is Mixing.ANY:
+            fit = [request for request in order if request.id not in self._suspects][: len(batch.requests)]
+            if set(fit) != set(batch.requests):
+                raise BrokenLaw(f"law 3: {batch!r} is not the most urgent that wait, which are {fit!r}")
+
+    def _check_idle(self) -> None:
+        for key, model in self._models.items():
+            if model.waiting and len(model.running) < len(model.instances):
+                raise BrokenLaw(f"an instance of {key} is idle while {len(model.waiting)} requests wait")
+
+
+def _urgency(request: InferRequest[P]) -> tuple[float, int]:
+    return request.deadline_at, request.id

@@ -1,0 +1,139 @@
+"""The scheduler's state for one open model: who waits, what runs, how the device keeps to its profile."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic
+
+from server.core.costs import CostTable
+from server.core.events import Refuse
+from server.core.policy import WINDOW, Choice, choose
+from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey, P, Refusal
+from server.core.waiting import Waiting
+
+LEARNING_RATE = 0.1
+PACE_LIMITS = (0.5, 8.0)
+
+
+@dataclass(slots=True)
+class _Running(Generic[P]):
+    """A batch in flight and the ids of its requests that still want an answer."""
+
+    batch: Batch[P]
+    wanted: set[int]
+    expected_at: float
+
+
+class Lane(Generic[P]):
+    """One model's queue and instances. The Scheduler mutates it; everybody else reads."""
+
+    def __init__(self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable) -> None:
+        self.model = model
+        self.limits = limits
+        self.mixing = mixing
+        self.costs = costs
+        self.waiting: Waiting[P] = Waiting(costs)
+        self.suspects: set[int] = set()
+        self.running: dict[int, _Running[P]] = {}
+        self.idle: deque[int] = deque()
+        self.draining = False
+        self.pace = 1.0
+
+    def __repr__(self) -> str:
+        state = "draining" if self.draining else f"idle {len(self.idle)}"
+        return f"<{self.model} {state}, running {len(self.running)}, {self.waiting!r}, pace {self.pace:.2f}>"
+
+    def latest_start(self, request: InferRequest[P]) -> float:
+        """The last moment at which this request, alone, can still end in time.
+
+        The pace counts only where it shortens: a device that was slow just now must not lock requests out for ever.
+        """
+        return request.deadline_at - min(1.0, self.pace) * self.costs.batch_s(request.rows, request.length)
+
+    def refusal(self, request: InferRequest[P], now: float) -> Refuse[P] | None:
+        """The refusal that a newcomer deserves, or None: admission by predicted completion."""
+        if self.latest_start(request) < now:
+            return Refuse(request, Refusal.DEADLINE, None)
+        if self.waiting.rows + request.rows > self.limits.queue_rows:
+            return Refuse(request, Refusal.QUEUE_FULL, self.retry_after(now))
+        if self.idle and not self.waiting:
+            return None  # an idle device always tries: it is how a pessimistic pace is unlearnt
+        late_s = self._predicted_end(request, now) - request.deadline_at
+        return None if late_s <= 0 else Refuse(request, Refusal.DEADLINE, late_s)
+
+    def retry_after(self, now: float) -> float:
+        """Seconds until the work that waits now is done."""
+        return self._free_at(now) - now + self._planned(self.waiting.work_before(float("inf")))
+
+    def choose(self, now: float) -> Choice:
+        """The requests for an idle instance; something must wait."""
+        if self.suspects and self.waiting.head.id in self.suspects:
+            return Choice((self.waiting.head,), Close.ALONE)
+        urgent = self.waiting.first(WINDOW if self.mixing is not Mixing.ANY else self.limits.batch_rows)
+        if self.suspects:
+            urgent = [request for request in urgent if request.id not in self.suspects]
+        return choose(urgent, len(self.waiting), self.mixing, self.limits, self.costs, self.pace, now)
+
+    def start(self, batch: Batch[P]) -> None:
+        ids = {request.id for request in batch.requests}
+        self.suspects -= ids
+        expected_at = batch.formed_at + self.pace * self.costs.batch_s(batch.rows, batch.length)
+        self.running[batch.instance] = _Running(batch, ids, expected_at)
+
+    def finish(self, batch: Batch[P]) -> tuple[InferRequest[P], ...]:
+        """Free the batch's instance; returns its requests that still want an answer."""
+        running = self.running.pop(batch.instance)
+        assert running.batch is batch, f"{batch!r} is not what instance {batch.instance} runs"
+        self.idle.append(batch.instance)
+        if len(running.wanted) == len(batch.requests):
+            return batch.requests
+        return tuple(request for request in batch.requests if request.id in running.wanted)
+
+    def cancel(self, request: InferRequest[P]) -> None:
+        """Forget a request wherever it is; a batch that already runs goes on for its other requests."""
+        if self.waiting.remove(request):
+            self.suspects.discard(request.id)
+            return
+        for running in self.running.values():
+            running.wanted.discard(request.id)
+
+    def retry_alone(self, requests: Iterable[InferRequest[P]]) -> None:
+        """Queue the requests of a failed batch again; each will run without company, so that only the culprit fails."""
+        for request in requests:
+            self.suspects.add(request.id)
+            self.waiting.add(request)
+
+    def drop(self, request: InferRequest[P]) -> None:
+        """Take a request out of the queue because it has its outcome."""
+        self.waiting.remove(request)
+        self.suspects.discard(request.id)
+
+    def learn(self, batch: Batch[P], now: float) -> None:
+        """Move the pace (measured ÷ predicted) towards what this batch took."""
+        ratio = (now - batch.formed_at) / self.costs.batch_s(batch.rows, batch.length)
+        low, high = PACE_LIMITS
+        self.pace = min(max(self.pace + LEARNING_RATE * (ratio - self.pace), low), high)
+
+    def _predicted_end(self, request: InferRequest[P], now: float) -> float:
+        """When a newcomer's batch would end: the work before it, shared by all instances, then a batch of its own.
+
+        The batch it joins holds requests already counted as work before it, so only what is missing is added.
+        """
+        before_s = self.waiting.work_before(request.deadline_at)
+        rows = min(self.waiting.rows + request.rows, self.limits.batch_rows)
+        own_s = self.costs.batch_s(request.rows, request.length)
+        if self.mixing is Mixing.ANY:
+            own_s = max(own_s, self.costs.batch_s(rows, request.length))
+            before_s = max(0.0, before_s - (rows - request.rows) * self.costs.row_s(request.length))
+        return self._free_at(now) + self._planned(before_s) + self.pace * own_s
+
+    def _planned(self, work_s: float) -> float:
+        """Wall time for so much of one instance's work, spread over all of them."""
+        return self.pace * work_s / max(1, len(self.idle) + len(self.running))
+
+    def _free_at(self, now: float) -> float:
+        if self.idle or not self.running:
+            return now
+        return max(now, min(running.expected_at for running in self.running.values()))

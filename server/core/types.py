@@ -1,0 +1,97 @@
+"""What the scheduler talks about: requests, batches, limits. Payloads are opaque (the type variable P)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, NamedTuple, TypeVar
+
+P = TypeVar("P")
+
+
+class ModelKey(NamedTuple):
+    """One loaded model version; `load` tells a version from its own reload, which may overlap with it."""
+
+    name: str
+    version: int
+    load: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InferRequest(Generic[P]):
+    """One request; equal only to itself. `id` grows with arrival; `length` is the size of the ragged axis (0 without one); the two times
+    are absolute monotonic seconds; the answer must leave the scheduler's hands by `deadline_at`."""
+
+    id: int
+    model: ModelKey
+    rows: int
+    length: int
+    arrived_at: float
+    deadline_at: float
+    payload: P
+
+    def __repr__(self) -> str:
+        return f"<#{self.id} {self.model} {self.rows}x{self.length} by {self.deadline_at:.6f}>"
+
+
+class Close(Enum):
+    """Why a batch closed with the requests it has: metric label and test assertion in one."""
+
+    FULL = "full"  # no room for the next request
+    IDLE = "idle"  # everything that waited is in it
+    KNEE = "knee"  # more rows would not raise the rate
+    DEADLINE = "deadline"  # more rows would make the most urgent request late
+    LENGTH = "length"  # the other lengths that wait would cost more in padding than they save
+    ALONE = "alone"  # a second try, after the batch it was in failed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch(Generic[P]):
+    """Requests that run together on one instance, padded to `length`."""
+
+    id: int
+    model: ModelKey
+    instance: int
+    requests: tuple[InferRequest[P], ...]
+    rows: int
+    length: int
+    formed_at: float
+    close: Close
+
+    def __repr__(self) -> str:
+        ids = ",".join(str(request.id) for request in self.requests)
+        return f"<batch {self.id} on {self.instance}: {ids} ({self.rows}x{self.length}, {self.close.value})>"
+
+
+class Mixing(Enum):
+    """Which requests of a model may share a batch."""
+
+    ANY = "any"  # no ragged axis: all are alike
+    PADDED = "padded"  # lengths may differ: the shorter are padded
+    EQUAL = "equal"  # padding would change answers: equal lengths only
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Budgets of one model: rows in a batch, rows waiting."""
+
+    batch_rows: int
+    queue_rows: int
+
+
+class Refusal(Enum):
+    """Why a request was not served; `value` is the metric label."""
+
+    DEADLINE = "deadline"  # predicted to be late
+    QUEUE_FULL = "queue_full"
+    DRAINING = "draining"
+
+
+class Failure(Enum):
+    """Why an accepted request failed; `value` is the metric label."""
+
+    MODEL = "model_error"  # the model refused this very request, alone
+    INSTANCE_LOST = "instance_lost"

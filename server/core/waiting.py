@@ -1,0 +1,85 @@
+"""The requests of one model that wait, in order of deadline and then of arrival."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from typing import Generic
+
+from server.core.costs import CostTable
+from server.core.types import InferRequest, P
+
+_Entry = tuple[float, int, InferRequest[P]]
+
+
+class Waiting(Generic[P]):
+    """Sorted by (deadline_at, id). Keeps the rows and the seconds of work that wait."""
+
+    def __init__(self, costs: CostTable) -> None:
+        self._costs = costs
+        self._entries: list[_Entry[P]] = []
+        self._work_s = 0.0
+        self.rows = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._entries)} waiting, {self.rows} rows, {self._work_s:.6f} s>"
+
+    @property
+    def head(self) -> InferRequest[P]:
+        """The most urgent request; there must be one."""
+        return self._entries[0][2]
+
+    def first(self, count: int) -> list[InferRequest[P]]:
+        """Up to `count` most urgent requests, in order."""
+        return [entry[2] for entry in self._entries[:count]]
+
+    def work_before(self, deadline_at: float) -> float:
+        """Seconds of one instance's work that would run before a newcomer with this deadline.
+
+        An estimate: the share of the queue before it times the work of all, which is exact at the end of the queue.
+        """
+        if not self._entries:
+            return 0.0
+        if deadline_at >= self._entries[-1][0]:
+            return self._work_s
+        place = bisect_left(self._entries, deadline_at, key=_deadline)
+        return self._work_s * place / len(self._entries)
+
+    def add(self, request: InferRequest[P]) -> None:
+        insort(self._entries, (request.deadline_at, request.id, request))
+        self.rows += request.rows
+        self._work_s += request.rows * self._costs.row_s(request.length)
+
+    def remove(self, request: InferRequest[P]) -> bool:
+        """False when it does not wait (any more)."""
+        place = bisect_left(self._entries, (request.deadline_at, request.id))
+        if place == len(self._entries) or self._entries[place][1] != request.id:
+            return False
+        del self._entries[place]
+        self._forget((request,))
+        return True
+
+    def take(self, requests: Sequence[InferRequest[P]]) -> None:
+        """Remove several, all of which wait."""
+        prefix = self._entries[: len(requests)]
+        if all(entry[2] is request for entry, request in zip(prefix, requests, strict=True)):
+            del self._entries[: len(requests)]
+            self._forget(requests)
+            return
+        for request in requests:
+            found = self.remove(request)
+            assert found, f"{request!r} does not wait"
+
+    def _forget(self, requests: Iterable[InferRequest[P]]) -> None:
+        for request in requests:
+            self.rows -= request.rows
+            self._work_s -= request.rows * self._costs.row_s(request.length)
+        if not self._entries:
+            self._work_s = 0.0  # rounding must not pile up over millions of requests
+
+
+def _deadline(entry: _Entry[P]) -> float:
+    return entry[0]

@@ -1,0 +1,84 @@
+"""One tree of errors and one table: error → HTTP status, gRPC status, metric label, worth retrying."""
+
+from __future__ import annotations
+
+
+class FerryError(Exception):
+    """Base of everything a client is told. `str(error)` names what is wrong and what to change."""
+
+    status = 500
+    grpc_status = "INTERNAL"
+    label = "internal"
+    retryable = False
+    retry_after_s: float | None = None
+
+
+class BadRequest(FerryError):
+    """The request itself is wrong."""
+
+    status, grpc_status, label = 400, "INVALID_ARGUMENT", "bad_request"
+
+
+class TooLarge(FerryError):
+    """The body is over the limit."""
+
+    status, grpc_status, label = 413, "INVALID_ARGUMENT", "too_large"
+
+
+class Unauthorized(FerryError):
+    """The token is missing or wrong."""
+
+    status, grpc_status, label = 401, "UNAUTHENTICATED", "unauthorized"
+
+
+class NotFound(FerryError):
+    """No such model, version or route."""
+
+    status, grpc_status, label = 404, "NOT_FOUND", "not_found"
+
+
+class MethodNotAllowed(FerryError):
+    """The route exists, for another method."""
+
+    status, grpc_status, label = 405, "UNIMPLEMENTED", "method"
+
+
+class Unsupported(FerryError):
+    """Part of the protocol that ferry does not offer."""
+
+    status, grpc_status, label = 501, "UNIMPLEMENTED", "unsupported"
+
+
+class NotReady(FerryError):
+    """The model or the whole server is loading, unloading or failed to load."""
+
+    status, grpc_status, label, retryable = 503, "UNAVAILABLE", "not_ready", True
+
+
+class Refused(FerryError):
+    """The scheduler predicts that the answer would be late, or its queue is full."""
+
+    status, grpc_status, retryable = 503, "UNAVAILABLE", True
+
+    def __init__(self, message: str, label: str, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.label = label
+        self.retry_after_s = retry_after_s
+
+
+class ModelFailed(FerryError):
+    """The model raised on this very request, or returned something that is not its answer."""
+
+    label = "model_error"
+
+
+class InstanceLost(FerryError):
+    """The instance that ran the request died; another try may succeed."""
+
+    status, grpc_status, label, retryable = 503, "UNAVAILABLE", "instance_lost", True
+
+
+class Cancelled(FerryError):
+    """The client went away; nobody reads this."""
+
+    status, grpc_status, label = 499, "CANCELLED", "cancelled"

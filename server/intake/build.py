@@ -1,0 +1,134 @@
+"""The whole way from a model file in a staging folder to a checked, profiled version folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from server.backends.base import Array, Backend, LoadError, Session
+from server.contract.device import this_device
+from server.contract.layout import LINEAGE, MANIFEST, PROFILE, describe_file, write_json
+from server.contract.manifest import Check, Manifest, Ragged
+from server.contract.profile import Profile
+from server.intake.checks import check_padding, check_rows
+from server.intake.errors import IntakeError
+from server.intake.inspect import Signature, read_signature
+from server.intake.measure import Effort, Progress, choose_placement, grid_lengths, grid_rows, measure_profile
+from server.intake.samples import Samples, made_up_samples
+
+MAX_ROWS = 64
+SHORTEST, LONGEST = 1, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What is known about a model besides its file.
+
+    `singles`: real inputs, each name → array [1, …] (empty: made up). `lengths`: least and greatest size of the
+    ragged axis. `pads`: fill values by input name, 0 where absent. `checks` and `lineage_sha256` come from earlier stages.
+    """
+
+    name: str
+    singles: Sequence[Mapping[str, Array]] = ()
+    lengths: tuple[int, int] | None = None
+    pads: Mapping[str, int | float] = field(default_factory=dict)
+    max_rows: int = MAX_ROWS
+    checks: tuple[Check, ...] = ()
+    lineage_sha256: str | None = None
+    effort: Effort = Effort()
+
+
+def build_version(folder: Path, backend: Backend, intake: Intake, progress: Progress) -> tuple[Manifest, Profile]:
+    """Check and measure `folder/<model file>`, then write manifest.json and profile.json beside it.
+
+    Raises IntakeError when the file is not a model of this backend or fails a check; nothing is written then.
+    """
+    progress("loading", 0, 1)
+    session = _load(backend, folder, threads=1)
+    try:
+        signature = read_signature(session.inputs, session.outputs)
+        samples, ragged = _prepare(signature, intake)
+        max_rows = intake.max_rows if signature.batches else 1
+        checks, ragged = _check(session, signature, samples, ragged, max_rows, progress)
+    finally:
+        session.close()
+    profile = _measure(folder, backend, samples, ragged, max_rows, progress, intake.effort)
+    names = [backend.model_file, *(name for name in (LINEAGE,) if (folder / name).exists())]
+    manifest = Manifest(
+        name=intake.name,
+        backend=backend.name,
+        files=tuple(describe_file(folder / name) for name in names),
+        inputs=signature.inputs,
+        outputs=signature.outputs,
+        ragged=ragged,
+        max_rows=max_rows,
+        checks=(*intake.checks, *checks),
+        lineage_sha256=intake.lineage_sha256,
+    )
+    write_json(folder / PROFILE, profile.to_json())
+    write_json(folder / MANIFEST, manifest.to_json())
+    return manifest, profile
+
+
+def measure_again(folder: Path, backend: Backend, manifest: Manifest, progress: Progress, effort: Effort) -> Profile:
+    """A profile of a published version on the machine we are on, with made-up inputs; nothing is written."""
+    axis = manifest.ragged.axis if manifest.ragged else None
+    signature = Signature(manifest.inputs, manifest.outputs, axis, isinstance(manifest.inputs[0].shape[0], str))
+    samples = made_up_samples(signature, manifest.ragged.longest if manifest.ragged else 0)
+    return _measure(folder, backend, samples, manifest.ragged, manifest.max_rows, progress, effort)
+
+
+def _prepare(signature: Signature, intake: Intake) -> tuple[Samples, Ragged | None]:
+    unknown = set(intake.pads) - {spec.name for spec in signature.inputs}
+    if unknown:
+        raise IntakeError(f"a pad value is given for {min(unknown)!r}, which is not an input")
+    if signature.ragged_axis is None:
+        samples = Samples(signature, intake.singles) if intake.singles else made_up_samples(signature, 0)
+        return samples, None
+    shortest, longest = intake.lengths or (SHORTEST, LONGEST)
+    padded = [spec.name for spec in signature.inputs if spec.axis(signature.ragged_axis) is not None]
+    pads = {name: intake.pads.get(name, 0) for name in padded}
+    ragged = Ragged(signature.ragged_axis, shortest, longest, pads, mixes=False)
+    return Samples(signature, intake.singles) if intake.singles else made_up_samples(signature, longest), ragged
+
+
+def _check(
+    session: Session, signature: Signature, samples: Samples, ragged: Ragged | None, max_rows: int, progress: Progress
+) -> tuple[tuple[Check, ...], Ragged | None]:
+    n_steps = 2 if ragged else 1
+    progress("checking rows", 0, n_steps)
+    rows = check_rows(session, signature, samples, max_rows, (ragged.shortest, ragged.longest) if ragged else (0,))
+    if ragged is None:
+        return (rows,), None
+    progress("checking padding", 1, n_steps)
+    padding = check_padding(session, signature, samples, ragged)
+    return (rows, padding), replace(ragged, mixes=padding.passed)
+
+
+def _measure(
+    folder: Path,
+    backend: Backend,
+    samples: Samples,
+    ragged: Ragged | None,
+    max_rows: int,
+    progress: Progress,
+    effort: Effort,
+) -> Profile:
+    lengths = grid_lengths(ragged.shortest, ragged.longest) if ragged else (0,)
+    device = this_device(backend.runtime)
+    placement = choose_placement(
+        lambda threads: _load(backend, folder, threads), samples, max_rows, lengths, device.cores, progress
+    )
+    session = _load(backend, folder, placement.threads)
+    try:
+        return measure_profile(session, placement, device, samples, grid_rows(max_rows), lengths, progress, effort)
+    finally:
+        session.close()
+
+
+def _load(backend: Backend, folder: Path, threads: int) -> Session:
+    try:
+        return backend.load(folder, threads)
+    except LoadError as error:
+        raise IntakeError(f"{backend.model_file} cannot be loaded by {backend.runtime}: {error}") from None

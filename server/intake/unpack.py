@@ -1,0 +1,77 @@
+"""Unpacking an uploaded version folder: flat, regular files only, bounded in number and size."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from server.intake.errors import IntakeError
+
+MAX_FILES = 64
+MAX_BYTES = 64 << 30
+_CHUNK = 1 << 20
+
+
+def is_archive(path: Path) -> bool:
+    """A tar (plain or compressed) or a zip, by content."""
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write the archive's files into the new `folder`; one leading folder common to all of them is dropped.
+
+    Raises IntakeError for links, devices, paths that escape, sub-folders, and anything over the limits.
+    """
+    folder.mkdir()
+    try:
+        members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
+        total = 0
+        for number, (path, file) in enumerate(members):
+            if number >= MAX_FILES:
+                raise IntakeError(f"the archive holds more than {MAX_FILES} files")
+            total += _write(folder / _bare_name(path), file, MAX_BYTES - total)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise IntakeError(f"the archive is damaged or uses a feature that is not supported: {error}") from None
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            if info.is_dir():
+                continue
+            if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000):
+                raise IntakeError(f"{info.filename!r} in the archive is not a regular file")
+            with opened.open(info) as file:
+                yield info.filename, file
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(archive) as opened:
+        for info in opened:
+            if info.isdir():
+                continue
+            file = opened.extractfile(info) if info.isreg() else None
+            if file is None:
+                raise IntakeError(f"{info.name!r} in the archive is not a regular file")
+            yield info.name, file
+
+
+def _bare_name(path: str) -> str:
+    parts = [part for part in PurePosixPath(path.replace("\\", "/")).parts if part != "."]
+    if not parts or ".." in parts or parts[0].startswith("/") or len(parts) > 2:
+        raise IntakeError(f"{path!r} in the archive does not lie directly in the version folder")
+    return parts[-1]
+
+
+def _write(path: Path, file: IO[bytes], allowed: int) -> int:
+    size = 0
+    with path.open("xb") as out:
+        while chunk := file.read(_CHUNK):
+            size += len(chunk)
+            if size > allowed:
+                raise IntakeError(f"the archive unpacks to more than {MAX_BYTES} bytes")
+            out.write(chunk)
+    return size

@@ -1,0 +1,1 @@
+"""Around the pure core: the only threads, timers and futures of the server."""

@@ -1,0 +1,202 @@
+"""Carries the scheduler's decisions out: futures, timer, instances. Lives on the event loop; decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from server.core.events import (
+    Action, Answer, Cancel, Closed, Drain, Event, Fail, InstanceLost, InstanceUp, Open, Refuse, Run, StepDone,
+    StepFailed, Submit, Wake,
+)  # fmt: skip
+from server.core.lane import Lane
+from server.core.scheduler import Scheduler
+from server.core.types import Failure, InferRequest, ModelKey, Refusal
+from server.errors import Cancelled, FerryError, ModelFailed, Refused
+from server.errors import InstanceLost as InstanceLostError
+from server.runtime.assemble import Inputs
+from server.runtime.clock import Clock
+from server.runtime.instance import Instance, StepResult
+from server.runtime.served import ServedModel
+from server.runtime.work import Work
+
+REPLY_S = 0.0005
+"""Taken off every deadline: encoding the answer and writing it to the socket."""
+
+WorkRequest = InferRequest[Work]
+
+
+class Engine:
+    """All models of one process. Every method must be called on the event loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._scheduler: Scheduler[Work] = Scheduler()
+        self._models: dict[ModelKey, ServedModel] = {}
+        self._closing: dict[ModelKey, asyncio.Future[None]] = {}
+        self._n_requests = 0
+        self._arrived: dict[ModelKey, list[WorkRequest]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Engine {self._scheduler!r}>"
+
+    def lane(self, key: ModelKey) -> Lane[Work] | None:
+        """The scheduler's books for one model, to read only; None when it is not open."""
+        return self._scheduler.lane(key) if key in self._models else None
+
+    def submit(
+        self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None
+    ) -> WorkRequest:
+        """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError.
+
+        `timeout_s`: what the client allows, if shorter than the SLO it counts. Requests that arrive in one turn of the
+        event loop reach the scheduler together, so that they can share a batch even on an idle device.
+        """
+        now = self._clock()
+        slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
+        self._n_requests += 1
+        work = Work(inputs, self._loop.create_future())
+        request = InferRequest(self._n_requests, model.key, rows, length, now, now + slo_s - REPLY_S, work)
+        if not self._arrived:
+            self._loop.call_soon(self._flush)
+        self._arrived.setdefault(model.key, []).append(request)
+        model.stats.arrived()
+        return request
+
+    def cancel(self, request: WorkRequest) -> None:
+        """The client is gone. Harmless when the request has its outcome already."""
+        if request.payload.answer.done():
+            return
+        self._flush()  # it may not have reached the scheduler yet
+        self._feed(Cancel(request))
+        if request.payload.answer.done():
+            return
+        request.payload.answer.set_exception(Cancelled("the client closed the connection"))
+        self._models[request.model].stats.cancelled()
+
+    def open(self, model: ServedModel) -> None:
+        """Start the model's instances and take requests for it."""
+        self._models[model.key] = model
+        self._feed(Open(model.key, model.limits, model.mixing, model.costs))
+        for number in range(model.placement.instances):
+            self._start_instance(model, number)
+
+    async def close(self, model: ServedModel) -> None:
+        """Refuse new requests, answer the accepted ones, then stop the instances and give the memory back."""
+        self._flush()
+        closed = self._closing[model.key] = self._loop.create_future()
+        self._feed(Drain(model.key))
+        await closed
+        for instance in model.instances.values():
+            instance.stop()
+        await asyncio.gather(*(asyncio.to_thread(instance.join) for instance in model.instances.values()))
+        model.session.close()
+        del self._models[model.key]
+
+    def _start_instance(self, model: ServedModel, number: int) -> None:
+        def lost(number: int, detail: str) -> None:
+            self._loop.call_soon_threadsafe(self._instance_lost, model, number, detail)
+
+        def report(result: StepResult) -> None:
+            self._loop.call_soon_threadsafe(self._step_ended, model, result)
+
+        model.instances[number] = Instance(
+            number, f"{model.key}#{number}", model.session, model.assembler, self._clock, report, lost
+        )
+        self._feed(InstanceUp(model.key, number))
+
+    def _instance_lost(self, model: ServedModel, number: int, detail: str) -> None:
+        self._feed(InstanceLost(model.key, number, detail))
+        if model.key not in self._closing:
+            self._start_instance(model, number)
+
+    def _flush(self) -> None:
+        arrived, self._arrived = self._arrived, {}
+        for key, requests in arrived.items():
+            self._feed(Submit(key, tuple(requests)))
+
+    def _step_ended(self, model: ServedModel, result: StepResult) -> None:
+        batch = result.batch
+        event: Event[Work] = StepDone(batch) if result.error is None else StepFailed(batch, result.error)
+        self._feed(event, result)
+        if result.error is None:
+            useful = sum(request.rows * request.length for request in batch.requests)
+            share = 1 - useful / (batch.rows * batch.length) if batch.length else 0.0
+            model.stats.stepped(result, batch.close, batch.rows, share)
+
+    def _feed(self, event: Event[Work], result: StepResult | None = None) -> None:
+        actions = self._scheduler.handle(event, self._clock())
+        for action in actions:
+            self._carry_out(action, result)
+        self._set_timer()
+
+    def _carry_out(self, action: Action[Work], result: StepResult | None) -> None:
+        match action:
+            case Run(batch):
+                self._models[batch.model].instances[batch.instance].start(batch)
+            case Answer(_, requests):
+                assert result is not None, "answers come from steps"
+                self._answer(requests, result)
+            case Refuse(request, why, retry_after_s):
+                self._end(request, _refusal(self._models.get(request.model), request, why, retry_after_s))
+            case Fail(request, why, detail):
+                self._end(request, _failure(request, why, detail))
+            case Closed(model):
+                self._closing.pop(model).set_result(None)
+
+    def _answer(self, requests: tuple[WorkRequest, ...], result: StepResult) -> None:
+        batch = result.batch
+        answers: Any = zip(batch.requests, result.answers, strict=True)
+        if len(requests) < len(batch.requests):
+            wanted = {request.id for request in requests}
+            answers = [(request, outputs) for request, outputs in answers if request.id in wanted]
+        for request, outputs in answers:
+            request.payload.answer.set_result(outputs)
+        self._models[batch.model].stats.answered(requests, result, self._clock())
+
+    def _end(self, request: WorkRequest, error: FerryError) -> None:
+        model = self._models.get(request.model)
+        if model is not None:
+            model.stats.ended(request, error, self._clock())
+        request.payload.answer.set_exception(error)
+
+    def _set_timer(self) -> None:
+        """One timer for the scheduler. One that rings early only looks again, so it is moved when it would be late."""
+        wanted = self._scheduler.next_wakeup()
+        if wanted is None or (self._timer is not None and self._timer_at <= wanted):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = wanted
+        self._timer = self._loop.call_later(max(0.0, wanted - self._clock()), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        wanted = self._scheduler.next_wakeup()
+        if wanted is not None and wanted <= self._clock():
+            self._feed(Wake())
+        else:
+            self._set_timer()
+
+
+def _refusal(model: ServedModel | None, request: WorkRequest, why: Refusal, retry_after_s: float | None) -> FerryError:
+    if model is None or why is Refusal.DRAINING:
+        return Refused(f"model {request.model} is being unloaded; ask for another version", why.value, None)
+    if why is Refusal.QUEUE_FULL:
+        message = f"model {request.model} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
+    else:
+        allowed_ms = (request.deadline_at - request.arrived_at + REPLY_S) * 1e3
+        message = (
+            f"model {request.model} would answer later than the {allowed_ms:.4g} ms allowed (the smaller of its SLO and the "
+            "request's timeout); send fewer requests, allow more time, or add instances"
+        )
+    return Refused(message, why.value, retry_after_s)
+
+
+def _failure(request: WorkRequest, why: Failure, detail: str) -> FerryError:
+    if why is Failure.INSTANCE_LOST:
+        return InstanceLostError(f"an instance of model {request.model} died while it ran this request; try again")
+    return ModelFailed(f"model {request.model} failed on this request: {detail}")

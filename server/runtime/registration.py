@@ -1,0 +1,119 @@
+"""Registering an uploaded version: received, checked and profiled in a child process, then published by one rename."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.contract.errors import ContractError
+from server.contract.layout import check_model_name
+from server.contract.publish import publish, staging
+from server.contract.wants import Wants
+from server.errors import BadRequest, TooLarge
+from server.intake.errors import IntakeError
+from server.intake.unpack import is_archive, unpack
+
+log = logging.getLogger(__name__)
+
+UPLOAD = "upload"
+VERSION = "version"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What the client says about its upload. None: not said."""
+
+    name: str
+    slo_s: float | None
+    lengths: tuple[int, int] | None
+    max_rows: int | None
+
+
+class Registrar:
+    """Takes uploads for one repository. A bad one, or a crash at any moment, leaves the repository as it was."""
+
+    def __init__(self, repository: Path, max_upload_bytes: int, timeout_s: float) -> None:
+        self._repository = repository
+        self._max_upload_bytes = max_upload_bytes
+        self._timeout_s = timeout_s
+
+    async def register(self, registration: Registration, body: AsyncIterator[bytes]) -> int:
+        """The number of the new version, which is on disk and checked but not loaded yet.
+
+        Raises BadRequest with the reason when it is refused, TooLarge for an upload over the limit.
+        """
+        wants = self._wants(registration)
+        with staging(self._repository) as folder:
+            await self._receive(body, folder / UPLOAD)
+            try:
+                await asyncio.to_thread(_lay_out, folder)
+            except IntakeError as error:
+                raise BadRequest(f"model {registration.name!r}: {error}") from None
+            await self._examine(folder / VERSION, registration)
+            version = await asyncio.to_thread(publish, folder / VERSION, self._repository, registration.name, wants)
+        log.info("%s/%d: registered by upload", registration.name, version)
+        return version
+
+    def _wants(self, registration: Registration) -> Wants | None:
+        try:
+            check_model_name(registration.name)
+        except ContractError as error:
+            raise BadRequest(str(error)) from None
+        if registration.slo_s is not None:
+            return Wants(registration.slo_s)
+        if not (self._repository / registration.name).is_dir():
+            raise BadRequest(f"model {registration.name!r} is new: say its latency objective, like ?slo=50ms")
+        return None
+
+    async def _receive(self, body: AsyncIterator[bytes], path: Path) -> None:
+        size = 0
+        with path.open("wb") as file:
+            async for chunk in body:
+                size += len(chunk)
+                if size > self._max_upload_bytes:
+                    raise TooLarge(
+                        f"the upload has more than {self._max_upload_bytes} bytes; raise the server's max_upload_bytes"
+                    )
+                await asyncio.to_thread(file.write, chunk)
+        if not size:
+            raise BadRequest("the upload is empty; send an .onnx file, or a .tar.gz or .zip of a version folder")
+
+    async def _examine(self, folder: Path, registration: Registration) -> None:
+        """In a child process: a model that crashes, hangs or eats memory while it is tried must not take the server along."""
+        options = {"name": registration.name, "lengths": registration.lengths, "max_rows": registration.max_rows}
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "server.intake.child", str(folder), json.dumps(options),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            verdict, noise = await asyncio.wait_for(child.communicate(), self._timeout_s)
+        except TimeoutError:
+            raise BadRequest(
+                f"model {registration.name!r} was not checked and profiled within {self._timeout_s:g} s; "
+                "lower max_rows or lengths, or raise the server's registration_timeout_s"
+            ) from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        if child.returncode == 0:
+            return
+        reason = verdict.decode(errors="replace").strip()
+        if not reason:
+            log.error("the intake of %s died with %s: %s", registration.name, child.returncode, noise.decode(errors="replace"))
+            reason = f"checking it killed the process (exit status {child.returncode}); is the file damaged, or too large for memory?"
+        raise BadRequest(f"model {registration.name!r}: {reason}")
+
+
+def _lay_out(folder: Path) -> None:
+    """Turn the upload into a version folder. Raises IntakeError for an archive that is damaged or unsafe."""
+    if is_archive(folder / UPLOAD):
+        unpack(folder / UPLOAD, folder / VERSION)
+    else:
+        (folder / VERSION).mkdir()
+        (folder / UPLOAD).rename(folder / VERSION / "model.onnx")

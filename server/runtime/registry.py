@@ -1,0 +1,193 @@
+"""Which model versions are loaded, and what became of the others. The only place that loads and unloads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.backends.base import Backend, LoadError
+from server.contract.errors import ContractError
+from server.contract.layout import check_model_name, model_names, versions
+from server.core.lifecycle import State, step
+from server.core.types import ModelKey
+from server.errors import BadRequest, FerryError, NotFound, NotReady
+from server.intake.errors import IntakeError
+from server.runtime.engine import Engine
+from server.runtime.loading import Loaded, load_version, newest_version
+from server.runtime.served import ServedModel
+from server.telemetry.metrics import Metrics
+from server.telemetry.model_stats import ModelStats
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class VersionStatus:
+    """State of one version, with the reason when it is not available."""
+
+    state: State = State.UNAVAILABLE
+    reason: str = "not loaded"
+
+    def become(self, state: State, reason: str = "") -> None:
+        self.state, self.reason = step(self.state, state), reason
+
+
+class Registry:
+    """Models by name. At most one version of a model serves at a time; a newer one replaces it without a gap."""
+
+    def __init__(self, repository: Path, backends: Mapping[str, Backend], engine: Engine, metrics: Metrics) -> None:
+        self._repository = repository
+        self._backends = backends
+        self._engine = engine
+        self._metrics = metrics
+        self._serving: dict[str, ServedModel] = {}
+        self._status: dict[str, dict[int, VersionStatus]] = defaultdict(dict)
+        self._failed: dict[str, str] = {}
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._n_loads = 0
+
+    @property
+    def serving(self) -> list[ServedModel]:
+        """The models that take requests, by name."""
+        return [self._serving[name] for name in sorted(self._serving)]
+
+    def find(self, name: str, version: str | None = None) -> ServedModel:
+        """The served version of a model. Raises NotFound or NotReady, naming what there is."""
+        model = self._serving.get(name)
+        if model is not None and (version is None or version == str(model.key.version)):
+            return model
+        raise self._why_not(name, version)
+
+    def status(self, name: str) -> dict[int, VersionStatus]:
+        """Versions of a model that are on disk or still loaded, ascending."""
+        known = self._status[name]
+        for version in versions(self._repository / name):
+            known.setdefault(version, VersionStatus())
+        return dict(sorted(known.items()))
+
+    def names(self) -> list[str]:
+        """Every model on disk or loaded, sorted."""
+        return sorted({*model_names(self._repository), *self._serving})
+
+    def problem(self, name: str) -> str | None:
+        """Why a model that is on disk does not serve; None when it does."""
+        return None if name in self._serving else self._failed.get(name, "not loaded")
+
+    @property
+    def ready(self) -> bool:
+        """Strict: every model that is to be served is."""
+        return not self._failed
+
+    async def load_all(self) -> None:
+        """Load what the repository holds; a model that fails is reported and does not stop the others."""
+        for name in model_names(self._repository):
+            self._failed[name] = "loading"
+        results = await asyncio.gather(*(self.load(name) for name in self._failed), return_exceptions=True)
+        for result in results:
+            if isinstance(result, FerryError):
+                log.error("%s", result)
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def load(self, name: str) -> ServedModel:
+        """Load the newest version of a model, or load it again; the version that serves goes on until it is ready.
+
+        Raises NotFound for an unknown model, BadRequest for one that breaks the contract or cannot be loaded.
+        """
+        self._check_known(name)
+        async with self._locks[name]:
+            version = await self._newest(name)
+            status = self.status(name)[version]
+            reload = status.state is State.READY
+            if not reload:
+                status.become(State.LOADING)
+            try:
+                loaded = await asyncio.to_thread(load_version, self._repository / name, version, self._backends)
+            except (ContractError, LoadError, IntakeError) as error:
+                reason = str(error) if name in str(error) else f"{name}/{version}: {error}"
+                if not reload:
+                    status.become(State.UNAVAILABLE, reason)
+                raise self._note_failure(name, reason) from error
+            if not reload:
+                status.become(State.READY)
+            return await self._serve(loaded)
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model: accepted requests are answered, then its memory is given back. Raises NotFound."""
+        self._check_known(name)
+        async with self._locks[name]:
+            self._failed.pop(name, None)
+            model = self._serving.pop(name, None)
+            if model is not None:
+                await self._retire(model, "unloaded by request")
+
+    async def close(self) -> None:
+        """Answer what was accepted, then stop everything."""
+        models = self.serving
+        self._serving.clear()
+        await asyncio.gather(*(self._retire(model, "the server stopped") for model in models))
+
+    async def _newest(self, name: str) -> int:
+        try:
+            return newest_version(self._repository / name)
+        except ContractError as error:
+            raise self._note_failure(name, str(error)) from error
+
+    def _note_failure(self, name: str, reason: str) -> BadRequest:
+        if name not in self._serving:
+            self._failed[name] = reason
+        return BadRequest(reason)
+
+    async def _serve(self, loaded: Loaded) -> ServedModel:
+        files = loaded.files
+        self._n_loads += 1
+        key = ModelKey(files.manifest.name, files.version, self._n_loads)
+        stats = ModelStats(key, self._metrics.open(key))
+        model = ServedModel(key, files, loaded.wants, loaded.profile, loaded.session, stats)
+        self._engine.open(model)
+        old = self._serving.get(key.name)
+        self._serving[key.name] = model
+        self._failed.pop(key.name, None)
+        log.info("%s/%d: serving, SLO %g ms, %s", key.name, key.version, model.slo_s * 1e3, model.placement)
+        if old is not None:
+            replaced = old.key.version != key.version
+            await self._retire(old, f"replaced by version {key.version}" if replaced else None)
+        return model
+
+    async def _retire(self, model: ServedModel, reason: str | None) -> None:
+        """Drain and close; `reason` None: the same version goes on serving under a new key."""
+        status = self._status[model.key.name][model.key.version]
+        if reason is not None:
+            status.become(State.UNLOADING)
+        await self._engine.close(model)
+        self._metrics.close(model.key)
+        if reason is not None:
+            status.become(State.UNAVAILABLE, reason)
+
+    def _check_known(self, name: str) -> None:
+        """Also keeps names like '../x' away from the disk."""
+        try:
+            check_model_name(name)
+        except ContractError as error:
+            raise NotFound(str(error)) from None
+        if name not in self._serving and not (self._repository / name).is_dir():
+            raise NotFound(f"unknown model {name!r}; the repository holds {_listing(self.names())}")
+
+    def _why_not(self, name: str, version: str | None) -> FerryError:
+        if name not in self.names():
+            return NotFound(f"unknown model {name!r}; this server has {_listing(sorted(self._serving))}")
+        status = self.status(name)
+        if version is None:
+            return NotReady(f"model {name!r} is not ready: {self.problem(name)}")
+        known = status.get(int(version)) if version.isdecimal() else None
+        if known is None:
+            return NotFound(f"model {name!r} has no version {version!r}; it has {_listing(list(map(str, status)))}")
+        return NotReady(f"model {name}/{version} is not ready ({known.state.value}): {known.reason}")
+
+
+def _listing(names: list[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,54 @@
+"""A model version that is loaded: what disk says about it, what the scheduler needs, and its live parts."""
+
+from __future__ import annotations
+
+from server.backends.base import Session
+from server.contract.layout import VersionFiles
+from server.contract.profile import Placement, Profile
+from server.contract.wants import Wants
+from server.core.costs import CostTable
+from server.core.types import Limits, Mixing, ModelKey
+from server.runtime.assemble import Assembler
+from server.runtime.instance import Instance
+from server.telemetry.model_stats import ModelStats
+
+QUEUED_SLOS = 2.0
+"""How many SLOs' worth of work may wait: more could never be answered in time."""
+
+
+class ServedModel:
+    """Everything about one loaded version. The engine owns `instances`; the rest does not change."""
+
+    def __init__(
+        self, key: ModelKey, files: VersionFiles, wants: Wants, profile: Profile, session: Session, stats: ModelStats
+    ) -> None:
+        self.key = key
+        self.manifest = files.manifest
+        self.slo_s = wants.slo_s
+        self.profile = profile
+        self.placement = placement(wants, profile)
+        self.session = session
+        self.stats = stats
+        self.max_rows = min(wants.max_rows or files.manifest.max_rows, files.manifest.max_rows)
+        self.costs = CostTable(profile, self.max_rows)
+        self.limits = Limits(self.max_rows, self._queue_rows())
+        self.mixing = _mixing(files.manifest.ragged.mixes if files.manifest.ragged else None)
+        self.assembler = Assembler(files.manifest)
+        self.instances: dict[int, Instance] = {}
+
+    def _queue_rows(self) -> int:
+        """From the peak rate at the shortest length; never less than a few batches, so that a burst finds room."""
+        peak = self.profile.peak_rate(self.profile.measured_lengths[0])
+        return max(4 * self.max_rows * self.placement.instances, int(QUEUED_SLOS * self.slo_s * peak))
+
+
+def placement(wants: Wants, profile: Profile) -> Placement:
+    """The measured placement, with the experts' overrides."""
+    measured = profile.placement
+    return Placement(wants.instances or measured.instances, wants.threads or measured.threads)
+
+
+def _mixing(mixes: bool | None) -> Mixing:
+    if mixes is None:
+        return Mixing.ANY
+    return Mixing.PADDED if mixes else Mixing.EQUAL

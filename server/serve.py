@@ -1,0 +1,65 @@
+"""The verb `serve`: settings from flags, file and environment, then the server until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from server.app import Ferry
+from server.settings import Settings, SettingsError, read_settings
+
+log = logging.getLogger(__name__)
+
+
+class ServeVerb:
+    """`ferry serve`."""
+
+    help = "serve a model repository over HTTP"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """One flag per setting; a flag that is not given leaves the decision to the environment, the file, the default."""
+        parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+        for name, field in Settings.model_fields.items():
+            default = f" (default: {field.default})" if field.default is not None else ""
+            parser.add_argument(
+                "--" + name.replace("_", "-"), dest=name, default=argparse.SUPPRESS, metavar="VALUE",
+                help=f"{field.description}{default}",
+            )  # fmt: skip
+
+    def run(self, args: argparse.Namespace) -> int:
+        flags: dict[str, Any] = {name: getattr(args, name) for name in Settings.model_fields if hasattr(args, name)}
+        try:
+            settings = read_settings(flags, args.config)
+        except SettingsError as error:
+            print(f"ferry: {error}", file=sys.stderr)
+            return 2
+        if not settings.repository.is_dir():
+            print(f"ferry: no model repository at {settings.repository}; make one with `ferry optimize`", file=sys.stderr)
+            return 2
+        return serve(settings)
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT: then no new connections, accepted requests are answered, and it returns 0."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Ferry(settings),
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=settings.drain_timeout_s,
+        )
+    )
+    server.run()
+    return 0 if server.started else 1

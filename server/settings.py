@@ -1,0 +1,71 @@
+"""Every knob of the server, declared once: default < file < FERRY_* environment < flag. The only reader of the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or impossible; the message names it and where it came from."""
+
+
+class Settings(BaseSettings):
+    """What `ferry serve` can be told. Nothing here concerns batching: that follows from each model's SLO and profile."""
+
+    model_config = SettingsConfigDict(env_prefix="FERRY_", extra="forbid", frozen=True)
+
+    repository: Path = Field(Path("model_repository"), description="Folder of the models to serve")
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="Port for HTTP; 0 takes a free one and prints it")
+    admin_token: str | None = Field(None, min_length=8, description="Token of the admin API (header Authorization: Bearer)")
+    max_body_bytes: int = Field(64 << 20, ge=1024, description="Largest body of an infer request, also when unpacked")
+    max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model")
+    registration_timeout_s: float = Field(600, gt=0, description="Longest time to check and profile an upload")
+    drain_timeout_s: int = Field(30, ge=1, description="Longest wait for accepted requests after SIGTERM")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def read_settings(flags: dict[str, Any], file: Path | None) -> Settings:
+    """Merge all sources; `flags` holds only what was given. Raises SettingsError."""
+    if file is not None and not file.is_file():
+        raise SettingsError(f"settings file {file}: not found")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return FromFile(**flags)
+    except (ValidationError, ValueError) as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def settings_table() -> str:
+    """The knobs as a Markdown table, for docs/settings.md."""
+    lines = ["| setting | flag | environment | default | what it does |", "|---|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        lines.append(f"| `{name}` | `{flag}` | `FERRY_{name.upper()}` | `{field.default}` | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _explain(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"settings file: {error}"
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    return f"setting {name!r}: {first['msg']} (found {first['input']!r}); see `ferry serve --help`"

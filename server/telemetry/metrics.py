@@ -1,0 +1,102 @@
+"""Every metric name, label and bucket. Children are bound per model version once, never looked up per request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from server.core.types import Close, Failure, ModelKey, Refusal
+from server.runtime.clock import Clock
+from server.telemetry.window import SlidingWindow
+
+LABELS = ("model", "version")
+SECONDS = (
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2,
+    0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
+
+
+class Metrics:
+    """The registry of one server and its metrics."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.registry = CollectorRegistry()
+        self._clock = clock
+        self._models: dict[ModelKey, ModelMetrics] = {}
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(name, text, LABELS, buckets=buckets, registry=self.registry)
+
+        self.request_seconds = histogram("ferry_request_seconds", "From arrival to answer, answered requests", SECONDS)
+        self.queue_seconds = histogram("ferry_queue_seconds", "From arrival to the start of the batch", SECONDS)
+        self.compute_seconds = histogram("ferry_compute_seconds", "Time of a batch in the model", SECONDS)
+        self.batch_rows = histogram("ferry_batch_rows", "Rows of a batch", ROWS)
+        self.padding_share = histogram("ferry_padding_share", "Share of a batch that is padding", SHARES)
+        self.batches = Counter(
+            "ferry_batches", "Batches by the reason they closed", (*LABELS, "close"), registry=self.registry
+        )
+        self.refused = Counter("ferry_refused", "Refused requests by reason", (*LABELS, "reason"), registry=self.registry)
+        self.failed = Counter("ferry_failed", "Failed requests by reason", (*LABELS, "reason"), registry=self.registry)
+        self.cancelled = Counter(
+            "ferry_cancelled", "Requests whose client went away", LABELS, registry=self.registry
+        )
+        self.in_flight = Gauge("ferry_in_flight", "Requests without an outcome yet", LABELS, registry=self.registry)
+        self.registry.register(_WindowCollector(self._models, clock))
+
+    def open(self, key: ModelKey) -> ModelMetrics:
+        """Bind all children of a model version."""
+        self._models[key] = ModelMetrics(self, key)
+        return self._models[key]
+
+    def close(self, key: ModelKey) -> None:
+        """Forget a version's gauges; its counters stay, as Prometheus expects of counters."""
+        del self._models[key]
+        if not any(other[:2] == key[:2] for other in self._models):
+            self.in_flight.remove(key.name, str(key.version))
+
+
+class ModelMetrics:
+    """The bound children of one model version."""
+
+    def __init__(self, metrics: Metrics, key: ModelKey) -> None:
+        labels = (key.name, str(key.version))
+        self.window = SlidingWindow()
+        self.request_seconds = metrics.request_seconds.labels(*labels)
+        self.queue_seconds = metrics.queue_seconds.labels(*labels)
+        self.compute_seconds = metrics.compute_seconds.labels(*labels)
+        self.batch_rows = metrics.batch_rows.labels(*labels)
+        self.padding_share = metrics.padding_share.labels(*labels)
+        self.cancelled = metrics.cancelled.labels(*labels)
+        self.in_flight = metrics.in_flight.labels(*labels)
+        self.batches = {close: metrics.batches.labels(*labels, close.value) for close in Close}
+        refusals = {why.value: metrics.refused.labels(*labels, why.value) for why in Refusal}
+        failures = {why.value: metrics.failed.labels(*labels, why.value) for why in Failure}
+        self.ended = refusals | failures
+
+
+class _WindowCollector(Collector):
+    """p50, p99 and throughput over the last 30 s as plain gauges, so that they can be read without PromQL."""
+
+    def __init__(self, models: dict[ModelKey, ModelMetrics], clock: Clock) -> None:
+        self._models = models
+        self._clock = clock
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        p50 = GaugeMetricFamily("ferry_request_p50_seconds", "Median latency, last 30 s", labels=LABELS)
+        p99 = GaugeMetricFamily("ferry_request_p99_seconds", "99th percentile latency, last 30 s", labels=LABELS)
+        rate = GaugeMetricFamily("ferry_requests_per_second", "Answered requests per second, last 30 s", labels=LABELS)
+        newest = {key[:2]: model for key, model in sorted(self._models.items(), key=lambda item: item[0])}
+        for (name, version), model in newest.items():
+            summary = model.window.summary(self._clock())
+            labels = [name, str(version)]
+            p50.add_metric(labels, summary.p50_s)
+            p99.add_metric(labels, summary.p99_s)
+            rate.add_metric(labels, summary.rate)
+        return (p50, p99, rate)
+
+

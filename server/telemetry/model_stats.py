@@ -1,0 +1,139 @@
+"""Books of one model version, kept on the event loop: V2 statistics and the bound metrics, fed once per batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from server.core.types import Close, InferRequest, ModelKey
+from server.errors import FerryError
+from server.telemetry.metrics import ModelMetrics
+
+
+class Step(Protocol):
+    """What the books need to know of a finished batch; times are absolute seconds."""
+
+    @property
+    def began_at(self) -> float: ...
+    @property
+    def joined_at(self) -> float: ...
+    @property
+    def computed_at(self) -> float: ...
+    @property
+    def ended_at(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Duration:
+    """A V2 statistic: how many, and nanoseconds in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        self.count += count
+        self.seconds += seconds * count
+
+    def to_json(self) -> dict[str, int]:
+        return {"count": self.count, "ns": round(self.seconds * 1e9)}
+
+
+@dataclass(slots=True)
+class _BatchSize:
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+
+
+class ModelStats:
+    """Cumulative since load. All methods are called on the event loop."""
+
+    def __init__(self, key: ModelKey, metrics: ModelMetrics) -> None:
+        self._key = key
+        self._metrics = metrics
+        self._last_inference_ms = 0
+        self._n_rows = 0
+        self._n_batches = 0
+        self._success, self._fail, self._queue = Duration(), Duration(), Duration()
+        self._total = _BatchSize()
+        self._by_size: dict[int, _BatchSize] = {}
+
+    def arrived(self) -> None:
+        """One request more without an outcome."""
+        self._metrics.in_flight.inc()
+
+    def stepped(self, step: Step, close: Close, rows: int, padded_share: float) -> None:
+        """A batch ran through the model."""
+        self._metrics.batches[close].inc()
+        self._metrics.batch_rows.observe(rows)
+        self._metrics.padding_share.observe(padded_share)
+        self._metrics.compute_seconds.observe(step.computed_at - step.joined_at)
+        self._n_batches += 1
+        self._n_rows += rows
+        self._add_compute(self._by_size.setdefault(rows, _BatchSize()), step, 1)
+
+    def answered(self, requests: Sequence[InferRequest[Any]], step: Step, now: float) -> None:
+        """These requests got their answers from `step`."""
+        metrics = self._metrics
+        for request in requests:
+            latency_s, queued_s = now - request.arrived_at, step.began_at - request.arrived_at
+            metrics.request_seconds.observe(latency_s)
+            metrics.queue_seconds.observe(queued_s)
+            metrics.window.record(latency_s, now)
+            self._success.add(latency_s)
+            self._queue.add(queued_s)
+        self._add_compute(self._total, step, len(requests))
+        metrics.in_flight.dec(len(requests))
+        self._last_inference_ms = time.time_ns() // 1_000_000
+
+    def ended(self, request: InferRequest[Any], error: FerryError, now: float) -> None:
+        """A request was refused or failed."""
+        self._metrics.ended[error.label].inc()
+        self._metrics.in_flight.dec()
+        self._fail.add(now - request.arrived_at)
+
+    def cancelled(self) -> None:
+        """A request's client went away."""
+        self._metrics.cancelled.inc()
+        self._metrics.in_flight.dec()
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of V2's model_stats."""
+        return {
+            "name": self._key.name,
+            "version": str(self._key.version),
+            "last_inference": self._last_inference_ms,
+            "inference_count": self._n_rows,
+            "execution_count": self._n_batches,
+            "inference_stats": {
+                "success": self._success.to_json(),
+                "fail": self._fail.to_json(),
+                "queue": self._queue.to_json(),
+                **_compute_json(self._total),
+                "cache_hit": Duration().to_json(),
+                "cache_miss": Duration().to_json(),
+            },
+            "response_stats": {},
+            "batch_stats": [{"batch_size": rows, **_compute_json(self._by_size[rows])} for rows in sorted(self._by_size)],
+            "memory_usage": [],
+        }
+
+    def _add_compute(self, total: _BatchSize, step: Step, count: int) -> None:
+        total.compute_input.add(step.joined_at - step.began_at, count)
+        total.compute_infer.add(step.computed_at - step.joined_at, count)
+        total.compute_output.add(step.ended_at - step.computed_at, count)
+
+
+def all_stats(models: Iterable[ModelStats]) -> dict[str, Any]:
+    """The body of a V2 statistics reply."""
+    return {"model_stats": [model.to_json() for model in models]}
+
+
+def _compute_json(part: _BatchSize) -> dict[str, dict[str, int]]:
+    return {
+        "compute_input": part.compute_input.to_json(),
+        "compute_infer": part.compute_infer.to_json(),
+        "compute_output": part.compute_output.to_json(),
+    }

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from loadtests import cpu
+from loadtests.call import get_json
+from loadtests.child import HOST, free_port, running
+from loadtests.errors import ChildFailed, ServerError
+from tests.loadtests import fake_v2
+
+
+def command(port: int) -> list[str]:
+    return [sys.executable, fake_v2.__file__, "--port", str(port), "--host", HOST]
+
+
+def test_a_server_answers_while_it_runs_and_leaves_nothing() -> None:
+    port = free_port()
+    with running(command(port), port, ready_path="/v2/health/ready") as child:
+        assert get_json(HOST, child.port, "/v2/health/ready") == {"ready": True}
+        assert cpu.tree(child.pid) == [child.pid]
+    assert cpu.tree(child.pid) == []
+
+
+def test_a_server_is_stopped_when_its_user_fails() -> None:
+    port = free_port()
+    with pytest.raises(ServerError), running(command(port), port, ready_path="/v2/health/ready") as child:
+        get_json(HOST, child.port, "/v2/models/unknown")
+    assert cpu.tree(child.pid) == []
+
+
+def test_a_server_that_ends_tells_why() -> None:
+    words = [sys.executable, "-c", "import sys; sys.exit('no models here')"]
+    with pytest.raises(ChildFailed, match=r"exit status 1(.|\n)*no models here"), running(words, 1, ready_path="/"):
+        raise AssertionError("not reached")
+
+
+def test_a_server_that_is_never_ready_is_given_up() -> None:
+    port = free_port()
+    with (
+        pytest.raises(ChildFailed, match="did not answer /nowhere"),
+        running(command(port), port, ready_path="/nowhere", timeout_s=0.05),
+    ):
+        raise AssertionError("not reached")
+
+
+def test_a_missing_command_is_one_clear_error() -> None:
+    with pytest.raises(ChildFailed, match="cannot start"), running(["/no/such/command"], 1, ready_path="/"):
+        raise AssertionError("not reached")

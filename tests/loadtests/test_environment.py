@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from loadtests.environment import environment, git_commit
+
+
+def test_the_environment_can_be_written_as_json() -> None:
+    found = orjson.loads(orjson.dumps(environment(["numpy", "no-such-package"])))
+    assert found["cores"] >= 1
+    assert found["python"].startswith("3.")
+    assert found["packages"]["numpy"][0].isdigit()
+    assert found["packages"]["no-such-package"] is None
+
+
+def test_there_is_no_commit_outside_a_repository(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", "/")
+    assert git_commit() is None
+
+
+def test_there_is_no_commit_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert git_commit() is None
