@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from server.api.one_write import OneWriteProtocol
 from server.app import Ferry
 from server.settings import Settings, SettingsError, read_settings
 
@@ -53,7 +55,7 @@ def serve(settings: Settings) -> int:
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http="httptools",
+            http=OneWriteProtocol,
             lifespan="on",
             access_log=False,
             log_config=None,
@@ -61,5 +63,7 @@ def serve(settings: Settings) -> int:
             timeout_graceful_shutdown=settings.drain_timeout_s,
         )
     )
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it has drained
     server.run()
     return 0 if server.started else 1

@@ -16,7 +16,7 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """What `ferry serve` can be told. Nothing here concerns batching: that follows from each model's SLO and profile."""
 
-    model_config = SettingsConfigDict(env_prefix="FERRY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FERRY_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     repository: Path = Field(Path("model_repository"), description="Folder of the models to serve")
     host: str = Field("127.0.0.1", description="Address to listen on")
@@ -68,4 +68,5 @@ def _explain(error: Exception) -> str:
         return f"settings file: {error}"
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"]))
-    return f"setting {name!r}: {first['msg']} (found {first['input']!r}); see `ferry serve --help`"
+    found = "" if name == "admin_token" else f" (found {first['input']!r})"
+    return f"setting {name!r}: {first['msg']}{found}; see `ferry serve --help`"

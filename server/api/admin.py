@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from server.api.guard import Guard
 from server.contract.durations import format_duration, parse_duration
 from server.contract.errors import ContractError
-from server.errors import BadRequest
+from server.errors import BadRequest, Cancelled
 from server.runtime.registration import Registrar, Registration
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
@@ -22,7 +24,7 @@ def admin_routes(registry: Registry, registrar: Registrar, guard: Guard) -> APIR
     routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(guard)])
 
     @routes.get("/models")
-    def models() -> dict[str, Any]:
+    async def models() -> dict[str, Any]:
         """Every model with its versions, states, SLO and profile."""
         serving = {model.key.name: model for model in registry.serving}
         return {"models": [_describe(registry, name, serving.get(name)) for name in registry.names()]}
@@ -39,6 +41,8 @@ def admin_routes(registry: Registry, registrar: Registrar, guard: Guard) -> APIR
 
         `slo` ("20ms") is needed for a new model. `lengths` ("3:256") bounds the ragged axis; `max_rows` the batch.
         """
+        if max_rows is not None and not 1 <= max_rows <= MOST_ROWS:
+            raise BadRequest(f"max_rows is {max_rows}; 1 to {MOST_ROWS} is possible")
         registration = Registration(name, _seconds(slo), _bounds(lengths), max_rows)
         version = await registrar.register(registration, _body(request))
         model = await registry.load(name)
@@ -47,28 +51,40 @@ def admin_routes(registry: Registry, registrar: Registrar, guard: Guard) -> APIR
     return routes
 
 
+MOST_ROWS, LONGEST = 4096, 1 << 20
+LEAST_SLO_S, MOST_SLO_S = 1e-4, 3600.0
+
 _UPLOAD = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
-    async for chunk in request.stream():
-        yield chunk
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise Cancelled("the client closed the connection during the upload") from None
 
 
 def _seconds(slo: str | None) -> float | None:
+    if slo is None:
+        return None
     try:
-        return None if slo is None else parse_duration(slo, "slo")
+        seconds = parse_duration(slo, "slo")
     except ContractError as error:
         raise BadRequest(str(error)) from None
+    if not LEAST_SLO_S <= seconds <= MOST_SLO_S:
+        raise BadRequest(f"slo is {slo!r}; {LEAST_SLO_S * 1e3:g} ms to {MOST_SLO_S / 60:g} m is possible")
+    return seconds
 
 
 def _bounds(lengths: str | None) -> tuple[int, int] | None:
     if lengths is None:
         return None
-    low, colon, high = lengths.partition(":")
-    if not (colon and low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
-        raise BadRequest(f"lengths is {lengths!r}; write the least and the greatest, like 3:256")
-    return int(low), int(high)
+    match = re.fullmatch(r"([0-9]{1,7}):([0-9]{1,7})", lengths)
+    low, high = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= low <= high <= LONGEST:
+        raise BadRequest(f"lengths is {lengths!r}; write the least and the greatest (at most {LONGEST}), like 3:256")
+    return low, high
 
 
 def _describe(registry: Registry, name: str, model: ServedModel | None) -> dict[str, Any]:

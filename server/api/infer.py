@@ -23,6 +23,7 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_MOST_DIGITS = 18
 _WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 
@@ -57,13 +58,14 @@ class InferRoutes:
 
     async def _infer(self, scope: Scope, receive: Receive) -> tuple[list[tuple[bytes, bytes]], bytes]:
         name, version = _route(scope)
-        model = self._registry.find(name, version)
+        self._registry.find(name, version)  # an unknown model is refused before its body is read
         header_length, encoding = _read_headers(scope["headers"])
         body = await self._read_body(receive, encoding)
         if header_length is not None and not 0 <= header_length <= len(body):
             raise BadRequest(
                 f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes; it must count the JSON part"
             )
+        model = self._registry.find(name, version)  # again: it may have been replaced while the body came in
         decoder, encoder = self._codec(model)
         call = decoder.decode(body, header_length)
         request = self._engine.submit(model, call.inputs, call.rows, call.length, call.timeout_s)
@@ -137,7 +139,7 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bytes
     length, encoding = None, b"identity"
     for name, value in headers:
         if name == b"inference-header-content-length":
-            if not value.isdigit():
+            if not value.isdigit() or len(value) > _MOST_DIGITS:
                 raise BadRequest(f"Inference-Header-Content-Length must be a number, found {value.decode('latin-1')!r}")
             length = int(value)
         elif name == b"content-encoding" and value:

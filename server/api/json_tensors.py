@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ def from_json(name: str, data: object, shape: list[int], dtype: np.dtype[Any], d
     if datatype in ("FP16", "BF16"):
         raise BadRequest(f"input {name!r}: {datatype} cannot travel in JSON; send it with the binary tensor extension")
     array = _bytes_array(name, data) if dtype.kind == "O" else _number_array(name, data, dtype, datatype)
-    if array.size != _product(shape):
-        raise BadRequest(f"input {name!r}: shape {shape} holds {_product(shape)} elements, 'data' has {array.size}")
+    if array.size != math.prod(shape):
+        raise BadRequest(f"input {name!r}: shape {shape} holds {math.prod(shape)} elements, 'data' has {array.size}")
     return array.reshape(shape)
 
 
@@ -35,7 +36,9 @@ def _number_array(name: str, data: list[Any], dtype: np.dtype[Any], datatype: st
         raise BadRequest(f"input {name!r}: 'data' is nested unevenly; give one flat row-major list") from None
     if array.size == 0:
         return np.empty(0, dtype)
-    if array.dtype.kind not in _ACCEPTED[dtype.kind]:
+    if array.dtype.kind == "f" and dtype == np.uint64 and all(type(item) is int for item in _flatten(data)):
+        array = _unsigned(name, data)  # numpy joins small and very large integers as floats, which rounds them
+    if array.dtype.kind not in _ACCEPTED[dtype.kind] or (dtype.kind != "b" and bool in set(map(type, _flatten(data)))):
         raise BadRequest(f"input {name!r}: datatype {datatype} wants {_WORDS[dtype.kind]} only, within 64 bits")
     if dtype.kind in "iu":
         return _narrowed(name, array, dtype, datatype)
@@ -44,6 +47,13 @@ def _number_array(name: str, data: list[Any], dtype: np.dtype[Any], datatype: st
             return array.astype(dtype)
     except FloatingPointError:
         raise BadRequest(f"input {name!r}: a number is too large for {datatype}") from None
+
+
+def _unsigned(name: str, data: list[Any]) -> Array:
+    try:
+        return np.array(data, np.uint64)
+    except OverflowError:
+        raise BadRequest(f"input {name!r}: a number is outside UINT64's range of 0 to {2**64 - 1}") from None
 
 
 def _narrowed(name: str, array: Array, dtype: np.dtype[Any], datatype: str) -> Array:
@@ -64,6 +74,8 @@ def _bytes_array(name: str, data: list[Any]) -> Array:
 
 def _flatten(data: list[Any]) -> list[Any]:
     """Row-major leaves of nested lists, without recursion: the parser bounds the depth, not our stack."""
+    if not any(isinstance(item, list) for item in data):
+        return data
     leaves: list[Any] = []
     stack = [iter(data)]
     while stack:
@@ -91,9 +103,3 @@ def to_json(name: str, array: Array, datatype: str) -> Array | list[Any]:
     except UnicodeDecodeError:
         raise BadRequest(f"output {name!r}: an element is not UTF-8; ask for it with binary_data") from None
 
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

@@ -34,6 +34,25 @@ class InferCall:
     outputs: list[OutputChoice]
 
 
+class _Expected:
+    """One input as the model wants it, with what each request asks about prepared."""
+
+    __slots__ = ("axis", "datatype", "dtype", "fixed_sizes", "name", "rank", "wire_shape")
+
+    def __init__(self, spec: TensorSpec, ragged_axis: str | None) -> None:
+        self.name = spec.name
+        self.datatype = spec.datatype.value
+        self.dtype = NUMPY_TYPES[self.datatype]
+        self.wire_shape = spec.wire_shape
+        self.rank = len(spec.shape)
+        self.axis = spec.axis(ragged_axis) if ragged_axis else None
+        self.fixed_sizes = [(place, dim) for place, dim in enumerate(spec.shape) if isinstance(dim, int) and place > 0]
+
+    def admits(self, shape: list[int]) -> bool:
+        """Whether rank and fixed sizes are the model's; the batch and the ragged axis are checked against their limits."""
+        return len(shape) == self.rank and all([shape[place] == size for place, size in self.fixed_sizes])
+
+
 class RequestDecoder:
     """Decodes for one model; what can be prepared is prepared here, once."""
 
@@ -41,7 +60,8 @@ class RequestDecoder:
         manifest = model.manifest
         self._model = str(model.key)
         self._max_rows = model.max_rows
-        self._specs = {spec.name: (spec, NUMPY_TYPES[spec.datatype.value]) for spec in manifest.inputs}
+        axis = manifest.ragged.axis if manifest.ragged else None
+        self._expected = {spec.name: _Expected(spec, axis) for spec in manifest.inputs}
         self._places = {spec.name: place for place, spec in enumerate(manifest.outputs)}
         self._ragged = manifest.ragged
         self._all_json = [OutputChoice(place, False) for place in self._places.values()]
@@ -71,32 +91,39 @@ class RequestDecoder:
         rows = length = -1
         offset = 0
         for item in items:
-            spec, array, offset = self._input(item, blobs, offset)
-            if spec.name in inputs:
-                raise BadRequest(f"model {self._model}: input {spec.name!r} is given twice")
-            rows, length = self._check_sizes(spec, array.shape, rows, length)
-            inputs[spec.name] = array
+            expected, array, offset = self._input(item, blobs, offset)
+            if expected.name in inputs:
+                raise BadRequest(f"model {self._model}: input {expected.name!r} is given twice")
+            rows, length = self._check_sizes(expected, array.shape, rows, length)
+            inputs[expected.name] = array
         if offset != len(blobs):
             raise BadRequest(f"{len(blobs) - offset} bytes follow the last input; the binary_data_size of the inputs add up to {offset}")
-        if len(inputs) != len(self._specs):
-            missing = next(name for name in self._specs if name not in inputs)
+        if len(inputs) != len(self._expected):
+            missing = next(name for name in self._expected if name not in inputs)
             raise BadRequest(f"model {self._model}: input {missing!r} is missing; it wants {self._wanted()}")
         return inputs, rows, max(length, 0)
 
-    def _input(self, item: object, blobs: memoryview, offset: int) -> tuple[TensorSpec, Array, int]:
+    def _input(self, item: object, blobs: memoryview, offset: int) -> tuple[_Expected, Array, int]:
         if not isinstance(item, dict):
             raise BadRequest("each of 'inputs' must be an object with name, shape, datatype and data")
         name = item.get("name")
-        found = self._specs.get(name) if isinstance(name, str) else None
-        if found is None:
+        expected = self._expected.get(name) if isinstance(name, str) else None
+        if expected is None:
             raise BadRequest(f"model {self._model} has no input {name!r}; it wants {self._wanted()}")
-        spec, dtype = found
         datatype, shape = item.get("datatype"), item.get("shape")
-        if datatype != spec.datatype.value:
-            raise BadRequest(f"model {self._model}: input {name!r} is {spec.datatype.value}, the request says {datatype!r}")
-        if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**31 for size in shape):
+        if datatype != expected.datatype:
+            raise BadRequest(f"model {self._model}: input {name!r} is {expected.datatype}, the request says {datatype!r}")
+        if not isinstance(shape, list) or not all([type(size) is int and 0 <= size < 2**31 for size in shape]):
             raise BadRequest(f"input {name!r}: 'shape' must be a list of sizes that are not negative")
-        self._check_shape(spec, shape)
+        if not expected.admits(shape):
+            raise BadRequest(f"model {self._model}: input {name!r} has shape {expected.wire_shape}, the request says {shape}")
+        return self._tensor(expected, item, shape, blobs, offset)
+
+    def _tensor(
+        self, expected: _Expected, item: dict[str, Any], shape: list[int], blobs: memoryview, offset: int
+    ) -> tuple[_Expected, Array, int]:
+        """The values, from 'data' or from the blobs; and where the next input's blob begins."""
+        name = expected.name
         parameters = item.get("parameters")
         if parameters and (not isinstance(parameters, dict) or "shared_memory_region" in parameters):
             raise _bad_parameters(parameters, f"input {name!r}")
@@ -104,40 +131,32 @@ class RequestDecoder:
         if size is None:
             if "data" not in item:
                 raise BadRequest(f"input {name!r} has neither 'data' nor the parameter 'binary_data_size'")
-            return spec, from_json(spec.name, item["data"], shape, dtype, spec.datatype.value), offset
+            return expected, from_json(name, item["data"], shape, expected.dtype, expected.datatype), offset
         if "data" in item:
             raise BadRequest(f"input {name!r} has both 'data' and 'binary_data_size'; give one of them")
         if type(size) is not int or not 0 <= size <= len(blobs) - offset:
             raise BadRequest(f"input {name!r}: binary_data_size is {size!r}, but {len(blobs) - offset} bytes are left in the body")
-        return spec, from_bytes(spec.name, blobs[offset : offset + size], shape, dtype), offset + size
+        return expected, from_bytes(name, blobs[offset : offset + size], shape, expected.dtype), offset + size
 
-    def _check_shape(self, spec: TensorSpec, shape: list[int]) -> None:
-        fits = len(shape) == len(spec.shape) and all(
-            isinstance(dim, str) or dim == size for dim, size in zip(spec.shape, shape, strict=True)
-        )
-        if not fits:
-            raise BadRequest(f"model {self._model}: input {spec.name!r} has shape {spec.wire_shape}, the request says {shape}")
-
-    def _check_sizes(self, spec: TensorSpec, shape: tuple[int, ...], rows: int, length: int) -> tuple[int, int]:
+    def _check_sizes(self, expected: _Expected, shape: tuple[int, ...], rows: int, length: int) -> tuple[int, int]:
         if not 1 <= shape[0] <= self._max_rows:
             raise BadRequest(
-                f"model {self._model}: input {spec.name!r} has {shape[0]} rows; a request may have 1 to {self._max_rows}: split it"
+                f"model {self._model}: input {expected.name!r} has {shape[0]} rows; a request may have 1 to {self._max_rows}: split it"
             )
         if rows not in (-1, shape[0]):
-            raise BadRequest(f"model {self._model}: input {spec.name!r} has {shape[0]} rows, an input before it has {rows}")
+            raise BadRequest(f"model {self._model}: input {expected.name!r} has {shape[0]} rows, an input before it has {rows}")
         ragged = self._ragged
-        axis = spec.axis(ragged.axis) if ragged else None
-        if ragged is None or axis is None:
+        if ragged is None or expected.axis is None:
             return shape[0], length
-        size = shape[axis]
+        size = shape[expected.axis]
         if not ragged.shortest <= size <= ragged.longest:
             raise BadRequest(
-                f"model {self._model}: input {spec.name!r} has {size} along {ragged.axis!r}; {ragged.shortest} to "
+                f"model {self._model}: input {expected.name!r} has {size} along {ragged.axis!r}; {ragged.shortest} to "
                 f"{ragged.longest} is possible"
             )
         if length not in (-1, size):
             raise BadRequest(
-                f"model {self._model}: input {spec.name!r} has {size} along {ragged.axis!r}, an input before it has {length}"
+                f"model {self._model}: input {expected.name!r} has {size} along {ragged.axis!r}, an input before it has {length}"
             )
         return shape[0], size
 
@@ -166,7 +185,7 @@ class RequestDecoder:
         return OutputChoice(place, _flag(parameters, "binary_data", binary, where))
 
     def _wanted(self) -> str:
-        return ", ".join(f"{spec.name} ({spec.datatype.value} {spec.wire_shape})" for spec, _ in self._specs.values())
+        return ", ".join(f"{one.name} ({one.datatype} {one.wire_shape})" for one in self._expected.values())
 
 
 def _parse(text: bytes | memoryview) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -11,12 +12,14 @@ from server import __version__
 from server.api.guard import Guard
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
-from server.errors import BadRequest, NotReady
+from server.errors import BadRequest, NotReady, TooLarge
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
 from server.telemetry.model_stats import all_stats
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
+
+MAX_CONTROL_BYTES = 1 << 20
 
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
 
@@ -26,26 +29,26 @@ def v2_routes(registry: Registry, guard: Guard) -> APIRouter:
     routes = APIRouter(prefix="/v2", tags=["KServe V2"])
 
     @routes.get("")
-    def server_metadata() -> dict[str, Any]:
+    async def server_metadata() -> dict[str, Any]:
         return {"name": "ferry", "version": __version__, "extensions": EXTENSIONS}
 
     @routes.get("/health/live")
-    def live() -> dict[str, bool]:
+    async def live() -> dict[str, bool]:
         return {"live": True}
 
     @routes.get("/health/ready")
-    def ready() -> dict[str, bool]:
+    async def ready() -> dict[str, bool]:
         if not registry.ready:
             reasons = [f"{name}: {reason}" for name in registry.names() if (reason := registry.problem(name))]
             raise NotReady(f"not every model is ready; {'; '.join(reasons)}")
         return {"ready": True, "live": True}
 
     @routes.get("/models")
-    def models() -> dict[str, list[str]]:
+    async def models() -> dict[str, list[str]]:
         return {"models": [model.key.name for model in registry.serving]}
 
     @routes.get("/models/stats")
-    def statistics() -> dict[str, Any]:
+    async def statistics() -> dict[str, Any]:
         return all_stats(model.stats for model in registry.serving)
 
     for prefix in ("/models/{name}", "/models/{name}/versions/{version}"):
@@ -62,19 +65,19 @@ def _model_routes(routes: APIRouter, prefix: str, registry: Registry) -> None:
         return registry.find(path["name"], path.get("version"))
 
     @routes.get(prefix)
-    def metadata(request: Request) -> dict[str, Any]:
+    async def metadata(request: Request) -> dict[str, Any]:
         return _metadata(find(request))
 
     @routes.get(f"{prefix}/ready")
-    def ready(request: Request) -> dict[str, Any]:
+    async def ready(request: Request) -> dict[str, Any]:
         return {"name": find(request).key.name, "ready": True}
 
     @routes.get(f"{prefix}/config")
-    def config(request: Request) -> dict[str, Any]:
+    async def config(request: Request) -> dict[str, Any]:
         return _config(find(request))
 
     @routes.get(f"{prefix}/stats")
-    def stats(request: Request) -> dict[str, Any]:
+    async def stats(request: Request) -> dict[str, Any]:
         return all_stats([find(request).stats])
 
 
@@ -105,12 +108,17 @@ def _repository_routes(routes: APIRouter, registry: Registry, guard: Guard) -> N
 
 async def _json_object(request: Request) -> dict[str, Any]:
     """The body, which may be absent. Raises BadRequest."""
-    if not await request.body():
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_CONTROL_BYTES:
+            raise TooLarge(f"the body has more than {MAX_CONTROL_BYTES} bytes; this request needs a small JSON object or none")
+    if not body:
         return {}
     try:
-        data = await request.json()
-    except ValueError:
-        raise BadRequest("the body is not valid JSON") from None
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(data, dict):
         raise BadRequest("the body must be a JSON object")
     return data

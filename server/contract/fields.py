@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
@@ -59,7 +60,7 @@ class Fields:
     def number(self, key: str, at_least: float = 0.0) -> float:
         """A finite number not below `at_least`."""
         value = self._get(key, (int, float))
-        if not at_least <= value < float("inf"):
+        if not at_least <= value <= sys.float_info.max:
             raise self.wrong(key, f"must be a finite number of at least {at_least:g}, found {value}")
         return float(value)
 
@@ -93,8 +94,14 @@ class Fields:
         value = self._data[key]
         is_bool = isinstance(value, bool)
         if not isinstance(value, kind) or (is_bool and kind is not bool):
-            raise self.wrong(key, f"has the wrong type ({_kind(value)})")
+            raise self.wrong(key, f"must be {_KINDS[kind]}, found {_kind(value)}")
         return value
+
+
+_KINDS: dict[object, str] = {
+    str: "a string in quotes", int: "an integer", (int, float): "a number", bool: "true or false", list: "a list",
+    Mapping: "an object",
+}  # fmt: skip
 
 
 def _kind(value: object) -> str:

@@ -20,7 +20,7 @@ REPORT = "report.html"
 STAGING = ".staging"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
-_VERSION = re.compile(r"[1-9]\d{0,17}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,14 @@ def read_folder(folder: Path, where: str, version: int) -> VersionFiles:
 
 
 def read_json(path: Path, where: str) -> Any:
-    """Decoded JSON. Raises ContractError when the file is missing or is not JSON."""
+    """Decoded JSON. Raises ContractError when the file is missing, cannot be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ContractError(f"{where}: missing; the version folder is incomplete, publish it again") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ContractError(f"{where}: cannot be read ({error.strerror}); it must be a file that the server may read") from None
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number or nesting without bounds
         raise ContractError(f"{where}: not valid JSON ({error}); the file is damaged, publish the version again") from None
 
 

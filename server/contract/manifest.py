@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,15 +91,22 @@ class Manifest:
     lineage_sha256: str | None
 
     def __post_init__(self) -> None:
-        _check_names("inputs", self.inputs)
-        _check_names("outputs", self.outputs)
+        """Refuse tensors and files that cannot be served together. Raises ContractError."""
+        _check_names("inputs", [spec.name for spec in self.inputs])
+        _check_names("outputs", [spec.name for spec in self.outputs])
+        _check_names("files", [entry.path for entry in self.files])
         free = {dim for spec in self.inputs for dim in spec.shape[1:] if isinstance(dim, str)}
-        known = {self.ragged.axis} if self.ragged else set()
-        if free - known:
+        axis = self.ragged.axis if self.ragged else None
+        if free - {axis}:
             raise ContractError(
-                f"manifest of {self.name}: the inputs leave axis {min(free - known)!r} free; one ragged axis besides "
-                "the batch is supported: fix the others at export"
+                f"the inputs leave axis {min(free - {axis})!r} free; one ragged axis besides the batch is supported: "
+                "fix the others at export"
             )
+        if self.ragged and axis not in free:
+            raise ContractError(f"ragged: no input has the axis {axis!r}; publish the version again")
+        stray = set(self.ragged.pads) - {spec.name for spec in self.inputs} if self.ragged else set()
+        if stray:
+            raise ContractError(f"ragged: pads names {min(stray)!r}, which is no input; publish the version again")
 
     def to_json(self) -> dict[str, Any]:
         ragged = self.ragged
@@ -125,20 +132,20 @@ class Manifest:
         fields = Fields(data, where)
         check_schema(fields, SCHEMA)
         fields.only(("schema", *Manifest.__slots__))
-        return Manifest(
-            name=fields.text("name"),
-            backend=fields.text("backend"),
-            files=tuple(FileEntry.from_json(entry) for entry in fields.children("files")),
-            inputs=tuple(TensorSpec.from_json(entry) for entry in fields.children("inputs")),
-            outputs=tuple(TensorSpec.from_json(entry) for entry in fields.children("outputs")),
-            ragged=Ragged.from_json(fields.child("ragged")) if fields.has("ragged") else None,
-            max_rows=fields.integer("max_rows", 1),
-            checks=tuple(Check.from_json(entry) for entry in fields.children("checks")),
-            lineage_sha256=fields.text("lineage_sha256") if fields.has("lineage_sha256") else None,
-        )
+        name, backend = fields.text("name"), fields.text("backend")
+        files = tuple(FileEntry.from_json(entry) for entry in fields.children("files"))
+        inputs = tuple(TensorSpec.from_json(entry) for entry in fields.children("inputs"))
+        outputs = tuple(TensorSpec.from_json(entry) for entry in fields.children("outputs"))
+        ragged = Ragged.from_json(fields.child("ragged")) if fields.has("ragged") else None
+        max_rows = fields.integer("max_rows", 1)
+        checks = tuple(Check.from_json(entry) for entry in fields.children("checks"))
+        lineage = fields.text("lineage_sha256") if fields.has("lineage_sha256") else None
+        try:
+            return Manifest(name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage)
+        except ContractError as error:
+            raise ContractError(f"{where}: {error}") from None
 
 
-def _check_names(what: str, specs: tuple[TensorSpec, ...]) -> None:
-    names = [spec.name for spec in specs]
+def _check_names(what: str, names: Sequence[str]) -> None:
     if not names or len(set(names)) != len(names):
-        raise ContractError(f"manifest: {what} must be a non-empty list of distinct names, found {names}")
+        raise ContractError(f"{what} must be a non-empty list of distinct names, found {names}; publish the version again")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from server.contract.device import Device
@@ -12,6 +13,9 @@ from server.contract.errors import ContractError
 from server.contract.fields import Fields
 
 SCHEMA = 1
+
+FAR = 1024
+"""Extrapolation ends at so many times the largest measured rows and length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,8 @@ class Cell:
 class Profile:
     """The full grid of cells for one placement on one device.
 
-    `predict` interpolates linearly between cells, extrapolates by the last slope, and never falls when rows or
-    length grow. Raises ContractError when the grid has holes.
+    `predict` interpolates linearly between cells, extrapolates by the last slope (up to FAR times the grid), and never
+    falls when rows or length grow. Raises ContractError when the grid has holes.
     """
 
     device: Device
@@ -71,12 +75,12 @@ class Profile:
         lengths = tuple(sorted({cell.length for cell in self.cells}))
         by_place = {(cell.rows, cell.length): cell for cell in self.cells}
         if not self.cells or len(self.cells) != len(by_place) or len(by_place) != len(rows) * len(lengths):
-            raise ContractError("profile: cells must form a full grid of rows x length, each cell once")
+            raise ContractError("cells must form a full grid of rows x length, each cell once; measure again")
         grid = [[by_place[r, n] for n in lengths] for r in rows]
         object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "_lengths", lengths)
-        object.__setattr__(self, "_p50", _monotone([[cell.p50_s for cell in line] for line in grid]))
-        object.__setattr__(self, "_p99", _monotone([[cell.p99_s for cell in line] for line in grid]))
+        object.__setattr__(self, "_p50", _surface(rows, lengths, [[cell.p50_s for cell in line] for line in grid]))
+        object.__setattr__(self, "_p99", _surface(rows, lengths, [[cell.p99_s for cell in line] for line in grid]))
 
     def predict(self, rows: int, length: int = 0) -> float:
         """Median seconds for a batch of `rows` rows padded to `length`."""
@@ -115,9 +119,14 @@ class Profile:
         check_schema(fields, SCHEMA)
         fields.only(("schema", "device", "placement", "cells"))
         place = fields.child("placement")
+        place.only(Placement.__slots__)
         placement = Placement(place.integer("instances", 1), place.integer("threads", 1))
         cells = tuple(Cell.from_json(cell) for cell in fields.children("cells"))
-        return Profile(Device.from_json(fields.child("device")), placement, cells)
+        device = Device.from_json(fields.child("device"))
+        try:
+            return Profile(device, placement, cells)
+        except ContractError as error:
+            raise ContractError(f"{where}: {error}") from None
 
 
 def check_schema(fields: Fields, known: int) -> None:
@@ -130,16 +139,29 @@ def check_schema(fields: Fields, known: int) -> None:
         )
 
 
+def _surface(
+    rows: Sequence[int], lengths: Sequence[int], grid: Sequence[Sequence[float]]
+) -> tuple[tuple[float, ...], ...]:
+    """The grid plus one far line along each axis, monotone: interpolation in it is monotone too, past the grid as well."""
+    measured = _monotone(grid)
+    far_rows = tuple(_far(rows, column) for column in zip(*measured, strict=True))
+    return _monotone([[*line, _far(lengths, line)] for line in (*measured, far_rows)])
+
+
+def _far(marks: Sequence[int], values: Sequence[float]) -> float:
+    """The value at FAR times the last mark, by the last slope; without a slope it stays."""
+    if len(marks) == 1:
+        return values[0]
+    slope = (values[-1] - values[-2]) / (marks[-1] - marks[-2])
+    return values[-1] + slope * marks[-1] * (FAR - 1)
+
+
 def _monotone(grid: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
     """Running maximum along both axes: noise must never make a larger batch look cheaper."""
     lines: list[tuple[float, ...]] = []
     for line in grid:
         above = lines[-1] if lines else (0.0,) * len(line)
-        best, row = 0.0, []
-        for value, over in zip(line, above, strict=True):
-            best = max(best, value, over)
-            row.append(best)
-        lines.append(tuple(row))
+        lines.append(tuple(max(pair) for pair in zip(accumulate(line, max), above, strict=True)))
     return tuple(lines)
 
 
@@ -148,10 +170,7 @@ def _interpolate(
 ) -> float:
     low, share = _place(rows, at_rows)
     below = _along(lengths, grid[low], at_length)
-    if share == 0.0:
-        return below
-    above = _along(lengths, grid[low + 1], at_length)
-    return below + (above - below) * share
+    return below if share == 0.0 else below + (_along(lengths, grid[low + 1], at_length) - below) * share
 
 
 def _along(marks: Sequence[int], values: Sequence[float], at: int) -> float:
@@ -160,9 +179,10 @@ def _along(marks: Sequence[int], values: Sequence[float], at: int) -> float:
 
 
 def _place(marks: Sequence[int], at: int) -> tuple[int, float]:
-    """Index of the mark at or below `at` and how far on to the next (above 1 past the end; below the first mark
-    the first value stands, because a small batch is bounded by its fixed cost)."""
+    """Index of the mark at or below `at` and how far on to the next one, in shares of 1 (that of the last mark is the far
+    line). Below the first mark the first value stands, because a small batch is bounded by its fixed cost."""
     if at <= marks[0] or len(marks) == 1:
         return 0, 0.0
-    high = min(bisect_left(marks, at), len(marks) - 1)
-    return high - 1, (at - marks[high - 1]) / (marks[high] - marks[high - 1])
+    low = bisect_right(marks, at) - 1
+    far = marks[low + 1] if low + 1 < len(marks) else marks[-1] * FAR
+    return low, min((at - marks[low]) / (far - marks[low]), 1.0)

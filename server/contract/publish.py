@@ -35,12 +35,12 @@ def staging(repository: Path) -> Iterator[Path]:
 
 
 def sweep(repository: Path) -> list[Path]:
-    """Remove what killed publishers left behind; returns the removed folders."""
+    """Remove what killed publishers left behind; returns it. A publication that was already visible is completed."""
     with _locked(repository):
         abandoned = [folder for folder in (repository / STAGING).glob("*/") if _is_abandoned(folder)]
         for folder in abandoned:
             shutil.rmtree(folder)
-    return abandoned
+        return abandoned + [draft for folder in sorted(repository.glob("*/")) for draft in _settle_all(folder)]
 
 
 def _is_abandoned(folder: Path) -> bool:
@@ -60,26 +60,31 @@ def publish(version_folder: Path, repository: Path, model: str, wants: Wants | N
 
     `wants` replaces the model's model.toml; None keeps it (a new model needs one). All bytes reach the disk before
     the rename that makes them visible. Raises ContractError for a bad name, OSError when the disk refuses.
+
+    With an old model and new wants two renames are needed. The version's comes first; after a crash between the two,
+    `sweep` finds the draft of the wants, named after the version, and does the second.
     """
     check_model_name(model)
     with _locked(repository):
         model_folder = repository / model
+        _settle_all(model_folder)
         number = (versions(model_folder) or [0])[-1] + 1
         _sync_tree(version_folder)
         if not model_folder.exists():
             _publish_new_model(version_folder, model_folder, number, wants)
             return number
+        draft = None if wants is None else _draft(model_folder, str(number), wants)
         os.rename(version_folder, model_folder / str(number))
         _sync_folder(model_folder)
-        if wants is not None:
-            _replace(model_folder / WANTS_FILE, wants.to_toml())
+        if draft is not None:
+            _settle(draft)
         return number
 
 
 def replace_wants(repository: Path, model: str, wants: Wants) -> None:
     """Rewrite the model.toml of an existing model, atomically. Raises OSError when the disk refuses."""
     with _locked(repository):
-        _replace(repository / model / WANTS_FILE, wants.to_toml())
+        _replace(_draft(repository / model, "new", wants))
 
 
 def _publish_new_model(version_folder: Path, model_folder: Path, number: int, wants: Wants | None) -> None:
@@ -89,18 +94,43 @@ def _publish_new_model(version_folder: Path, model_folder: Path, number: int, wa
     staged = version_folder.parent / f"{version_folder.name}.model"
     staged.mkdir()
     os.rename(version_folder, staged / str(number))
-    _replace(staged / WANTS_FILE, wants.to_toml())
+    _replace(_draft(staged, "new", wants))
     os.rename(staged, model_folder)
     _sync_folder(model_folder.parent)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a small file so that readers see the old text or the new, never a part."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, encoding="utf-8")
+def _draft_name(version: str) -> str:
+    return f".{WANTS_FILE}.{version}"
+
+
+def _draft(model_folder: Path, version: str, wants: Wants) -> Path:
+    """Write wants to disk beside model.toml, where readers do not look yet."""
+    draft = model_folder / _draft_name(version)
+    draft.write_text(wants.to_toml(), encoding="utf-8")
     _sync_file(draft)
-    os.replace(draft, path)
-    _sync_folder(path.parent)
+    return draft
+
+
+def _replace(draft: Path) -> None:
+    """Readers see the old model.toml or the new, never a part."""
+    os.replace(draft, draft.with_name(WANTS_FILE))
+    _sync_folder(draft.parent)
+
+
+def _settle_all(model_folder: Path) -> list[Path]:
+    """Settle what a killed publisher of this model left; returns it."""
+    drafts = sorted(model_folder.glob(_draft_name("*")))
+    for draft in drafts:
+        _settle(draft)
+    return drafts
+
+
+def _settle(draft: Path) -> None:
+    """Put the draft in force if the version that it belongs to is there, else forget it."""
+    if (draft.parent / draft.suffix[1:]).is_dir():
+        _replace(draft)
+    else:
+        draft.unlink()
 
 
 @contextmanager

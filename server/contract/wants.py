@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.contract.durations import format_duration, parse_duration
+from server.contract.durations import exact_duration, parse_duration
 from server.contract.errors import ContractError
 from server.contract.fields import Fields
 
@@ -26,7 +26,7 @@ class Wants:
 
     def to_toml(self) -> str:
         """The file's text, with the overrides shown as comments for who looks for them."""
-        lines = [f'slo = "{format_duration(self.slo_s)}"  # answers are wanted within this time, queueing included', ""]
+        lines = [f'slo = "{exact_duration(self.slo_s)}"  # answers are wanted within this time, queueing included', ""]
         lines.append("# Experts only; without these lines ferry uses what it measured.")
         for name in _OVERRIDES:
             value = getattr(self, name)
@@ -41,7 +41,9 @@ def read_wants(path: Path) -> Wants:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ContractError(f'{where}: missing; create it with a line like: slo = "50ms"') from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ContractError(f"{where}: cannot be read ({error.strerror}); it must be a file that the server may read") from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number or nesting without bounds
         raise ContractError(f"{where}: not valid TOML: {error}") from None
     fields = Fields(data, where)
     fields.only(("slo", *_OVERRIDES))

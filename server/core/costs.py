@@ -14,50 +14,51 @@ _STEPS = 64
 
 
 class CostTable:
-    """Costs in seconds by rows and length. Lengths are rounded up to 1/64 of the longest.
+    """Costs in seconds by rows and length. Lengths are rounded up to 1/64 of the longest measured one, and cost what that
+    one does past it (the contract refuses them earlier).
 
-    Built once per model version: O(rows × 64) predictions.
+    Built once per model version: O(rows × 64) predictions, then a look-up per length.
     """
 
-    __slots__ = ("_batch", "_guard", "_knee", "_row", "_step", "instances", "max_rows")
+    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "instances", "max_rows")
 
     def __init__(self, profile: Profile, max_rows: int) -> None:
         longest = profile.measured_lengths[-1]
-        self._step = max(1, -(-longest // _STEPS))
-        lengths = range(0, longest + self._step, self._step)
+        step = max(1, -(-longest // _STEPS))
+        lengths = range(0, longest + step, step)
         rows = range(1, max_rows + 1)
+        batch = [[HAND_OFF_S + profile.predict(r, n) for r in rows] for n in lengths]
+        guard = [[profile.predict_p99(r, n) - profile.predict(r, n) for r in rows] for n in lengths]
+        row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in batch]
+        knee = [
+            next(r for r, cost in zip(rows, line, strict=True) if best * r >= KNEE * cost)
+            for line, best in zip(batch, row, strict=True)
+        ]
+        rounded = [-(-length // step) for length in range(longest + 1)]
         self.max_rows = max_rows
         self.instances = profile.placement.instances
-        self._batch = [[HAND_OFF_S + profile.predict(r, n) for r in rows] for n in lengths]
-        self._guard = [
-            [profile.predict_p99(r, n) - profile.predict(r, n) for r in rows] for n in lengths
-        ]
-        self._row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in self._batch]
-        self._knee = [
-            next(r for r, cost in zip(rows, line, strict=True) if best * r >= KNEE * cost)
-            for line, best in zip(self._batch, self._row, strict=True)
-        ]
+        self._longest = longest
+        self._batch = [batch[n] for n in rounded]
+        self._guard = [guard[n] for n in rounded]
+        self._row = [row[n] for n in rounded]
+        self._knee = [knee[n] for n in rounded]
 
     def batch_s(self, rows: int, length: int) -> float:
         """Median time of a batch, hand-off included."""
-        return self._batch[self._index(length)][rows - 1]
+        return self._batch[length if length < self._longest else -1][rows - 1]
 
     def guard_s(self, rows: int, length: int) -> float:
         """How much later than the median the 99th percentile is."""
-        return self._guard[self._index(length)][rows - 1]
+        return self._guard[length if length < self._longest else -1][rows - 1]
 
     def row_s(self, length: int) -> float:
         """Least time per row at this length, at the best batch size: what a waiting row adds to the backlog."""
-        return self._row[self._index(length)]
+        return self._row[length if length < self._longest else -1]
 
     def knee(self, length: int) -> int:
         """Fewest rows that reach 95 % of the best rate at this length."""
-        return self._knee[self._index(length)]
+        return self._knee[length if length < self._longest else -1]
 
     def line(self, length: int) -> list[float]:
         """batch_s for 1, 2, … rows at this length, for loops that look up many row counts."""
-        return self._batch[self._index(length)]
-
-    def _index(self, length: int) -> int:
-        """Lengths past the longest measured one cost what that one does; the contract refuses them earlier."""
-        return min(-(-length // self._step), len(self._batch) - 1)
+        return self._batch[length if length < self._longest else -1]

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Generic
 
 from server.core.costs import CostTable
 from server.core.events import (
-    Action, Answer, Cancel, Closed, Drain, Event, Fail, InstanceLost, InstanceUp, Open, Refuse, Run, StepDone,
-    StepFailed, Submit, Wake,
+    Action,
+    Answer,
+    Cancel,
+    Closed,
+    Drain,
+    Event,
+    Fail,
+    InstanceLost,
+    InstanceUp,
+    Open,
+    Refuse,
+    Run,
+    StepDone,
+    StepFailed,
+    Submit,
+    Wake,
 )  # fmt: skip
 from server.core.scheduler import Scheduler
 from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey, P
@@ -57,6 +72,7 @@ class Onlooker(Generic[P]):
         self.batches: list[Batch[P]] = []
         self._models: dict[ModelKey, _Model[P]] = {}
         self._suspects: set[int] = set()
+        self._draining: set[ModelKey] = set()
 
     def see(self, event: Event[P], actions: list[Action[P]], now: float) -> None:
         """Check one call of handle(), after it. Raises BrokenLaw."""
@@ -69,20 +85,19 @@ class Onlooker(Generic[P]):
             raise BrokenLaw(f"law 2: woken at {now}, wants to be woken at {next_wakeup} again")
 
     def end(self) -> None:
-        """Call when the world has come to rest. Raises BrokenLaw when a request never got its outcome."""
+        """Call when the world has come to rest. Raises BrokenLaw when a request never got its outcome, or a drain no end."""
         lost = sorted(self.submitted.keys() - self.outcomes.keys())
         if lost:
             raise BrokenLaw(f"law 1: {len(lost)} requests have no outcome, the first is {self.submitted[lost[0]]!r}")
+        if self._draining:
+            raise BrokenLaw(f"law 1: {min(self._draining)} drains for ever: nothing is left of it, but it did not close")
 
     def _note_event(self, event: Event[P]) -> None:
         match event:
             case Open(model):
                 self._models[model] = _Model(event)
             case Submit(model, requests):
-                for request in requests:
-                    self.submitted[request.id] = request
-                    if model in self._models:
-                        self._models[model].waiting[request.id] = request
+                self._note_submitted(model, requests)
             case InstanceUp(model, instance):
                 self._models[model].instances.add(instance)
             case InstanceLost(model, instance, _):
@@ -94,8 +109,16 @@ class Onlooker(Generic[P]):
                 self._note_failed(batch)
             case StepDone(batch):
                 del self._models[batch.model].running[batch.instance]
-            case Drain() | Wake():
+            case Drain(model):
+                self._draining.add(model)
+            case Wake():
                 pass
+
+    def _note_submitted(self, model: ModelKey, requests: Iterable[InferRequest[P]]) -> None:
+        for request in requests:
+            self.submitted[request.id] = request
+            if model in self._models:
+                self._models[model].waiting[request.id] = request
 
     def _note_cancel(self, request: InferRequest[P]) -> None:
         if request.id not in self.outcomes:
@@ -127,6 +150,7 @@ class Onlooker(Generic[P]):
                 if self._models[model].waiting or self._models[model].running:
                     raise BrokenLaw(f"law 1: {model} closed with work left")
                 del self._models[model]
+                self._draining.discard(model)
 
     def _end_request(self, request: InferRequest[P], outcome: Outcome) -> None:
         if request.id in self.outcomes:

@@ -71,10 +71,12 @@ class Lane(Generic[P]):
         """The requests for an idle instance; something must wait."""
         if self.suspects and self.waiting.head.id in self.suspects:
             return Choice((self.waiting.head,), Close.ALONE)
-        urgent = self.waiting.first(WINDOW if self.mixing is not Mixing.ANY else self.limits.batch_rows)
+        window = WINDOW if self.mixing is not Mixing.ANY else self.limits.batch_rows
+        urgent = self.waiting.first(window + len(self.suspects))
         if self.suspects:
-            urgent = [request for request in urgent if request.id not in self.suspects]
-        return choose(urgent, len(self.waiting), self.mixing, self.limits, self.costs, self.pace, now)
+            urgent = [request for request in urgent if request.id not in self.suspects][:window]
+        n_waiting = len(self.waiting) - len(self.suspects)
+        return choose(urgent, n_waiting, self.mixing, self.limits, self.costs, self.pace, now)
 
     def start(self, batch: Batch[P]) -> None:
         ids = {request.id for request in batch.requests}

@@ -50,14 +50,12 @@ def _choose_in_order(
     most = limits.batch_rows if backlog else max(costs.knee(head.length), head.rows)
     rows, count, close = head.rows, 1, exhausted if len(urgent) == n_waiting else Close.FULL
     for request in urgent[1:]:
-        larger = rows + request.rows
-        if larger > most:
+        if rows + request.rows > most:
             close = Close.FULL if backlog else Close.KNEE
             break
-        if not in_time(head, larger, head.length, costs, pace, now):
-            close = Close.DEADLINE
-            break
-        rows, count = larger, count + 1
+        rows, count = rows + request.rows, count + 1
+    while count > 1 and not in_time(head, rows, head.length, costs, pace, now):
+        rows, count, close = rows - urgent[count - 1].rows, count - 1, Close.DEADLINE
     return Choice(urgent[:count], close)
 
 
@@ -78,7 +76,7 @@ def _choose_by_length(
     by_length = sorted(urgent, key=_length)
     start, stop = _group_of(by_length.index(head), by_length, limits.batch_rows, costs)
     group = by_length[start:stop]
-    close = Close.IDLE if len(group) == n_waiting else Close.LENGTH
+    close = Close.IDLE if len(group) == n_waiting else _why_no_more(group, limits, costs)
     while len(group) > 1:
         rows = sum(request.rows for request in group)
         if in_time(head, rows, group[-1].length, costs, pace, now):
@@ -86,6 +84,13 @@ def _choose_by_length(
         close = Close.DEADLINE
         group.remove(group[-1] if group[-1] is not head else group[0])
     return Choice(group, close)
+
+
+def _why_no_more(group: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> Close:
+    rows = sum(request.rows for request in group)
+    if rows >= limits.batch_rows:
+        return Close.FULL
+    return Close.KNEE if rows >= costs.knee(group[-1].length) else Close.LENGTH
 
 
 def _group_of(

@@ -9,8 +9,22 @@ from collections.abc import Iterable
 from typing import Generic
 
 from server.core.events import (
-    Action, Answer, Cancel, Closed, Drain, Event, Fail, InstanceLost, InstanceUp, Open, Refuse, Run, StepDone,
-    StepFailed, Submit, Wake,
+    Action,
+    Answer,
+    Cancel,
+    Closed,
+    Drain,
+    Event,
+    Fail,
+    InstanceLost,
+    InstanceUp,
+    Open,
+    Refuse,
+    Run,
+    StepDone,
+    StepFailed,
+    Submit,
+    Wake,
 )  # fmt: skip
 from server.core.lane import Lane
 from server.core.types import Batch, Failure, InferRequest, ModelKey, P, Refusal
@@ -40,7 +54,7 @@ class Scheduler(Generic[P]):
             case Cancel(request):
                 return self._cancel(request)
             case Wake():
-                return [action for lane in self._lanes.values() for action in _refuse_late(lane, now, at_wakeup=True)]
+                return self._wake(now)
             case StepFailed(batch, detail):
                 return self._failed(batch, detail, now)
             case Open(model, limits, mixing, costs):
@@ -48,8 +62,9 @@ class Scheduler(Generic[P]):
                 self._lanes[model] = Lane(model, limits, mixing, costs)
                 return []
             case InstanceUp(model, instance):
-                self._lanes[model].idle.append(instance)
-                return self._dispatch(self._lanes[model], now)
+                lane = self._lanes[model]
+                lane.idle.append(instance)
+                return [*self._dispatch(lane, now), *self._close_if_empty(lane)]
             case InstanceLost(model, instance, detail):
                 return self._lost(self._lanes[model], instance, detail)
             case Drain(model):
@@ -73,6 +88,13 @@ class Scheduler(Generic[P]):
             else:
                 refused.append(refusal)
         return [*self._dispatch(lane, now), *refused]
+
+    def _wake(self, now: float) -> list[Action[P]]:
+        actions: list[Action[P]] = []
+        for lane in list(self._lanes.values()):
+            actions += _refuse_late(lane, now, at_wakeup=True)
+            actions += self._close_if_empty(lane)
+        return actions
 
     def _dispatch(self, lane: Lane[P], now: float) -> list[Action[P]]:
         """Fill every idle instance."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Generic
 
 from server.core.costs import CostTable
 from server.core.types import InferRequest, P
 
-_Entry = tuple[float, int, InferRequest[P]]
+_Entry = tuple[float, int, InferRequest[P], float]  # deadline, id, request, its seconds of work
 
 
 class Waiting(Generic[P]):
@@ -49,34 +49,33 @@ class Waiting(Generic[P]):
         return self._work_s * place / len(self._entries)
 
     def add(self, request: InferRequest[P]) -> None:
-        insort(self._entries, (request.deadline_at, request.id, request))
+        work_s = request.rows * self._costs.row_s(request.length)
+        insort(self._entries, (request.deadline_at, request.id, request, work_s))
         self.rows += request.rows
-        self._work_s += request.rows * self._costs.row_s(request.length)
+        self._work_s += work_s
 
     def remove(self, request: InferRequest[P]) -> bool:
         """False when it does not wait (any more)."""
         place = bisect_left(self._entries, (request.deadline_at, request.id))
         if place == len(self._entries) or self._entries[place][1] != request.id:
             return False
-        del self._entries[place]
-        self._forget((request,))
+        self._forget(place, place + 1)
         return True
 
     def take(self, requests: Sequence[InferRequest[P]]) -> None:
         """Remove several, all of which wait."""
-        prefix = self._entries[: len(requests)]
-        if all(entry[2] is request for entry, request in zip(prefix, requests, strict=True)):
-            del self._entries[: len(requests)]
-            self._forget(requests)
+        if self.first(len(requests)) == list(requests):
+            self._forget(0, len(requests))
             return
         for request in requests:
             found = self.remove(request)
             assert found, f"{request!r} does not wait"
 
-    def _forget(self, requests: Iterable[InferRequest[P]]) -> None:
-        for request in requests:
-            self.rows -= request.rows
-            self._work_s -= request.rows * self._costs.row_s(request.length)
+    def _forget(self, start: int, stop: int) -> None:
+        gone = self._entries[start:stop]
+        del self._entries[start:stop]
+        self.rows -= sum(entry[2].rows for entry in gone)
+        self._work_s -= sum(entry[3] for entry in gone)
         if not self._entries:
             self._work_s = 0.0  # rounding must not pile up over millions of requests
 

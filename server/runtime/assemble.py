@@ -61,12 +61,16 @@ class Assembler:
     def split(self, outputs: Sequence[Array], parts: Sequence[Part]) -> list[list[Array]]:
         """Each part's own outputs, in output order, with the padding cut off.
 
-        Raises BatchError when an output does not have one row for each row that went in.
+        Raises BatchError when an output is missing or does not have one row for each row that went in.
         """
+        if len(outputs) != len(self._outputs):
+            raise BatchError(f"the model returned {len(outputs)} outputs, it declares {len(self._outputs)}")
         rows = sum(part.rows for part in parts)
         for spec, array in zip(self._outputs, outputs, strict=True):
             if array.ndim == 0 or array.shape[0] != rows:
                 raise BatchError(f"output {spec.name!r} came back as {list(array.shape)} for a batch of {rows} rows")
+            if array.ndim != len(spec.shape):
+                raise BatchError(f"output {spec.name!r} came back as {list(array.shape)}, the model declares {spec.wire_shape}")
         if len(parts) == 1:
             return [list(outputs)]
         answers = []

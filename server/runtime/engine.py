@@ -6,8 +6,22 @@ import asyncio
 from typing import Any
 
 from server.core.events import (
-    Action, Answer, Cancel, Closed, Drain, Event, Fail, InstanceLost, InstanceUp, Open, Refuse, Run, StepDone,
-    StepFailed, Submit, Wake,
+    Action,
+    Answer,
+    Cancel,
+    Closed,
+    Drain,
+    Event,
+    Fail,
+    InstanceLost,
+    InstanceUp,
+    Open,
+    Refuse,
+    Run,
+    StepDone,
+    StepFailed,
+    Submit,
+    Wake,
 )  # fmt: skip
 from server.core.lane import Lane
 from server.core.scheduler import Scheduler
@@ -16,7 +30,7 @@ from server.errors import Cancelled, FerryError, ModelFailed, Refused
 from server.errors import InstanceLost as InstanceLostError
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
-from server.runtime.instance import Instance, StepResult
+from server.runtime.instance import InlineInstance, Runner, StepResult, ThreadInstance
 from server.runtime.served import ServedModel
 from server.runtime.work import Work
 
@@ -45,7 +59,10 @@ class Engine:
 
     def lane(self, key: ModelKey) -> Lane[Work] | None:
         """The scheduler's books for one model, to read only; None when it is not open."""
-        return self._scheduler.lane(key) if key in self._models else None
+        try:
+            return self._scheduler.lane(key)
+        except KeyError:
+            return None
 
     def submit(
         self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None
@@ -97,20 +114,23 @@ class Engine:
         del self._models[model.key]
 
     def _start_instance(self, model: ServedModel, number: int) -> None:
-        def lost(number: int, detail: str) -> None:
-            self._loop.call_soon_threadsafe(self._instance_lost, model, number, detail)
-
         def report(result: StepResult) -> None:
-            self._loop.call_soon_threadsafe(self._step_ended, model, result)
+            self._step_ended(model, result)
 
-        model.instances[number] = Instance(
-            number, f"{model.key}#{number}", model.session, model.assembler, self._clock, report, lost
+        def lost(detail: str) -> None:
+            self._instance_lost(model, number, detail)
+
+        runner = Runner(model.session, model.assembler, self._clock)
+        model.instances[number] = (
+            InlineInstance(runner, self._loop, report, lost)
+            if model.inline
+            else ThreadInstance(f"{model.key}#{number}", runner, self._loop, report, lost)
         )
         self._feed(InstanceUp(model.key, number))
 
     def _instance_lost(self, model: ServedModel, number: int, detail: str) -> None:
         self._feed(InstanceLost(model.key, number, detail))
-        if model.key not in self._closing:
+        if self.lane(model.key) is not None:  # a draining model too needs one for what still waits
             self._start_instance(model, number)
 
     def _flush(self) -> None:
@@ -154,14 +174,16 @@ class Engine:
             wanted = {request.id for request in requests}
             answers = [(request, outputs) for request, outputs in answers if request.id in wanted]
         for request, outputs in answers:
-            request.payload.answer.set_result(outputs)
+            if not request.payload.answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
+                request.payload.answer.set_result(outputs)
         self._models[batch.model].stats.answered(requests, result, self._clock())
 
     def _end(self, request: WorkRequest, error: FerryError) -> None:
         model = self._models.get(request.model)
         if model is not None:
             model.stats.ended(request, error, self._clock())
-        request.payload.answer.set_exception(error)
+        if not request.payload.answer.done():
+            request.payload.answer.set_exception(error)
 
     def _set_timer(self) -> None:
         """One timer for the scheduler. One that rings early only looks again, so it is moved when it would be late."""

@@ -1,11 +1,13 @@
-"""One instance of a model: a thread that runs batches and reports back to the event loop, one wake-up per batch."""
+"""Instances of a model: they run batches and report back to the event loop, on which both callbacks are called."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import Protocol
 
 from server.backends.base import Array, BatchError, Session
 from server.core.types import Batch
@@ -30,45 +32,32 @@ class StepResult:
 
 
 Report = Callable[[StepResult], None]
-Lost = Callable[[int, str], None]
+Lost = Callable[[str], None]
 
 
-class Instance:
-    """Runs one batch at a time. `report` and `lost` are called on this thread and must hand over to the loop."""
+class Instance(Protocol):
+    """Runs one batch at a time."""
 
-    def __init__(
-        self, number: int, name: str, session: Session, assembler: Assembler, clock: Clock, report: Report, lost: Lost
-    ) -> None:
-        self.number = number
+    def start(self, batch: WorkBatch) -> None:
+        """Take a batch and return at once; its StepResult is reported later."""
+
+    def stop(self) -> None:
+        """Take no more batches."""
+
+    def join(self) -> None:
+        """Wait until nothing runs any more. Blocks: not for the event loop."""
+
+
+class Runner:
+    """Joins, runs and splits one batch."""
+
+    def __init__(self, session: Session, assembler: Assembler, clock: Clock) -> None:
         self._session = session
         self._assembler = assembler
         self._clock = clock
-        self._report = report
-        self._lost = lost
-        self._batches: SimpleQueue[WorkBatch | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
 
-    def start(self, batch: WorkBatch) -> None:
-        """Hand a batch to the thread."""
-        self._batches.put(batch)
-
-    def stop(self) -> None:
-        """Ask the thread to end after the batch it has."""
-        self._batches.put(None)
-
-    def join(self) -> None:
-        """Wait for the thread's end. Blocks: not for the event loop."""
-        self._thread.join()
-
-    def _loop(self) -> None:
-        try:
-            while (batch := self._batches.get()) is not None:
-                self._report(self._run(batch))
-        except Exception as error:  # not the batch's fault: the instance is gone and says so, then a new one comes
-            self._lost(self.number, f"{type(error).__name__}: {error}")
-
-    def _run(self, batch: WorkBatch) -> StepResult:
+    def run(self, batch: WorkBatch) -> StepResult:
+        """What came of it. An exception means that the instance, not the batch, is broken."""
         clock = self._clock
         began_at = joined_at = computed_at = clock()
         parts = [Part(request.payload.inputs, request.rows, request.length) for request in batch.requests]
@@ -81,3 +70,68 @@ class Instance:
         except BatchError as error:
             return StepResult(batch, began_at, joined_at, computed_at, clock(), error=str(error))
         return StepResult(batch, began_at, joined_at, computed_at, clock(), answers)
+
+
+class ThreadInstance:
+    """A thread of its own, and one wake-up of the event loop per batch. The default."""
+
+    def __init__(
+        self, name: str, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost
+    ) -> None:
+        self._runner = runner
+        self._loop = loop
+        self._report = report
+        self._lost = lost
+        self._batches: SimpleQueue[WorkBatch | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def start(self, batch: WorkBatch) -> None:
+        self._batches.put(batch)
+
+    def stop(self) -> None:
+        self._batches.put(None)
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            while (batch := self._batches.get()) is not None:
+                self._loop.call_soon_threadsafe(self._report, self._runner.run(batch))
+        except Exception as error:  # not the batch's fault: the instance is gone and says so, then a new one comes
+            self._loop.call_soon_threadsafe(self._lost, _described(error))
+
+
+class InlineInstance:
+    """Runs batches on the event loop itself, for models so fast that changing threads would cost more than the model.
+
+    The batch runs after what the loop has to do in the current turn, so requests that arrive meanwhile form the next.
+    """
+
+    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost) -> None:
+        self._runner = runner
+        self._loop = loop
+        self._report = report
+        self._lost = lost
+
+    def start(self, batch: WorkBatch) -> None:
+        self._loop.call_soon(self._run, batch)
+
+    def stop(self) -> None:
+        """Nothing runs between two turns of the loop."""
+
+    def join(self) -> None:
+        """Likewise."""
+
+    def _run(self, batch: WorkBatch) -> None:
+        try:
+            result = self._runner.run(batch)
+        except Exception as error:  # as above
+            self._lost(_described(error))
+        else:
+            self._report(result)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

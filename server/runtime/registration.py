@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Registrar:
         Raises BadRequest with the reason when it is refused, TooLarge for an upload over the limit.
         """
         wants = self._wants(registration)
-        with staging(self._repository) as folder:
+        async with _staging(self._repository) as folder:
             await self._receive(body, folder / UPLOAD)
             try:
                 await asyncio.to_thread(_lay_out, folder)
@@ -108,6 +109,17 @@ class Registrar:
             log.error("the intake of %s died with %s: %s", registration.name, child.returncode, noise.decode(errors="replace"))
             reason = f"checking it killed the process (exit status {child.returncode}); is the file damaged, or too large for memory?"
         raise BadRequest(f"model {registration.name!r}: {reason}")
+
+
+@asynccontextmanager
+async def _staging(repository: Path) -> AsyncIterator[Path]:
+    """`staging`, off the event loop: it waits for the repository's lock, and removing a large upload takes time."""
+    scratch = staging(repository)
+    folder = await asyncio.to_thread(scratch.__enter__)
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(scratch.__exit__, None, None, None)
 
 
 def _lay_out(folder: Path) -> None:

@@ -107,7 +107,9 @@ class Registry:
                 status.become(State.LOADING)
             try:
                 loaded = await asyncio.to_thread(load_version, self._repository / name, version, self._backends)
-            except (ContractError, LoadError, IntakeError) as error:
+            except Exception as error:
+                if not isinstance(error, (ContractError, LoadError, IntakeError)):
+                    log.exception("%s/%d: loading failed in an unforeseen way", name, version)
                 reason = str(error) if name in str(error) else f"{name}/{version}: {error}"
                 if not reload:
                     status.become(State.UNAVAILABLE, reason)
@@ -183,7 +185,7 @@ class Registry:
         status = self.status(name)
         if version is None:
             return NotReady(f"model {name!r} is not ready: {self.problem(name)}")
-        known = status.get(int(version)) if version.isdecimal() else None
+        known = next((entry for number, entry in status.items() if str(number) == version), None)
         if known is None:
             return NotFound(f"model {name!r} has no version {version!r}; it has {_listing(list(map(str, status)))}")
         return NotReady(f"model {name}/{version} is not ready ({known.state.value}): {known.reason}")

@@ -16,6 +16,11 @@ QUEUED_SLOS = 2.0
 """How many SLOs' worth of work may wait: more could never be answered in time."""
 
 
+INLINE_S = 0.0003
+"""A model whose largest batch takes less than this at p99 runs on the event loop: two changes of thread and the wait
+for the interpreter lock cost a batch some 100 µs, and nobody notices a loop that is busy for so short a time."""
+
+
 class ServedModel:
     """Everything about one loaded version. The engine owns `instances`; the rest does not change."""
 
@@ -31,6 +36,7 @@ class ServedModel:
         self.stats = stats
         self.max_rows = min(wants.max_rows or files.manifest.max_rows, files.manifest.max_rows)
         self.costs = CostTable(profile, self.max_rows)
+        self.inline = profile.predict_p99(self.max_rows, profile.measured_lengths[-1]) < INLINE_S
         self.limits = Limits(self.max_rows, self._queue_rows())
         self.mixing = _mixing(files.manifest.ragged.mixes if files.manifest.ragged else None)
         self.assembler = Assembler(files.manifest)

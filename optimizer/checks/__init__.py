@@ -1,0 +1,1 @@
+"""Gates between the original model and the exported one."""

@@ -1,0 +1,82 @@
+"""The verb `optimize` of the ferry command: its arguments. Imports no tool; what it does is in shell."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from server.contract.durations import parse_duration
+from server.contract.errors import ContractError
+
+_NEEDED = ("rich", "jinja2")
+_CACHE = ".ferry-cache"
+
+
+class OptimizeVerb:
+    """A verb as the `ferry.verbs` entry points want it."""
+
+    help = "turn a PyTorch model (a Python file) or an .onnx file into a verified, measured version"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        add = parser.add_argument
+        add("source", type=Path, help="a Python file with build() and samples(), or a finished .onnx file")
+        add("--slo", type=_duration, metavar="TIME", help="wanted latency, like 20ms; needed for a new model")
+        add("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="default: %(default)s")
+        add("--name", help="the model's name; default: NAME in the file, else its folder")
+        add("--max-loss", type=float, default=0.5, metavar="POINTS", help="allowed drop of the score, in hundredths")
+        add("--max-rows", type=_positive, metavar="N", help="largest batch to try")
+        add("--lengths", type=_lengths, metavar="MIN:MAX", help="sizes of the free axis, like 3:256")
+        add("--pad", type=_pad, action="append", default=[], metavar="INPUT=VALUE", help="fill value of an input")
+        add("--cache", type=Path, metavar="DIR", help=f"default: {_CACHE} beside the repository")
+        add("--force", action="store_true", help="publish again even when nothing changed; the cache is still used")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """0: published or unchanged; 1: rejected; 2: something to correct; 130: interrupted."""
+        try:
+            from optimizer import shell
+        except ModuleNotFoundError as error:
+            if error.name not in _NEEDED:
+                raise
+            print(f"ferry optimize: {error.name} is not installed: pip install {' '.join(_NEEDED)}", file=sys.stderr)
+            return 2
+        return shell.run(args)
+
+
+OPTIMIZE = OptimizeVerb()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The verb on its own, without the `ferry` command."""
+    parser = argparse.ArgumentParser(prog="ferry optimize", description=OPTIMIZE.help)
+    OPTIMIZE.configure(parser)
+    return OPTIMIZE.run(parser.parse_args(arguments))
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text, "--slo")
+    except ContractError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _lengths(text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) < int(high)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not SHORTEST:LONGEST, like 3:256")
+    return int(low), int(high)
+
+
+def _pad(text: str) -> tuple[str, int | float]:
+    name, _, value = text.rpartition("=")
+    try:
+        return name, int(value) if value.lstrip("-").isdecimal() else float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not INPUT=VALUE, like input_ids=0") from None

@@ -1,0 +1,42 @@
+"""lineage.jsonl: one line per stage, from which a version can be reproduced and an unchanged run recognised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from server.contract.layout import LINEAGE, describe_file
+
+PUBLISH = "publish"
+"""Name of the last line's stage; its key is that of the whole run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One stage as it ran: `inputs` and `output` are sha256 digests, `seconds` the time of the run that made it."""
+
+    stage: str
+    key: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    tools: Mapping[str, str]
+    seconds: float
+    output: str
+
+
+def write_lineage(folder: Path, lines: Iterable[Line]) -> str:
+    """Write the file into a version folder and return its sha256."""
+    path = folder / LINEAGE
+    path.write_text("".join(json.dumps(asdict(line)) + "\n" for line in lines), encoding="utf-8")
+    return describe_file(path).sha256
+
+
+def run_key(folder: Path) -> str | None:
+    """Key of the run that made a version, or None when it does not come from the optimizer."""
+    path = folder / LINEAGE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    last = json.loads(lines[-1]) if lines else {}
+    return last.get("key") if last.get("stage") == PUBLISH else None

@@ -1,0 +1,31 @@
+"""What the user may ask of a run beyond the model file itself. Values only; the command line is in cli."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from server.intake.measure import Effort
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`lengths`, `pads` and `max_rows` override what a Python file sets (None, empty: its own).
+
+    `max_loss` is in points of a score between 0 and 1: 0.5 allows a drop from 0.990 to 0.985.
+    """
+
+    lengths: tuple[int, int] | None = None
+    pads: Mapping[str, int | float] = field(default_factory=dict)
+    max_rows: int | None = None
+    max_loss: float = 0.5
+    effort: Effort = field(default_factory=Effort)
+
+    def shape_config(self) -> dict[str, Any]:
+        """The part that decides shapes and padding, as JSON."""
+        return {"lengths": self.lengths and list(self.lengths), "pads": dict(self.pads), "max_rows": self.max_rows}
+
+    def effort_config(self) -> dict[str, Any]:
+        """How long cells are measured, as JSON."""
+        return asdict(self.effort)

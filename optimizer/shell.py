@@ -1,0 +1,71 @@
+"""Runs the verb `optimize`: parsed arguments in, progress and summary on the terminal, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from optimizer.display import Terminal, print_outcome
+from optimizer.errors import OptimizeError
+from optimizer.job import Request, Verdict, optimize
+from optimizer.options import Options
+from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.contract.errors import ContractError
+
+REJECTED, WRONG, INTERRUPTED = 1, 2, 130
+"""Exit statuses besides 0: the model failed a check; the request or a file is wrong; Ctrl-C."""
+
+CACHE = ".ferry-cache"
+"""Folder beside the repository that keeps finished stages."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit status; errors of the user's go to standard error, one line each."""
+    console = Console(soft_wrap=True)
+    try:
+        with Terminal(console) as terminal:
+            outcome = optimize(_request(args), OnnxRuntimeBackend(), terminal)
+    except (OptimizeError, ContractError) as error:
+        return _complain(str(error), WRONG)
+    except OSError as error:
+        return _complain(f"{error.filename or 'disk'}: {error.strerror}; nothing was published", WRONG)
+    except KeyboardInterrupt:
+        return _complain("interrupted; nothing was published, finished stages are kept for the next run", INTERRUPTED)
+    print_outcome(console, outcome)
+    return REJECTED if outcome.verdict is Verdict.REJECTED else 0
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"ferry optimize: {text}", file=sys.stderr)
+    return status
+
+
+def _request(args: argparse.Namespace) -> Request:
+    repository: Path = args.repository
+    return Request(
+        source=args.source,
+        repository=repository,
+        cache=args.cache or repository.parent / CACHE,
+        slo_s=args.slo,
+        command=_command(args),
+        name=args.name,
+        options=Options(args.lengths, dict(args.pad), args.max_rows, args.max_loss),
+        force=args.force,
+    )
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The line that asks for the same again; where the results go is left out."""
+    words = ["ferry", "optimize", str(args.source), "--max-loss", f"{args.max_loss:g}"]
+    if args.slo is not None:
+        words += ["--slo", f"{args.slo * 1e3:g}ms"]
+    words += ["--name", args.name] if args.name else []
+    words += ["--max-rows", str(args.max_rows)] if args.max_rows else []
+    words += ["--lengths", f"{args.lengths[0]}:{args.lengths[1]}"] if args.lengths else []
+    for name, value in args.pad:
+        words += ["--pad", f"{name}={value}"]
+    return shlex.join(words)

@@ -1,0 +1,1 @@
+"""Where a model comes from: a Python file that builds it, or a finished ONNX file."""

@@ -1,0 +1,56 @@
+"""The server's own intake, as a stage: rows and padding checked, placement chosen, latency measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from optimizer.errors import StageFailed
+from optimizer.options import Options
+from optimizer.stages.base import Result
+from optimizer.stages.files import read_arrays
+from server.backends.base import Backend
+from server.intake.build import MAX_ROWS, Intake, build_version
+from server.intake.errors import IntakeError
+from server.intake.measure import Progress
+
+
+def intake(
+    inputs: Mapping[str, Path], out: Path, progress: Progress, *, name: str, backend: Backend, options: Options
+) -> Result:
+    """Writes manifest.json and profile.json for the model of the stage before. Raises StageFailed when a check fails."""
+    model = inputs["export"] if "export" in inputs else inputs["take"]
+    os.link(model / backend.model_file, out / backend.model_file)
+    request = _with_samples(name, inputs["build"], options) if "build" in inputs else _without_samples(name, options)
+    try:
+        manifest, profile = build_version(out, backend, request, progress)
+    except IntakeError as error:
+        raise StageFailed(str(error)) from None
+    (out / backend.model_file).unlink()
+    length = manifest.ragged.shortest if manifest.ragged else 0
+    note = f"placement {profile.placement}, up to {profile.peak_rate(length):,.0f} rows/s"
+    return Result(note, None, {"made_up_samples": "build" not in inputs})
+
+
+def _with_samples(name: str, built: Path, options: Options) -> Intake:
+    settings = Result.read(built).data["settings"]
+    groups = read_arrays(built / "samples.npz")
+    return Intake(
+        name=name,
+        singles=[groups[key] for key in sorted(groups, key=int)],
+        lengths=tuple(settings["lengths"]) if settings["lengths"] else None,
+        pads=settings["pads"],
+        max_rows=settings["max_rows"],
+        effort=options.effort,
+    )
+
+
+def _without_samples(name: str, options: Options) -> Intake:
+    return Intake(
+        name=name,
+        lengths=options.lengths,
+        pads=options.pads,
+        max_rows=options.max_rows or MAX_ROWS,
+        effort=options.effort,
+    )

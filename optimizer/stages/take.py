@@ -1,0 +1,23 @@
+"""A finished .onnx file as the first artifact of a run. Needs neither torch nor onnx."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from optimizer.stages.base import Result
+from optimizer.stages.verify import load
+from server.backends.base import Backend
+from server.intake.measure import Progress
+
+
+def take(inputs: Mapping[str, Path], out: Path, progress: Progress, *, path: Path, backend: Backend) -> Result:
+    """Copies the file and loads it once. Raises StageFailed when the serving runtime does not take it."""
+    progress("loading the file", 0, 1)
+    shutil.copyfile(path, out / backend.model_file)
+    session = load(backend, out)
+    names = [spec.name for spec in session.inputs], [spec.name for spec in session.outputs]
+    session.close()
+    note = f"{path.name}, {path.stat().st_size / 1e6:.2f} MB: {', '.join(names[0])} → {', '.join(names[1])}"
+    return Result(note, None, {"bytes": path.stat().st_size})

@@ -1,0 +1,168 @@
+"""Tiny ONNX models, and publishing them the way the product does. For tests only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.contract.publish import publish, staging
+from server.contract.wants import Wants
+from server.intake.build import Intake, build_version
+from server.intake.measure import Effort
+
+QUICK = Effort(cell_s=0.001, n_least=1, n_most=3)
+PATIENT_S = 5.0
+"""An SLO that a busy test machine keeps."""
+
+KINDS: Mapping[str, int] = {
+    "BOOL": TensorProto.BOOL, "UINT8": TensorProto.UINT8, "UINT16": TensorProto.UINT16, "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64, "INT8": TensorProto.INT8, "INT16": TensorProto.INT16, "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64, "FP16": TensorProto.FLOAT16, "FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}  # fmt: skip
+
+Port = tuple[str, str, Sequence[Any]]
+"""Name, V2 datatype, shape."""
+
+
+def onnx_bytes(
+    nodes: Sequence[Any], inputs: Sequence[Port], outputs: Sequence[Port], constants: Mapping[str, Any] | None = None
+) -> bytes:
+    """A serialized model."""
+    infos = [[helper.make_tensor_value_info(n, KINDS.get(t, t), shape) for n, t, shape in ports] for ports in (inputs, outputs)]
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "tiny", *infos, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def affine(scale: float = 2.0, shift: float = 1.0) -> bytes:
+    """y = scale·x + shift over FP32 [batch, 4]."""
+    return onnx_bytes(
+        [helper.make_node("Mul", ["x", "scale"], ["scaled"]), helper.make_node("Add", ["scaled", "shift"], ["y"])],
+        [("x", "FP32", ["batch", 4])],
+        [("y", "FP32", ["batch", 4])],
+        {"scale": np.float32(scale), "shift": np.float32(shift)},
+    )
+
+
+def identity(datatype: str) -> bytes:
+    """y = x over [batch, 2]."""
+    return onnx_bytes(
+        [helper.make_node("Identity", ["x"], ["y"])], [("x", datatype, ["batch", 2])], [("y", datatype, ["batch", 2])]
+    )
+
+
+def masked_mean() -> bytes:
+    """Mean of the ids that the mask keeps: padding changes nothing. [batch, length] twice → FP32 [batch, 1]."""
+    return onnx_bytes(
+        [
+            helper.make_node("Mul", ["ids", "mask"], ["kept"]),
+            helper.make_node("Cast", ["kept"], ["kept_f"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["mask"], ["mask_f"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["kept_f", "axes"], ["total"], keepdims=1),
+            helper.make_node("ReduceSum", ["mask_f", "axes"], ["count"], keepdims=1),
+            helper.make_node("Div", ["total", "count"], ["mean"]),
+        ],
+        [("ids", "INT64", ["batch", "length"]), ("mask", "INT64", ["batch", "length"])],
+        [("mean", "FP32", ["batch", 1])],
+        {"axes": np.array([1])},
+    )
+
+
+def plain_mean() -> bytes:
+    """Mean over the whole ragged axis: padding changes the answer. FP32 [batch, length] → [batch, 1]."""
+    return onnx_bytes(
+        [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=1)],
+        [("x", "FP32", ["batch", "length"])],
+        [("mean", "FP32", ["batch", 1])],
+    )
+
+
+def per_token() -> bytes:
+    """One output carries the ragged axis (ids + 1), the other does not (their sum)."""
+    return onnx_bytes(
+        [helper.make_node("Add", ["ids", "one"], ["next"]), helper.make_node("ReduceSum", ["ids", "axes"], ["sum"], keepdims=1)],
+        [("ids", "INT64", ["batch", "length"])],
+        [("next", "INT64", ["batch", "length"]), ("sum", "INT64", ["batch", 1])],
+        {"one": np.int64(1), "axes": np.array([1])},
+    )
+
+
+def two_outputs() -> bytes:
+    """sum = a + b, difference = a − b over FP32 [batch, 2]."""
+    return onnx_bytes(
+        [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])],
+        [("a", "FP32", ["batch", 2]), ("b", "FP32", ["batch", 2])],
+        [("sum", "FP32", ["batch", 2]), ("difference", "FP32", ["batch", 2])],
+    )
+
+
+def lookup() -> bytes:
+    """Row `index` of a table of 8: raises for an index out of range. INT64 [batch, 1] → FP32 [batch, 1, 2]."""
+    return onnx_bytes(
+        [helper.make_node("Gather", ["table", "index"], ["row"], axis=0)],
+        [("index", "INT64", ["batch", 1])],
+        [("row", "FP32", ["batch", 1, 2])],
+        {"table": np.arange(16, dtype=np.float32).reshape(8, 2)},
+    )
+
+
+def sums_the_batch() -> bytes:
+    """One row out whatever goes in: not servable."""
+    return onnx_bytes(
+        [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)],
+        [("x", "FP32", ["batch", 4])],
+        [("y", "FP32", ["rows", 4])],
+        {"axes": np.array([0])},
+    )
+
+
+def mixes_rows() -> bytes:
+    """Takes the batch's mean off each row: not servable."""
+    return onnx_bytes(
+        [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1), helper.make_node("Sub", ["x", "mean"], ["y"])],
+        [("x", "FP32", ["batch", 4])],
+        [("y", "FP32", ["batch", 4])],
+    )
+
+
+def version_folder(
+    folder: Path, name: str, model: bytes, lengths: tuple[int, int] | None = None, max_rows: int = 8
+) -> Path:
+    """Build a checked, profiled version folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(model)
+    intake = Intake(name, lengths=lengths, max_rows=max_rows, effort=QUICK)
+    build_version(folder, OnnxRuntimeBackend(), intake, lambda *_: None)
+    return folder
+
+
+def publish_model(
+    repository: Path, name: str, model: bytes, lengths: tuple[int, int] | None = None, max_rows: int = 8,
+    slo_s: float = PATIENT_S,
+) -> int:  # fmt: skip
+    """Build and publish a version; its number."""
+    with staging(repository) as folder:
+        built = version_folder(folder / "version", name, model, lengths, max_rows)
+        return publish(built, repository, name, Wants(slo_s))
+
+
+def publish_all(repository: Path) -> None:
+    """Every model that the wire tests use."""
+    for datatype in KINDS:
+        publish_model(repository, f"id_{datatype.lower()}", identity(datatype), max_rows=4)
+    publish_model(repository, "affine", affine())
+    publish_model(repository, "two", two_outputs())
+    publish_model(repository, "lookup", lookup())
+    publish_model(repository, "masked", masked_mean(), lengths=(1, 64), max_rows=16)
+    publish_model(repository, "plain", plain_mean(), lengths=(2, 32))
+    publish_model(repository, "tokens", per_token(), lengths=(1, 32))
+
+

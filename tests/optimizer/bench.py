@@ -1,0 +1,116 @@
+"""A repository, a cache and tiny model files for the tests of the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from optimizer.job import Outcome, Request, optimize
+from optimizer.options import Options
+from optimizer.run import Done
+from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.contract.layout import versions
+from server.intake.measure import Effort
+
+QUICK = Effort(cell_s=0.0, n_least=2, n_most=2)
+
+LINEAR = '''
+import numpy as np
+import torch
+
+MAX_ROWS = 4
+OUTPUTS = ["y"]
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+def build():
+    return Net().eval()
+
+def samples():
+    return [{"x": np.array([[1.0, 2.0, n]], dtype=np.float32)} for n in range(3)]
+'''
+
+RAGGED = '''
+import numpy as np
+import torch
+
+MAX_ROWS = 3
+AXES = {"ids": {1: "sequence"}, "mask": {1: "sequence"}}
+LENGTHS = (2, 9)
+PADS = {"ids": 0}
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = torch.nn.Embedding(11, 4)
+
+    def forward(self, ids, mask):
+        weight = mask.unsqueeze(-1).to(torch.float32)
+        return {"mean": (self.table(ids) * weight).sum(1) / weight.sum(1), "count": mask.sum(1, keepdim=True)}
+
+def build():
+    return Net().eval()
+
+def samples():
+    ids = [np.arange(1, n + 1, dtype=np.int64)[None] for n in (2, 5, 9)]
+    return [{"ids": row, "mask": np.ones_like(row)} for row in ids]
+'''
+
+
+@dataclass
+class Recorder:
+    """A display that remembers."""
+
+    done: list[Done] = field(default_factory=list)
+
+    def begin(self, stage: str) -> None:
+        pass
+
+    def step(self, what: str, done: int, total: int) -> None:
+        assert 0 <= done <= total
+
+    def end(self, done: Done) -> None:
+        self.done.append(done)
+
+
+class Bench:
+    """One model called `tiny` under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.repository, self.cache = root / "repository", root / "cache"
+        self.folder = root / "tiny"
+        self.folder.mkdir()
+        self.source = self.folder / "model.py"
+        self.recorder = Recorder()
+
+    def write(self, text: str, name: str = "model.py") -> None:
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def run(self, *, slo_s: float | None = 0.05, max_loss: float = 0.5, force: bool = False) -> Outcome:
+        self.recorder = Recorder()
+        options = Options(max_loss=max_loss, effort=QUICK)
+        request = Request(self.source, self.repository, self.cache, slo_s, "ferry optimize …", None, options, force)
+        return optimize(request, OnnxRuntimeBackend(), self.recorder)
+
+    @property
+    def ran(self) -> list[str]:
+        """Stages of the last run that were not taken from the cache."""
+        return [done.stage.name for done in self.recorder.done if not done.reused]
+
+    @property
+    def live(self) -> Sequence[int]:
+        """Published versions."""
+        return versions(self.repository / "tiny")
+
+    def leftovers(self) -> list[str]:
+        """What lies in the repository besides published models."""
+        return [str(p.relative_to(self.repository)) for p in (self.repository / ".staging").glob("*")]
