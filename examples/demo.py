@@ -76,7 +76,7 @@ def _images(module: ModuleType) -> list[Row]:
 
 def _sentences(module: ModuleType) -> list[Row]:
     """A thousand of the real sentences, in a fixed random order."""
-    rows: list[Row] = module.encode(module.sentences())
+    rows = module.encode(module.sentences())
     order = np.random.default_rng(0).permutation(len(rows))[:1000]
     return [rows[n] for n in order]
 
@@ -112,8 +112,7 @@ def _serve_and_ask(repository: Path) -> list[Figures]:
     _say(f"ferry serve on port {port}")
     command = [sys.executable, "-m", "server.cli", "serve", "--repository", str(repository), "--port", str(port)]
     with running(command, port, ready_path="/v2/health/ready") as server:
-        figures = [_ask(example, server, repository) for example in EXAMPLES]
-    return figures
+        return [_ask(example, server, repository) for example in EXAMPLES]
 
 
 def _ask(example: Example, server: Child, repository: Path) -> Figures:
@@ -190,13 +189,13 @@ def _http_predict(server: Child, model: str, rows: int = 16) -> Predict:
 
 
 def _statistics(server: Child, model: str) -> dict[str, Any]:
-    stats: dict[str, Any] = get_json(HOST, server.port, f"/v2/models/{model}/stats")["model_stats"][0]
-    return stats
+    return dict(get_json(HOST, server.port, f"/v2/models/{model}/stats")["model_stats"][0])
 
 
 def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"example_{path.parent.name}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

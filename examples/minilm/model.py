@@ -19,6 +19,7 @@ import pydoc
 import subprocess
 import typing
 import unittest
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -87,7 +88,8 @@ def score(predict: Predict) -> float:
 
 def sentences() -> list[str]:
     """The distinct paragraphs of the docstrings of some well-known modules: a thousand real texts of all lengths."""
-    docs = (getattr(thing, "__doc__", None) for module in _TEXTS_OF for thing in vars(module).values())
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of members that are only looked at
+        docs = [getattr(thing, "__doc__", None) for module in _TEXTS_OF for thing in vars(module).values()]
     parts = (part.strip() for doc in docs if isinstance(doc, str) for part in doc.split("\n\n"))
     return list(dict.fromkeys(part for part in parts if len(part) > 8))
 

@@ -41,7 +41,7 @@ def doubled(inputs: Any) -> list[Any]:
 
 def publish_fake(
     repository: Path, name: str = MODEL, slo_s: float = LIMIT_S, max_rows: int = 8, instances: int = 1,
-    batch_s: float = 1e-4, ragged: Ragged | None = None,
+    batch_s: float = 1e-3, ragged: Ragged | None = None,
 ) -> int:  # fmt: skip
     """A version whose every batch takes `batch_s`, whatever its rows."""
     lengths = (ragged.shortest, ragged.longest) if ragged else (0,)

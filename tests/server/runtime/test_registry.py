@@ -1,0 +1,146 @@
+"""Loading, unloading and replacing versions; a bad one never takes a good one along."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from server.core.lifecycle import State
+from server.errors import BadRequest, NotFound, NotReady
+from tests.server.runtime.scripted_world import publish_fake, values, world
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path, "bad")
+        publish_fake(tmp_path)
+        (tmp_path / "bad" / "1" / "manifest.json").write_text("{")
+        async with world(tmp_path) as w:
+            assert [model.key.name for model in w.registry.serving] == ["fake"]
+            assert not w.registry.ready
+            with pytest.raises(NotReady, match="not valid JSON"):
+                w.registry.find("bad")
+            assert w.registry.status("bad")[1].state is State.UNAVAILABLE
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("how", ["directory", "deep", "digits"])
+def test_files_that_break_the_reader_itself_are_a_reason_like_any_other(tmp_path: Path, how: str) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path, "bad")
+        manifest = tmp_path / "bad" / "1" / "manifest.json"
+        if how == "directory":
+            manifest.unlink()
+            manifest.mkdir()
+        else:
+            manifest.write_text("[" * 100_000 if how == "deep" else '{"schema": ' + "9" * 5000 + "}")
+        async with world(tmp_path) as w:
+            assert w.registry.problem("bad")
+            for _ in range(2):  # the state machine must not be stuck after the first
+                with pytest.raises(BadRequest, match="bad/1"):
+                    await w.registry.load("bad")
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_that_fails_leaves_the_version_that_serves(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            w.script.load_error = "no memory left"
+            with pytest.raises(BadRequest, match="fake/1: no memory left"):
+                await w.registry.load("fake")
+            publish_fake(tmp_path)
+            with pytest.raises(BadRequest, match="fake/2: no memory left"):
+                await w.registry.load("fake")
+            assert w.registry.ready
+            assert w.registry.find("fake").key.version == 1
+            assert w.registry.status("fake")[2].reason == "fake/2: no memory left"
+            assert values((await w.answers([w.ask(1.0)]))[0]) == [2.0]
+
+    asyncio.run(scenario())
+
+
+def test_a_new_version_retires_the_old_one_and_both_states_are_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            publish_fake(tmp_path)
+            await w.registry.load("fake")
+            states = {number: (s.state, s.reason) for number, s in w.registry.status("fake").items()}
+            assert states == {1: (State.UNAVAILABLE, "replaced by version 2"), 2: (State.READY, "")}
+            with pytest.raises(NotReady, match="replaced by version 2"):
+                w.registry.find("fake", "1")
+            assert w.script.n_open == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("version", ["9", "abc", "01", "-1", "٢", "9" * 5000, ""])
+def test_a_version_that_is_not_one_is_not_found(tmp_path: Path, version: str) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            with pytest.raises(NotFound, match="it has 1"):
+                w.registry.find("fake", version)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", ["nosuch", "..", "../x", "a/b", "", ".staging", "x" * 200])
+def test_unknown_and_impossible_names_are_not_found(tmp_path: Path, name: str) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            with pytest.raises(NotFound):
+                w.registry.find(name)
+            with pytest.raises(NotFound):
+                await w.registry.load(name)
+            with pytest.raises(NotFound):
+                await w.registry.unload(name)
+
+    asyncio.run(scenario())
+
+
+def test_loads_and_unloads_that_overlap_take_turns(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            verbs = [w.registry.load, w.registry.unload, w.registry.load, w.registry.load, w.registry.unload, w.registry.load]
+            await asyncio.wait_for(asyncio.gather(*(verb("fake") for verb in verbs)), 20)
+            assert w.script.n_open == 1
+            assert values((await w.answers([w.ask(1.0)]))[0]) == [2.0]
+
+    asyncio.run(scenario())
+
+
+def test_a_version_without_warm_up_success_does_not_serve(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            w.script.poison = lambda _: "always"
+            with pytest.raises(BadRequest, match="warm-up"):
+                await w.registry.load("fake")
+            w.script.poison = lambda _: None
+            assert values((await w.answers([w.ask(1.0)]))[0]) == [2.0]
+
+    asyncio.run(scenario())
+
+
+def test_a_profile_of_another_machine_is_measured_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        path = tmp_path / "fake" / "1" / "profile.json"
+        profile = json.loads(path.read_text())
+        profile["device"]["processor"] = "another one"
+        path.write_text(json.dumps(profile))
+        async with world(tmp_path) as w:
+            w.script.wait = lambda _: None
+            model = await w.registry.load("fake")
+            assert model.profile.device.processor != "another one"
+
+    asyncio.run(scenario())

@@ -1,0 +1,106 @@
+"""What is promised to scrapers, and that the books agree with what was served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from server.core.types import Close, InferRequest, ModelKey
+from server.errors import InstanceLost, Refused
+from server.telemetry.metrics import Metrics
+from server.telemetry.model_stats import ModelStats, all_stats
+
+KEY = ModelKey("m", 1, 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    began_at: float = 1.0
+    joined_at: float = 1.001
+    computed_at: float = 1.011
+    ended_at: float = 1.012
+
+
+def request(number: int, arrived_at: float = 0.9, rows: int = 1) -> InferRequest[None]:
+    return InferRequest(number, KEY, rows, 0, arrived_at, arrived_at + 1, None)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {"model": "m", "version": "1", **labels})
+
+
+def test_every_outcome_leaves_the_gauge_in_flight_at_zero() -> None:
+    metrics = Metrics(lambda: 2.0)
+    stats = ModelStats(KEY, metrics.open(KEY))
+    for _ in range(4):
+        stats.arrived()
+    assert value(metrics, "ferry_in_flight") == 4
+    stats.answered([request(1)], Step(), 1.02)
+    stats.ended(request(2), Refused("late", "deadline", 0.1), 1.0)
+    stats.ended(request(3), InstanceLost("died"), 1.0)
+    stats.cancelled()
+    assert value(metrics, "ferry_in_flight") == 0
+    assert value(metrics, "ferry_refused_total", reason="deadline") == 1
+    assert value(metrics, "ferry_failed_total", reason="instance_lost") == 1
+    assert value(metrics, "ferry_cancelled_total") == 1
+    assert value(metrics, "ferry_request_seconds_count") == 1
+
+
+def test_histograms_take_the_times_of_the_step() -> None:
+    metrics = Metrics(lambda: 2.0)
+    stats = ModelStats(KEY, metrics.open(KEY))
+    stats.stepped(Step(), Close.IDLE, 5, 0.25)
+    stats.answered([request(1), request(2)], Step(), 1.02)
+    assert value(metrics, "ferry_compute_seconds_sum") == pytest.approx(0.010)
+    assert value(metrics, "ferry_queue_seconds_sum") == pytest.approx(0.2)
+    assert value(metrics, "ferry_request_seconds_sum") == pytest.approx(0.24)
+    assert value(metrics, "ferry_batch_rows_sum") == 5
+    assert value(metrics, "ferry_padding_share_sum") == 0.25
+    assert value(metrics, "ferry_batches_total", close="idle") == 1
+
+
+def test_the_plain_gauges_follow_the_window() -> None:
+    now = 10.0
+    metrics = Metrics(lambda: now)
+    stats = ModelStats(KEY, metrics.open(KEY))
+    for n in range(100):
+        stats.answered([request(n, arrived_at=10.0)], Step(10, 10, 10, 10), 10.0 + (0.010 if n < 98 else 0.500))
+    now = 10.5
+    assert value(metrics, "ferry_request_p50_seconds") == pytest.approx(0.010, rel=0.01)
+    assert value(metrics, "ferry_request_p99_seconds") == pytest.approx(0.500, rel=0.01)
+    assert value(metrics, "ferry_requests_per_second") == pytest.approx(100)
+    now = 100.0
+    assert value(metrics, "ferry_requests_per_second") == 0
+
+
+def test_a_reload_keeps_the_counters_and_the_gauges_of_the_newer_load() -> None:
+    metrics = Metrics(lambda: 2.0)
+    old, new = ModelKey("m", 1, 1), ModelKey("m", 1, 2)
+    stats = ModelStats(old, metrics.open(old))
+    stats.answered([request(1)], Step(), 1.02)
+    ModelStats(new, metrics.open(new)).arrived()
+    metrics.close(old)
+    assert value(metrics, "ferry_request_seconds_count") == 1
+    assert value(metrics, "ferry_in_flight") == 0
+    metrics.close(new)
+    assert value(metrics, "ferry_in_flight") is None
+    assert value(metrics, "ferry_request_p50_seconds") is None
+    assert value(metrics, "ferry_request_seconds_count") == 1
+
+
+def test_v2_statistics_add_up() -> None:
+    stats = ModelStats(KEY, Metrics(lambda: 2.0).open(KEY))
+    stats.stepped(Step(), Close.IDLE, 3, 0.0)
+    stats.answered([request(1, rows=1), request(2, rows=2)], Step(), 1.02)
+    stats.stepped(Step(), Close.FULL, 1, 0.0)
+    stats.answered([request(3)], Step(), 1.02)
+    (entry,) = all_stats([stats])["model_stats"]
+    numbers = entry["inference_stats"]
+    assert numbers["success"]["count"] == numbers["queue"]["count"] == 3
+    assert entry["inference_count"] == 4 == sum(
+        batch["batch_size"] * batch["compute_infer"]["count"] for batch in entry["batch_stats"]
+    )
+    assert entry["execution_count"] == 2
+    parts = ("queue", "compute_input", "compute_infer", "compute_output")
+    assert sum(numbers[part]["ns"] for part in parts) <= numbers["success"]["ns"] + len(parts)
