@@ -34,9 +34,12 @@ def onnx_bytes(
     nodes: Sequence[Any], inputs: Sequence[Port], outputs: Sequence[Port], constants: Mapping[str, Any] | None = None
 ) -> bytes:
     """A serialized model."""
-    infos = [[helper.make_tensor_value_info(n, KINDS.get(t, t), shape) for n, t, shape in ports] for ports in (inputs, outputs)]
+    declared_in, declared_out = (
+        [helper.make_tensor_value_info(name, KINDS[datatype], shape) for name, datatype, shape in ports]
+        for ports in (inputs, outputs)
+    )
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()]
-    graph = helper.make_graph(nodes, "tiny", *infos, initializers)
+    graph = helper.make_graph(nodes, "tiny", declared_in, declared_out, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     data: bytes = model.SerializeToString()
     return data
@@ -88,7 +91,10 @@ def plain_mean() -> bytes:
 def per_token() -> bytes:
     """One output carries the ragged axis (ids + 1), the other does not (their sum)."""
     return onnx_bytes(
-        [helper.make_node("Add", ["ids", "one"], ["next"]), helper.make_node("ReduceSum", ["ids", "axes"], ["sum"], keepdims=1)],
+        [
+            helper.make_node("Add", ["ids", "one"], ["next"]),
+            helper.make_node("ReduceSum", ["ids", "axes"], ["sum"], keepdims=1),
+        ],
         [("ids", "INT64", ["batch", "length"])],
         [("next", "INT64", ["batch", "length"]), ("sum", "INT64", ["batch", 1])],
         {"one": np.int64(1), "axes": np.array([1])},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from server.backends.base import Array, BatchError, LoadError, Session
@@ -56,18 +57,38 @@ class _OnnxRuntimeSession:
         self.inputs = tuple(_spec(arg) for arg in session.get_inputs())
         self.outputs = tuple(_spec(arg) for arg in session.get_outputs())
         self._output_names = [spec.name for spec in self.outputs]
+        self._texts = [spec.name for spec in self.inputs if spec.datatype is DataType.BYTES]
+        self._text_places = [place for place, spec in enumerate(self.outputs) if spec.datatype is DataType.BYTES]
 
     def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
         session = self._session
         assert session is not None, "run after close"
+        if self._texts:
+            inputs = {**inputs, **{name: _to_text(name, inputs[name]) for name in self._texts}}
         try:
             outputs: list[Array] = session.run(self._output_names, inputs)
         except Exception as error:  # as above: whatever the library raises concerns this batch only
             raise BatchError(_reason(error)) from None
+        for place in self._text_places:
+            outputs[place] = _each(str.encode, outputs[place])
         return outputs
 
     def close(self) -> None:
         self._session = None
+
+
+def _to_text(name: str, array: Array) -> Array:
+    """The library's strings are text: it would take a bytes object for its own repr."""
+    try:
+        return _each(bytes.decode, array)
+    except UnicodeDecodeError:
+        raise BatchError(f"input {name!r} holds bytes that are not UTF-8, which ONNX Runtime's strings must be") from None
+
+
+def _each(convert: Callable[[Any], object], array: Array) -> Array:
+    converted = np.empty(array.size, dtype=np.object_)
+    converted[:] = [convert(item) for item in array.reshape(-1)]
+    return converted.reshape(array.shape)
 
 
 def _spec(arg: Any) -> TensorSpec:
@@ -77,6 +98,8 @@ def _spec(arg: Any) -> TensorSpec:
         raise LoadError(f"tensor {arg.name!r} has type {arg.type}, which cannot be served")
     if not arg.shape:
         raise LoadError(f"tensor {arg.name!r} is a scalar: every input and output needs a first (batch) axis")
+    if any(isinstance(dim, int) and dim < 1 for dim in arg.shape):
+        raise LoadError(f"tensor {arg.name!r} has shape {arg.shape}: fixed sizes must be positive")
     dims = tuple(dim if isinstance(dim, int) else dim or f"{arg.name}_axis{n}" for n, dim in enumerate(arg.shape))
     return TensorSpec(arg.name, datatype, dims)
 

@@ -23,11 +23,8 @@ def parse_duration(text: str, where: str = "duration") -> float:
 
 def format_duration(seconds: float) -> str:
     """For people, rounded to three digits: 0.02 → "20ms"."""
-    for unit in ("s", "ms", "us"):
-        value = seconds / _UNITS[unit]
-        if value >= 1 or unit == "us":
-            return f"{_trim(value)}{unit}"
-    raise AssertionError("unreachable")
+    unit = next((unit for unit in ("s", "ms") if seconds >= _UNITS[unit]), "us")
+    return f"{_trim(seconds / _UNITS[unit])}{unit}"
 
 
 def exact_duration(seconds: float) -> str:

@@ -111,7 +111,7 @@ class Onlooker(Generic[P]):
                 del self._models[batch.model].running[batch.instance]
             case Drain(model):
                 self._draining.add(model)
-            case Wake():
+            case Wake():  # pragma: no branch  # the last kind of event
                 pass
 
     def _note_submitted(self, model: ModelKey, requests: Iterable[InferRequest[P]]) -> None:
@@ -146,7 +146,7 @@ class Onlooker(Generic[P]):
                 self._end_request(request, Outcome.REFUSED)
             case Fail(request, _, _):
                 self._end_request(request, Outcome.FAILED)
-            case Closed(model):
+            case Closed(model):  # pragma: no branch  # the last kind of action
                 if self._models[model].waiting or self._models[model].running:
                     raise BrokenLaw(f"law 1: {model} closed with work left")
                 del self._models[model]

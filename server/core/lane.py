@@ -68,10 +68,10 @@ class Lane(Generic[P]):
         return self._free_at(now) - now + self._planned(self.waiting.work_before(float("inf")))
 
     def choose(self, now: float) -> Choice:
-        """The requests for an idle instance; something must wait."""
+        """The requests for an idle instance, none of them when the head should be given up; something must wait."""
         if self.suspects and self.waiting.head.id in self.suspects:
             return Choice((self.waiting.head,), Close.ALONE)
-        window = WINDOW if self.mixing is not Mixing.ANY else self.limits.batch_rows
+        window = WINDOW if self.mixing is not Mixing.ANY else 2 * self.limits.batch_rows
         urgent = self.waiting.first(window + len(self.suspects))
         if self.suspects:
             urgent = [request for request in urgent if request.id not in self.suspects][:window]

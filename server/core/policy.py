@@ -15,8 +15,12 @@ WINDOW = 128
 """How many of the most urgent requests a batch is chosen from: bounds both the work and how far one may be overtaken."""
 
 
+KEEP = 0.98
+"""A head is kept while the batch that its deadline allows has this share of the best rate that is possible without it."""
+
+
 class Choice(NamedTuple):
-    """Requests to run together, and why no more of them."""
+    """Requests to run together, and why no more of them. Without requests: give the most urgent one up and choose again."""
 
     requests: Sequence[InferRequest[P]]  # type: ignore[valid-type]  # NamedTuple cannot be generic and typed before 3.12
     close: Close
@@ -28,8 +32,10 @@ def choose(
 ) -> Choice:  # fmt: skip
     """The batch to run now.
 
-    `urgent`: the most urgent requests in order (at most WINDOW of `n_waiting`). `pace`: measured ÷ predicted time.
-    The head is always part of the choice; the others join only while the head stays in time.
+    `urgent`: the most urgent requests in order, out of `n_waiting`. `pace`: measured ÷ predicted time.
+    The head is always part of the choice; the others join only while the head stays in time. A head that is left so
+    little time that the batch would shrink far below what the next ones could have is given up: kept, it would make
+    those late in turn, until an overloaded device runs nothing but small batches.
     """
     if mixing is Mixing.ANY:
         return _choose_in_order(urgent, n_waiting, limits, costs, pace, now, Close.IDLE)
@@ -54,9 +60,28 @@ def _choose_in_order(
             close = Close.FULL if backlog else Close.KNEE
             break
         rows, count = rows + request.rows, count + 1
+    n_before = count
     while count > 1 and not in_time(head, rows, head.length, costs, pace, now):
         rows, count, close = rows - urgent[count - 1].rows, count - 1, Close.DEADLINE
+    if count < n_before and _is_burden(urgent, head.length, limits, costs, pace, now):
+        return Choice((), Close.DEADLINE)
     return Choice(urgent[:count], close)
+
+
+def _is_burden(
+    urgent: Sequence[InferRequest[P]], length: int, limits: Limits, costs: CostTable, pace: float, now: float
+) -> bool:
+    """Whether one of the batches that could start with a later request has a clearly better rate than the head's."""
+    line = costs.line(length)
+    rates = []
+    in_time_rows, rows_left = 0, sum(request.rows for request in urgent)
+    for request in urgent:
+        while in_time_rows < limits.batch_rows and in_time(request, in_time_rows + 1, length, costs, pace, now):
+            in_time_rows += 1
+        rows = min(in_time_rows, rows_left)
+        rates.append(rows / line[rows - 1] if rows else 0.0)
+        rows_left -= request.rows
+    return rates[0] < KEEP * max(rates)
 
 
 def in_time(head: InferRequest[P], rows: int, length: int, costs: CostTable, pace: float, now: float) -> bool:
@@ -77,12 +102,17 @@ def _choose_by_length(
     start, stop = _group_of(by_length.index(head), by_length, limits.batch_rows, costs)
     group = by_length[start:stop]
     close = Close.IDLE if len(group) == n_waiting else _why_no_more(group, limits, costs)
+    whole = list(group)
     while len(group) > 1:
         rows = sum(request.rows for request in group)
         if in_time(head, rows, group[-1].length, costs, pace, now):
             break
         close = Close.DEADLINE
         group.remove(group[-1] if group[-1] is not head else group[0])
+    if close is Close.DEADLINE:
+        in_order = [request for request in urgent if request in whole]
+        if _is_burden(in_order, whole[-1].length, limits, costs, pace, now):
+            return Choice((), Close.DEADLINE)
     return Choice(group, close)
 
 

@@ -27,6 +27,7 @@ from server.core.events import (
     Wake,
 )  # fmt: skip
 from server.core.lane import Lane
+from server.core.policy import Choice
 from server.core.types import Batch, Failure, InferRequest, ModelKey, P, Refusal
 
 
@@ -67,7 +68,7 @@ class Scheduler(Generic[P]):
                 return [*self._dispatch(lane, now), *self._close_if_empty(lane)]
             case InstanceLost(model, instance, detail):
                 return self._lost(self._lanes[model], instance, detail)
-            case Drain(model):
+            case Drain(model):  # pragma: no branch  # the last kind of event
                 self._lanes[model].draining = True
                 return self._close_if_empty(self._lanes[model])
 
@@ -101,12 +102,14 @@ class Scheduler(Generic[P]):
         actions: list[Action[P]] = []
         while lane.idle and lane.waiting:
             actions += _refuse_late(lane, now, at_wakeup=False)
-            if lane.waiting:
-                actions.append(Run(self._form(lane, now)))
+            if not lane.waiting:
+                break
+            choice = lane.choose(now)
+            actions.append(Run(self._form(lane, choice, now)) if choice.requests else _refuse_head(lane, now))
         return actions
 
-    def _form(self, lane: Lane[P], now: float) -> Batch[P]:
-        requests, close = lane.choose(now)
+    def _form(self, lane: Lane[P], choice: Choice, now: float) -> Batch[P]:
+        requests, close = choice
         lane.waiting.take(requests)
         self._n_batches += 1
         rows = sum(request.rows for request in requests)
@@ -167,6 +170,11 @@ def _refuse_late(lane: Lane[P], now: float, at_wakeup: bool) -> list[Action[P]]:
         latest = lane.latest_start(head)
         if latest > now or (latest == now and not at_wakeup):
             break
-        lane.drop(head)
-        refused.append(Refuse(head, Refusal.DEADLINE, lane.retry_after(now)))
+        refused.append(_refuse_head(lane, now))
     return refused
+
+
+def _refuse_head(lane: Lane[P], now: float) -> Refuse[P]:
+    head = lane.waiting.head
+    lane.drop(head)
+    return Refuse(head, Refusal.DEADLINE, lane.retry_after(now))

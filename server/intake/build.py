@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from server.backends.base import Array, Backend, LoadError, Session
+from server.backends.base import Array, Backend, BatchError, LoadError, Session
 from server.contract.device import this_device
 from server.contract.layout import LINEAGE, MANIFEST, PROFILE, describe_file, write_json
 from server.contract.manifest import Check, Manifest, Ragged
@@ -36,7 +37,7 @@ class Intake:
     max_rows: int = MAX_ROWS
     checks: tuple[Check, ...] = ()
     lineage_sha256: str | None = None
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
 
 
 def build_version(folder: Path, backend: Backend, intake: Intake, progress: Progress) -> tuple[Manifest, Profile]:
@@ -45,14 +46,11 @@ def build_version(folder: Path, backend: Backend, intake: Intake, progress: Prog
     Raises IntakeError when the file is not a model of this backend or fails a check; nothing is written then.
     """
     progress("loading", 0, 1)
-    session = _load(backend, folder, threads=1)
-    try:
+    with closing(_load(backend, folder, threads=1)) as session:
         signature = read_signature(session.inputs, session.outputs)
         samples, ragged = _prepare(signature, intake)
         max_rows = intake.max_rows if signature.batches else 1
         checks, ragged = _check(session, signature, samples, ragged, max_rows, progress)
-    finally:
-        session.close()
     profile = _measure(folder, backend, samples, ragged, max_rows, progress, intake.effort)
     names = [backend.model_file, *(name for name in (LINEAGE,) if (folder / name).exists())]
     manifest = Manifest(
@@ -117,14 +115,14 @@ def _measure(
 ) -> Profile:
     lengths = grid_lengths(ragged.shortest, ragged.longest) if ragged else (0,)
     device = this_device(backend.runtime)
-    placement = choose_placement(
-        lambda threads: _load(backend, folder, threads), samples, max_rows, lengths, device.cores, progress
-    )
-    session = _load(backend, folder, placement.threads)
     try:
-        return measure_profile(session, placement, device, samples, grid_rows(max_rows), lengths, progress, effort)
-    finally:
-        session.close()
+        placement = choose_placement(
+            lambda threads: _load(backend, folder, threads), samples, max_rows, lengths, device.cores, progress
+        )
+        with closing(_load(backend, folder, placement.threads)) as session:
+            return measure_profile(session, placement, device, samples, grid_rows(max_rows), lengths, progress, effort)
+    except BatchError as error:
+        raise IntakeError(f"the model fails while it is timed, at a size that no check tried: {error}") from None
 
 
 def _load(backend: Backend, folder: Path, threads: int) -> Session:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from server.backends.base import Backend, LoadError
+from server.backends.base import Backend, LoadError, Session
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.device import this_device
 from server.contract.errors import ContractError
 from server.contract.layout import MANIFEST, PROFILE, read_folder, write_json
+from server.contract.manifest import Manifest
 from server.intake.build import MAX_ROWS, Intake, build_version, measure_again
-from server.intake.checks import check_rows
+from server.intake.checks import check_padding, check_rows
 from server.intake.errors import IntakeError
-from server.intake.inspect import read_signature
+from server.intake.inspect import Signature, read_signature
 from server.intake.measure import Effort
 from server.intake.samples import made_up_samples
 
@@ -46,19 +48,28 @@ def _examine_packed(folder: Path, backend: Backend, name: str) -> None:
     manifest = files.manifest
     if manifest.backend != backend.name:
         raise IntakeError(f"the uploaded folder is for backend {manifest.backend!r}; this server has {backend.name}")
-    session = backend.load(folder, threads=1)
-    try:
+    if backend.model_file not in {entry.path for entry in manifest.files}:
+        raise IntakeError(f"the manifest does not list {backend.model_file}; build the version again")
+    with closing(backend.load(folder, threads=1)) as session:
         signature = read_signature(session.inputs, session.outputs)
         if (signature.inputs, signature.outputs) != (manifest.inputs, manifest.outputs):
             raise IntakeError("the manifest's inputs and outputs are not the model file's; build the version again")
-        longest = manifest.ragged.longest if manifest.ragged else 0
-        check_rows(session, signature, made_up_samples(signature, longest), manifest.max_rows, (longest,))
-    finally:
-        session.close()
+        _check_again(session, signature, manifest)
     if files.profile.device.difference(this_device(backend.runtime)):
         write_json(folder / PROFILE, measure_again(folder, backend, manifest, _silent, Effort()).to_json())
     if manifest.name != name:
         write_json(folder / MANIFEST, replace(manifest, name=name).to_json())
+
+
+def _check_again(session: Session, signature: Signature, manifest: Manifest) -> None:
+    """What the manifest promises about rows and padding must hold for this file."""
+    ragged = manifest.ragged
+    samples = made_up_samples(signature, ragged.longest if ragged else 0)
+    check_rows(session, signature, samples, manifest.max_rows, (ragged.shortest, ragged.longest) if ragged else (0,))
+    if ragged and ragged.mixes:
+        padding = check_padding(session, signature, samples, ragged)
+        if not padding.passed:
+            raise IntakeError(f"the manifest says that lengths may share a batch, but {padding.detail}; build the version again")
 
 
 def _silent(_what: str, _done: int, _of: int) -> None:

@@ -23,6 +23,8 @@ class Signature:
 
 def read_signature(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
     """Raises IntakeError when the inputs do not share one batch axis or leave several other axes free."""
+    if not inputs or not outputs:
+        raise IntakeError("the model needs at least one input and one output; export it with the tensors that clients send")
     first = {spec.shape[0] for spec in inputs}
     if len(first) != 1:
         shown = ", ".join(f"{spec.name}: {spec.shape[0]}" for spec in inputs)
@@ -48,6 +50,8 @@ def _rename(spec: TensorSpec, batch: str | int) -> TensorSpec:
 
 def _ragged_axis(inputs: Sequence[TensorSpec]) -> str | None:
     free = sorted({dim for spec in inputs for dim in spec.shape[1:] if isinstance(dim, str)})
+    if BATCH in free:
+        raise IntakeError(f"an axis after the first is called {BATCH!r}; export it under a name of its own")
     if len(free) > 1:
         raise IntakeError(
             f"the inputs leave {len(free)} axes free besides the batch ({', '.join(free)}); give axes that always have the "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +63,8 @@ def choose_placement(
     best, best_rate = Placement(1, 1), 0.0
     for number, placement in enumerate(candidates):
         progress(f"placement {placement}", number, len(candidates))
-        session = load(placement.threads)
-        rate = max(_rate(session, placement, samples.batch(r, middle)) for r in rows)
-        session.close()
+        with closing(load(placement.threads)) as session:
+            rate = max(_rate(session, placement, samples.batch(r, middle)) for r in rows)
         if rate > best_rate:
             best, best_rate = placement, rate
         if rate > FRONT_END_ROWS_PER_S:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -14,10 +16,19 @@ MAX_FILES = 64
 MAX_BYTES = 64 << 30
 _CHUNK = 1 << 20
 
+_DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, NotImplementedError,
+    RuntimeError,
+)  # fmt: skip
+"""All that the two libraries raise for damaged and unusual archives."""
+
 
 def is_archive(path: Path) -> bool:
     """A tar (plain or compressed) or a zip, by content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    try:
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    except _DAMAGE:
+        return False
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -28,13 +39,23 @@ def unpack(archive: Path, folder: Path) -> None:
     folder.mkdir()
     try:
         members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
-        total = 0
-        for number, (path, file) in enumerate(members):
-            if number >= MAX_FILES:
-                raise IntakeError(f"the archive holds more than {MAX_FILES} files")
-            total += _write(folder / _bare_name(path), file, MAX_BYTES - total)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        _write_all(members, folder)
+    except IntakeError:
+        raise
+    except _DAMAGE as error:
         raise IntakeError(f"the archive is damaged or uses a feature that is not supported: {error}") from None
+
+
+def _write_all(members: Iterator[tuple[str, IO[bytes]]], folder: Path) -> None:
+    total, leading = 0, None
+    for number, (path, file) in enumerate(members):
+        if number >= MAX_FILES:
+            raise IntakeError(f"the archive holds more than {MAX_FILES} files")
+        parent, name = _split(path)
+        if number and parent != leading:
+            raise IntakeError(f"{path!r} in the archive does not lie beside the other files; pack one version folder")
+        leading = parent
+        total += _write(folder / name, file, MAX_BYTES - total)
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -59,11 +80,12 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             yield info.name, file
 
 
-def _bare_name(path: str) -> str:
+def _split(path: str) -> tuple[str, str]:
+    """The leading folder ("" without one) and the bare name."""
     parts = [part for part in PurePosixPath(path.replace("\\", "/")).parts if part != "."]
     if not parts or ".." in parts or parts[0].startswith("/") or len(parts) > 2:
         raise IntakeError(f"{path!r} in the archive does not lie directly in the version folder")
-    return parts[-1]
+    return "/".join(parts[:-1]), parts[-1]
 
 
 def _write(path: Path, file: IO[bytes], allowed: int) -> int:

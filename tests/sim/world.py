@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 from server.core.costs import CostTable
 from server.core.events import (
-    Action, Cancel, Drain, Event, InstanceLost, InstanceUp, Open, Run, StepDone, StepFailed, Submit, Wake,
+    Action,
+    Cancel,
+    Drain,
+    Event,
+    InstanceLost,
+    InstanceUp,
+    Open,
+    Run,
+    StepDone,
+    StepFailed,
+    Submit,
+    Wake,
 )  # fmt: skip
 from server.core.invariants import Onlooker
 from server.core.scheduler import Scheduler

@@ -79,7 +79,7 @@ def test_the_default_call_of_the_client_works(client: Any) -> None:
 
 
 def test_mixed_json_and_binary_inputs_and_a_subset_of_outputs_in_the_order_asked_for(client: Any) -> None:
-    a, b = np.float32([[1, 2]]), np.float32([[10, 20]])
+    a, b = np.array([[1, 2]], np.float32), np.array([[10, 20]], np.float32)
     inputs = [tensor("b", b, "FP32", binary=True), tensor("a", a, "FP32", binary=False)]
     outputs = [triton.InferRequestedOutput("difference", False), triton.InferRequestedOutput("sum", True)]
     result = client.infer("two", inputs, outputs=outputs)

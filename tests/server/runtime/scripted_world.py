@@ -140,7 +140,8 @@ async def world(repository: Path, script: Script | None = None) -> AsyncIterator
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
     registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics)
     await registry.load_all()
-    made = World(repository, script, engine, registry, metrics, InferRoutes(engine, registry, DisconnectWatch(loop), 1 << 20, _no))
+    infer = InferRoutes(engine, registry, DisconnectWatch(loop), 1 << 20, _no)
+    made = World(repository, script, engine, registry, metrics, infer)
     try:
         yield made
     finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from server.backends.scripted import Script
 from server.errors import NotReady
-from tests.server.runtime.scripted_world import LIMIT_S, doubled, publish_fake, values, world
+from tests.server.runtime.scripted_world import LIMIT_S, Client, doubled, publish_fake, values, world
 
 
 def test_a_client_that_hangs_up_frees_the_queue_and_its_batch_mates_are_answered(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_replacing_a_version_under_load_loses_no_answer(tmp_path: Path, new_vers
     async def scenario() -> None:
         publish_fake(tmp_path)
         async with world(tmp_path) as w:
-            clients = []
+            clients: list[Client] = []
             stop = False
 
             async def load() -> None:
@@ -221,7 +222,7 @@ def test_a_request_whose_body_is_slow_is_answered_by_the_version_that_replaced_t
     async def scenario() -> None:
         publish_fake(tmp_path)
         async with world(tmp_path) as w:
-            go, sent = asyncio.Event(), []
+            go, sent = asyncio.Event(), list[Any]()
 
             async def receive() -> dict[str, object]:
                 await go.wait()
@@ -232,7 +233,7 @@ def test_a_request_whose_body_is_slow_is_answered_by_the_version_that_replaced_t
                 sent.append(message)
 
             scope = {"type": "http", "method": "POST", "path": "/v2/models/fake/infer", "headers": []}
-            task = asyncio.create_task(w.infer(scope, receive, send))  # type: ignore[arg-type]
+            task = asyncio.create_task(w.infer(scope, receive, send))
             await asyncio.sleep(0)
             publish_fake(tmp_path)
             await w.registry.load("fake")

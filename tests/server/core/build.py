@@ -1,0 +1,41 @@
+"""Short ways to make requests, costs and lanes for tests of the core."""
+
+from __future__ import annotations
+
+from server.core.costs import HAND_OFF_S, CostTable
+from server.core.lane import Lane
+from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey
+from tests.sim.profiles import linear_profile
+
+KEY = ModelKey("m", 1)
+Request = InferRequest[str]
+
+MS = 1e-3
+
+
+def costs(
+    alpha_ms: float = 1.0, beta_ms: float = 4.0, max_rows: int = 8, lengths: tuple[int, ...] = (0,), instances: int = 1
+) -> CostTable:
+    """l(rows, length) = beta + alpha · rows · length, hand-off included, so that times in tests are round."""
+    profile = linear_profile(alpha_ms * MS, beta_ms * MS - HAND_OFF_S, rows=(1, 2, 4, 8, 16, 32), lengths=lengths, instances=instances)
+    return CostTable(profile, max_rows)
+
+
+def request(
+    number: int, deadline_ms: float = 1000.0, rows: int = 1, length: int = 0, arrived_ms: float = 0.0, model: ModelKey = KEY
+) -> Request:
+    return InferRequest(number, model, rows, length, arrived_ms * MS, deadline_ms * MS, f"payload {number}")
+
+
+def batch(*requests: Request, instance: int = 0, formed_ms: float = 0.0) -> Batch[str]:
+    rows, length = sum(r.rows for r in requests), max(r.length for r in requests)
+    return Batch(1, requests[0].model, instance, requests, rows, length, formed_ms * MS, Close.IDLE)
+
+
+def lane(table: CostTable | None = None, mixing: Mixing = Mixing.ANY, batch_rows: int = 8, queue_rows: int = 100) -> Lane[str]:
+    return Lane(KEY, Limits(batch_rows, queue_rows), mixing, table or costs(max_rows=batch_rows))
+
+
+def ids(requests: object) -> list[int]:
+    """The numbers of requests, in order."""
+    return [r.id for r in requests]  # type: ignore[attr-defined]

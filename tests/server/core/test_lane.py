@@ -1,0 +1,179 @@
+"""Admission, pace, and what a lane remembers of its requests. l(b) = b + 4 ms; a waiting row counts 1.5 ms."""
+
+import math
+
+import pytest
+
+from server.core.events import Refuse
+from server.core.lane import LEARNING_RATE, PACE_LIMITS, Lane
+from server.core.types import Mixing
+from tests.server.core.build import MS, Request, batch, costs, ids, lane, request
+
+
+def busy_lane(n_waiting: int = 0, queue_rows: int = 100, mixing: Mixing = Mixing.ANY) -> Lane[str]:
+    """One instance that runs a row until 5 ms, and so many rows that wait."""
+    one = lane(mixing=mixing, queue_rows=queue_rows)
+    one.start(batch(request(1)))
+    for number in range(n_waiting):
+        one.waiting.add(request(100 + number))
+    return one
+
+
+def verdict(refusal: Refuse[str] | None) -> str:
+    if refusal is None:
+        return "accepted"
+    retry = "never" if refusal.retry_after_s is None else f"{refusal.retry_after_s / MS:.3f} ms"
+    return f"{refusal.why.value}, retry {retry}"
+
+
+def test_repr_is_one_line() -> None:
+    one = busy_lane(2)
+    assert repr(one) == "<m/1 idle 0, running 1, <2 waiting, 2 rows, 0.003000 s>, pace 1.00>"
+    one.draining = True
+    assert repr(one).startswith("<m/1 draining, running 1")
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "n_waiting", "queue_rows", "expected"),
+    [
+        (4.9, 0, 100, "deadline, retry never"),  # not even alone, at once
+        (10.1, 0, 100, "accepted"),  # 5 ms until the device is free, 5 ms alone
+        (9.0, 0, 100, "deadline, retry 1.000 ms"),
+        (1000.0, 3, 3, "queue_full, retry 9.500 ms"),  # 5 ms and three rows
+        (2000.0, 3, 4, "accepted"),
+        (18.6, 8, 100, "accepted"),  # 5 ms, one row that does not fit, a full batch of 12 ms
+        (2000.0, 8, 100, "accepted"),
+    ],
+)
+def test_admission_by_predicted_end(deadline_ms: float, n_waiting: int, queue_rows: int, expected: str) -> None:
+    assert verdict(busy_lane(n_waiting, queue_rows).refusal(request(2, deadline_ms), 0.0)) == expected
+
+
+def test_the_end_of_the_queue_is_predicted_in_full_batches() -> None:
+    one = busy_lane()
+    for number in range(8):
+        one.waiting.add(request(100 + number, 10))
+    assert verdict(one.refusal(request(2, 18.6), 0.0)) == "accepted"
+    assert verdict(one.refusal(request(2, 18.4), 0.0)) == "deadline, retry 0.100 ms"
+
+
+def test_a_more_urgent_newcomer_does_not_wait_for_the_others() -> None:
+    one = busy_lane(50)
+    assert verdict(one.refusal(request(2, 17.1), 0.0)) == "accepted", "5 ms, then a full batch of 12"
+    assert verdict(one.refusal(request(2, 16.9), 0.0)) == "deadline, retry 0.100 ms"
+
+
+def test_an_idle_device_always_tries() -> None:
+    one = lane()
+    one.idle.append(0)
+    one.pace = 8.0
+    assert verdict(one.refusal(request(1, 5.1), 0.0)) == "accepted"
+
+
+def test_without_any_instance_the_queue_counts_alone() -> None:
+    one = lane()
+    assert verdict(one.refusal(request(1, 5.1), 0.0)) == "accepted"
+    assert one.retry_after(0.0) == 0.0
+
+
+def test_two_instances_share_the_work() -> None:
+    one = busy_lane(20)
+    alone_s = one.retry_after(0.0)
+    one.start(batch(request(2), instance=1, formed_ms=1))
+    assert math.isclose(one.retry_after(0.0), 0.005 + (alone_s - 0.005) / 2)
+
+
+def test_an_overdue_batch_is_expected_any_moment() -> None:
+    assert math.isclose(busy_lane(2).retry_after(0.100), 2 * 1.5 * MS)
+
+
+def test_lengths_are_predicted_without_company() -> None:
+    table = costs(0.01, 1, lengths=(1, 100))
+    one = lane(table, Mixing.PADDED)
+    one.start(batch(request(1, length=100)))
+    one.waiting.add(request(2, 4, length=100))
+    predicted_ms = 2 + table.row_s(100) / MS + 1.1  # the running batch, the row that waits, a batch of its own
+    assert verdict(one.refusal(request(3, predicted_ms + 0.001, length=10), 0.0)) == "accepted"
+    assert verdict(one.refusal(request(3, predicted_ms - 0.1, length=10), 0.0)) == "deadline, retry 0.100 ms"
+
+
+def test_pace_follows_the_device_within_limits() -> None:
+    one = lane()
+    ten_ms_late = batch(request(1), formed_ms=0)
+    one.learn(ten_ms_late, 0.015)
+    assert math.isclose(one.pace, 1 + LEARNING_RATE * (3 - 1))
+    for _ in range(100):
+        one.learn(ten_ms_late, 10.0)
+    assert one.pace == PACE_LIMITS[1]
+    for _ in range(200):
+        one.learn(ten_ms_late, 0.0)
+    assert one.pace == PACE_LIMITS[0]
+
+
+def test_a_slow_device_does_not_shorten_the_latest_start() -> None:
+    one = lane()
+    assert math.isclose(one.latest_start(request(1, 20)), 0.015)
+    one.pace = 8.0
+    assert math.isclose(one.latest_start(request(1, 20)), 0.015)
+    one.pace = 0.5
+    assert math.isclose(one.latest_start(request(1, 20)), 0.0175)
+
+
+def test_finish_returns_those_who_still_want_an_answer() -> None:
+    one = lane()
+    first, second = request(1), request(2)
+    both = batch(first, second)
+    one.start(both)
+    assert one.finish(both) == (first, second)
+    assert list(one.idle) == [0]
+    one.idle.clear()
+    one.start(both)
+    one.cancel(first)
+    assert one.finish(both) == (second,)
+
+
+def test_finishing_what_does_not_run_is_a_bug() -> None:
+    one = busy_lane()
+    with pytest.raises(AssertionError, match=r"<batch 1 on 0: 9 .* is not what instance 0 runs"):
+        one.finish(batch(request(9)))
+
+
+def test_cancel_of_a_waiting_a_running_and_an_unknown_request() -> None:
+    one = busy_lane()
+    waits: Request = request(5)
+    one.retry_alone((waits,))
+    assert one.suspects == {5}
+    one.cancel(waits)
+    assert not one.waiting
+    assert not one.suspects
+    one.cancel(request(1))
+    assert one.running[0].wanted == set()
+    one.cancel(request(77))
+    assert len(one.running) == 1
+
+
+def test_suspects_run_alone_and_the_others_without_them() -> None:
+    one = lane(batch_rows=2)
+    good = [request(number, 500 + number) for number in (4, 5, 6)]
+    for each in good:
+        one.waiting.add(each)
+    one.retry_alone((request(1, 10), request(2, 501)))
+    choice = one.choose(0.0)
+    assert (ids(choice.requests), choice.close.value) == ([1], "alone")
+    one.waiting.take(choice.requests)
+    one.start(batch(*choice.requests))
+    assert one.suspects == {2}
+    one.waiting.remove(good[0])
+    one.drop(one.waiting.head)
+    assert not one.suspects
+    choice = one.choose(0.0)
+    assert (ids(choice.requests), choice.close.value) == ([5, 6], "idle")
+
+
+def test_a_suspect_inside_the_window_is_left_out_of_the_batch() -> None:
+    one = lane(batch_rows=3)
+    for number in (1, 3, 4):
+        one.waiting.add(request(number, number))
+    one.retry_alone((request(2, 2),))
+    choice = one.choose(-1.0)
+    assert (ids(choice.requests), choice.close.value) == ([1, 3, 4], "idle")

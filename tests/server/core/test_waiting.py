@@ -1,0 +1,130 @@
+"""The queue: against a naive sorted list, whatever is done to it."""
+
+import math
+import random
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from server.core.waiting import Waiting
+from tests.server.core.build import Request, costs, request
+
+COSTS = costs(lengths=(1, 16))
+
+
+def waiting(*requests: Request) -> Waiting[str]:
+    queue: Waiting[str] = Waiting(COSTS)
+    for one in requests:
+        queue.add(one)
+    return queue
+
+
+def work_s(requests: list[Request]) -> float:
+    return math.fsum(one.rows * COSTS.row_s(one.length) for one in requests)
+
+
+def urgency(one: Request) -> tuple[float, int]:
+    return one.deadline_at, one.id
+
+
+class AgainstAList(RuleBasedStateMachine):
+    """Every operation, mirrored in a list that is sorted each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = waiting()
+        self.model: list[Request] = []
+        self.gone: list[Request] = []
+        self.n_made = 0
+
+    @rule(deadline=st.integers(1, 5), rows=st.integers(1, 3), length=st.integers(1, 16))
+    def add(self, deadline: int, rows: int, length: int) -> None:
+        self.n_made += 1
+        one = request(self.n_made, deadline, rows, length)
+        self.queue.add(one)
+        self.model = sorted([*self.model, one], key=urgency)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def remove(self, data: Any) -> None:
+        one = data.draw(st.sampled_from(self.model))
+        assert self.queue.remove(one)
+        self.model.remove(one)
+        self.gone.append(one)
+
+    @precondition(lambda self: self.gone)
+    @rule(data=st.data())
+    def remove_what_is_absent(self, data: Any) -> None:
+        assert not self.queue.remove(data.draw(st.sampled_from(self.gone)))
+
+    @precondition(lambda self: self.gone)
+    @rule()
+    def put_back(self) -> None:
+        one = self.gone.pop()
+        self.queue.add(one)
+        self.model = sorted([*self.model, one], key=urgency)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def take_any(self, data: Any) -> None:
+        some = data.draw(st.lists(st.sampled_from(self.model), unique=True, max_size=4))
+        self.queue.take(some)
+        self.model = [one for one in self.model if one not in some]
+        self.gone += some
+
+    @precondition(lambda self: self.model)
+    @rule(count=st.integers(1, 4))
+    def take_first(self, count: int) -> None:
+        some = self.queue.first(count)
+        self.queue.take(some)
+        self.model, self.gone = self.model[count:], self.gone + some
+
+    @invariant()
+    def same_as_the_list(self) -> None:
+        assert len(self.queue) == len(self.model)
+        assert bool(self.queue) == bool(self.model)
+        assert self.queue.first(1000) == self.model
+        assert self.queue.rows == sum(one.rows for one in self.model)
+        assert math.isclose(self.queue.work_before(math.inf), work_s(self.model), rel_tol=1e-9)
+        if self.model:
+            assert self.queue.head is self.model[0]
+
+
+AgainstAList.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAgainstAList = AgainstAList.TestCase
+
+
+def test_repr_counts() -> None:
+    assert repr(waiting(request(1, rows=2, length=1), request(2, length=1))) == "<2 waiting, 3 rows, 0.004500 s>"
+
+
+def test_work_before_is_exact_at_the_end_and_a_share_within() -> None:
+    queue = waiting()
+    assert queue.work_before(1.0) == 0.0
+    for number, deadline in enumerate((10, 20, 30, 40)):
+        queue.add(request(number, deadline, length=1))
+    whole = queue.work_before(0.040)
+    assert math.isclose(whole, 4 * COSTS.row_s(1))
+    assert [round(queue.work_before(ms / 1000) / whole, 3) for ms in (5, 10, 25, 35, 50)] == [0.0, 0.0, 0.5, 0.75, 1.0]
+
+
+def test_the_sum_of_work_does_not_drift() -> None:
+    rnd = random.Random(1)
+    queue, model = waiting(), []
+    for number in range(20_000):
+        one = request(number, rnd.random() * 1e6, rnd.randint(1, 3), rnd.randint(1, 16))
+        queue.add(one)
+        model.append(one)
+        if len(model) > 50:
+            queue.remove(model.pop(rnd.randrange(50)))
+    assert math.isclose(queue.work_before(math.inf), work_s(model), rel_tol=1e-9)
+    queue.take(queue.first(100))
+    assert queue.work_before(math.inf) == 0.0
+
+
+def test_taking_what_does_not_wait_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match=r"<#9 .* does not wait"):
+        waiting(request(1)).take([request(9)])

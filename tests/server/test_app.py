@@ -1,0 +1,89 @@
+"""The composition root in-process: what happens when something unforeseen goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.app import Ferry
+from server.settings import read_settings
+
+
+async def request(ferry: Ferry, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "http_version": "1.1"}
+    await ferry({**scope, "raw_path": path.encode(), "root_path": "", "scheme": "http"}, receive, send)
+    assert dict(sent[0]["headers"])[b"content-type"] == b"application/json"
+    return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+def run(repository: Path, scenario: Any) -> None:
+    async def main() -> None:
+        ferry = Ferry(read_settings({"repository": repository}, None))
+        incoming, started, stop = [{"type": "lifespan.startup"}], asyncio.Event(), asyncio.Event()
+
+        async def receive() -> Any:
+            if incoming:
+                return incoming.pop()
+            await stop.wait()
+            return {"type": "lifespan.shutdown"}
+
+        async def send(_: Any) -> None:
+            started.set()
+
+        life = asyncio.create_task(ferry({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+        await asyncio.wait_for(started.wait(), 30)
+        await scenario(ferry)
+        stop.set()
+        await asyncio.wait_for(life, 30)
+
+    asyncio.run(main())
+
+
+def test_a_bug_in_the_infer_path_is_logged_and_told_without_its_details(
+    own_repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.api.v2_request.RequestDecoder.decode", lambda *_: 1 / 0)
+
+    async def scenario(ferry: Ferry) -> None:
+        status, body = await request(ferry, "POST", "/v2/models/affine/infer", b"{}")
+        assert (status, set(body)) == (500, {"error"})
+        assert "division" not in body["error"]
+
+    with caplog.at_level(logging.ERROR):
+        run(own_repository, scenario)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_an_empty_repository_serves_and_says_what_it_has(tmp_path: Path) -> None:
+    async def scenario(ferry: Ferry) -> None:
+        assert await request(ferry, "GET", "/v2/health/ready") == (200, {"ready": True, "live": True})
+        status, body = await request(ferry, "POST", "/v2/models/any/infer", b"{}")
+        assert (status, body["error"]) == (404, "unknown model 'any'; this server has none")
+        assert await request(ferry, "GET", "/v2/models") == (200, {"models": []})
+
+    run(tmp_path, scenario)
+
+
+def test_what_killed_publishers_left_is_swept_at_start(own_repository: Path) -> None:
+    abandoned = own_repository / ".staging" / "tmpabandoned"
+    abandoned.mkdir(parents=True)
+    (abandoned / "upload").write_bytes(b"half")
+
+    async def scenario(ferry: Ferry) -> None:
+        assert (await request(ferry, "GET", "/v2/models"))[1] == {"models": ["affine"]}
+
+    run(own_repository, scenario)
+    assert not abandoned.exists()

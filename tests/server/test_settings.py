@@ -1,0 +1,81 @@
+"""Settings: default < file < environment < flag, and every bad value is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from server.settings import Settings, SettingsError, read_settings, settings_table
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FERRY_")]:
+        monkeypatch.delenv(name)
+
+
+def test_each_source_overrides_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "ferry.toml"
+    file.write_text("port = 1\n")
+    assert read_settings({}, None).port == 8000
+    assert read_settings({}, file).port == 1
+    monkeypatch.setenv("FERRY_PORT", "2")
+    assert read_settings({}, file).port == 2
+    assert read_settings({"port": "3"}, file).port == 3
+    assert read_settings({}, file).host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "seventy"), ("port", "70000"), ("port", "-1"), ("max_body_bytes", "0"), ("max_upload_bytes", "many"),
+        ("registration_timeout_s", "0"), ("drain_timeout_s", "0"), ("log_level", "loud"), ("admin_token", "short"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_named_whatever_its_source(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match=name):
+        read_settings({name: value}, None)
+    file = tmp_path / "ferry.toml"
+    file.write_text(f'{name} = "{value}"\n')
+    with pytest.raises(SettingsError, match=name):
+        read_settings({}, file)
+    monkeypatch.setenv(f"FERRY_{name.upper()}", value)
+    with pytest.raises(SettingsError, match=name):
+        read_settings({}, None)
+
+
+def test_a_token_is_never_printed() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"admin_token": "hunter2"}, None)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("prot = 1\n", "prot"), ("port = \n", "settings file"), ("[port]\nx = 1\n", "port")],
+)  # fmt: skip
+def test_a_bad_file_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "ferry.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=says):
+        read_settings({}, file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nosuch\.toml"):
+        read_settings({}, tmp_path / "nosuch.toml")
+
+
+def test_an_empty_variable_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERRY_ADMIN_TOKEN", "")
+    assert read_settings({}, None).admin_token is None
+
+
+def test_the_table_lists_every_setting() -> None:
+    table = settings_table()
+    for name in Settings.model_fields:
+        assert f"FERRY_{name.upper()}" in table
+        assert "--" + name.replace("_", "-") in table
