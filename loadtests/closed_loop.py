@@ -5,8 +5,6 @@ A closed loop measures cost and peak rate. It hides stalls: say nothing about la
 
 from __future__ import annotations
 
-import select
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from loadtests.errors import CannotConnect, MalformedReply
-from loadtests.wire import Bodies, Heads, Response, ResponseReader
+from loadtests.errors import CannotConnect
+from loadtests.sockets import NO_REQUEST, Broken, Connection, Sockets
+from loadtests.wire import Bodies, Response
 
 OnAnswer = Callable[[int, int, Mapping[str, str], bytes], None]
 """(index into `requests`, status, headers with lower-case names, body), for each whole response of any status."""
 
-_RECV_BYTES = 64 * 1024
 _CONNECT_TIMEOUT_S = 5.0
 FAILED = 0
 """Stands in `Result.statuses` for a request without a whole response."""
@@ -101,21 +99,8 @@ def drive(
         driver.close()
 
 
-class _Connection:
-    """One socket and the request in flight on it."""
-
-    __slots__ = ("ordinal", "reader", "sent_at", "sock", "unsent")
-
-    def __init__(self, sock: socket.socket, reader: ResponseReader) -> None:
-        self.sock = sock
-        self.reader = reader
-        self.ordinal = -1
-        self.sent_at = 0.0
-        self.unsent = memoryview(b"")
-
-
 class _Driver:
-    """Owns the sockets, the poll and the counts of one run."""
+    """Owns the counts of one run."""
 
     def __init__(
         self, address: tuple[str, int], requests: Sequence[bytes], on_answer: OnAnswer | None, stall_s: float
@@ -124,11 +109,9 @@ class _Driver:
         self._requests = requests
         self._on_answer = on_answer
         self._stall_s = stall_s
-        self._bodies = Bodies.SKIP if on_answer is None else Bodies.KEEP
-        self._heads = Heads()
-        self._epoll = select.epoll()
-        self._by_fd: dict[int, _Connection] = {}
+        self._sockets = Sockets(address, Bodies.SKIP if on_answer is None else Bodies.KEEP)
         self._statuses: list[int] = []
+        self._sent_at: list[float] = []
         self._latencies_s: list[float] = []
         self._n_in_flight = 0
         self._n_limit = float("inf")
@@ -138,20 +121,20 @@ class _Driver:
         """Open `n` connections, or as many as the server takes; raises CannotConnect if that is none."""
         for _ in range(n):
             try:
-                self._open()
+                self._sockets.open(_CONNECT_TIMEOUT_S)
             except OSError as error:
-                if not self._by_fd:
+                if not len(self._sockets):
                     host, port = self._address
                     raise CannotConnect(f"no connection to {host}:{port}: {error}") from error
                 return
 
     def run(self, duration_s: float, n_requests: int | None) -> Result:
         """Send until the end is reached, then wait for the replies still out."""
-        n_connections = len(self._by_fd)
+        n_connections = len(self._sockets)
         self._n_limit = float("inf") if n_requests is None else n_requests
         cpu_s, started_at = time.thread_time(), time.perf_counter()
         self._stop_at = started_at + duration_s
-        for connection in list(self._by_fd.values()):
+        for connection in self._sockets:
             if self._goes_on(time.perf_counter()):
                 self._send(connection)
         while self._n_in_flight and self._poll():
@@ -160,103 +143,55 @@ class _Driver:
 
     def close(self) -> None:
         """Close all sockets; requests in flight are left unanswered."""
-        for connection in self._by_fd.values():
-            connection.sock.close()
-        self._by_fd.clear()
-        self._epoll.close()
-
-    def _open(self) -> _Connection:
-        sock = socket.create_connection(self._address, timeout=_CONNECT_TIMEOUT_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setblocking(False)
-        connection = _Connection(sock, ResponseReader(self._bodies, self._heads))
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
-        self._by_fd[sock.fileno()] = connection
-        return connection
+        self._sockets.close_all()
 
     def _poll(self) -> bool:
-        events = self._epoll.poll(self._stall_s)
-        for fd, mask in events:
-            connection = self._by_fd.get(fd)
-            if connection is None:
-                continue
-            if mask & select.EPOLLOUT:
-                self._push(connection)
-            if mask & ~select.EPOLLOUT:
-                self._receive(connection)
-        return bool(events)
+        polled_at = time.perf_counter()
+        for connection, found in self._sockets.poll(self._stall_s):
+            if isinstance(found, Broken):
+                self._broken(connection)
+            else:
+                self._finish(connection, found)
+        return time.perf_counter() - polled_at < self._stall_s
 
-    def _receive(self, connection: _Connection) -> None:
-        try:
-            data = connection.sock.recv(_RECV_BYTES)
-            response = connection.reader.feed(data) if data else None
-        except BlockingIOError:
-            return
-        except (OSError, MalformedReply):
-            self._replace(connection)
-            return
-        if response is not None:
-            self._finish(connection, response)
-        elif not data:
-            self._replace(connection)
-
-    def _finish(self, connection: _Connection, response: Response) -> None:
+    def _finish(self, connection: Connection, response: Response) -> None:
         done_at = time.perf_counter()
-        if connection.ordinal < 0 or connection.unsent:
-            self._replace(connection)  # a reply to nothing, or to half a request
-            return
         head = response.head
         ordinal = connection.ordinal
-        connection.ordinal = -1
+        connection.ordinal = NO_REQUEST
         self._n_in_flight -= 1
         self._statuses[ordinal] = head.status
         if head.status == 200:
-            self._latencies_s.append(done_at - connection.sent_at)
+            self._latencies_s.append(done_at - self._sent_at[ordinal])
         if self._on_answer is not None:
             self._on_answer(ordinal % len(self._requests), head.status, head.headers, response.body)
         if head.closes or not connection.reader.idle:
-            self._replace(connection)
+            self._sockets.close(connection)
+            self._replace()
         elif self._goes_on(done_at):
             self._send(connection)
 
     def _goes_on(self, now: float) -> bool:
         return now < self._stop_at and len(self._statuses) < self._n_limit
 
-    def _send(self, connection: _Connection) -> None:
-        request = self._requests[len(self._statuses) % len(self._requests)]
-        connection.ordinal = len(self._statuses)
+    def _send(self, connection: Connection) -> None:
+        ordinal = len(self._statuses)
         self._statuses.append(FAILED)
         self._n_in_flight += 1
-        connection.sent_at = time.perf_counter()
-        try:
-            n_sent = connection.sock.send(request)
-        except BlockingIOError:
-            n_sent = 0
-        except OSError:
-            return  # the poll reports the broken socket, and there the request fails
-        if n_sent < len(request):
-            connection.unsent = memoryview(request)[n_sent:]
-            self._epoll.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        self._sent_at.append(time.perf_counter())
+        self._sockets.send(connection, ordinal, self._requests[ordinal % len(self._requests)])
 
-    def _push(self, connection: _Connection) -> None:
-        try:
-            connection.unsent = connection.unsent[connection.sock.send(connection.unsent) :]
-        except BlockingIOError:
-            return
-        except OSError:
-            connection.unsent = memoryview(b"")
-        if not connection.unsent:
-            self._epoll.modify(connection.sock.fileno(), select.EPOLLIN)
+    def _broken(self, connection: Connection) -> None:
+        """A connection ended, which fails its request in flight."""
+        self._n_in_flight -= connection.ordinal != NO_REQUEST
+        self._replace()
 
-    def _replace(self, connection: _Connection) -> None:
-        """Close a connection, which fails its request in flight, and go on with a new one while requests are left."""
-        self._n_in_flight -= connection.ordinal >= 0
-        del self._by_fd[connection.sock.fileno()]
-        connection.sock.close()
+    def _replace(self) -> None:
+        """Go on with a new connection while requests are left."""
         if not self._goes_on(time.perf_counter()):
             return
         try:
-            self._send(self._open())
+            self._send(self._sockets.open(_CONNECT_TIMEOUT_S))
         except OSError:
             return  # the server takes no more connections: the others go on
 

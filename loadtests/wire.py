@@ -23,6 +23,7 @@ class Bodies(Enum):
 
     KEEP = "keep"
     SKIP = "skip"
+    ERRORS = "keep those of a status other than 200"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +126,13 @@ class Heads:
 class ResponseReader:
     """Bytes in, responses out, whatever the splits. One reader per connection; `heads` may be shared by many."""
 
-    __slots__ = ("_bodies", "_buffer", "_heads", "_missing", "_parts", "_response")
+    __slots__ = ("_bodies", "_buffer", "_heads", "_keeps", "_missing", "_parts", "_response")
 
     def __init__(self, bodies: Bodies = Bodies.KEEP, heads: Heads | None = None) -> None:
         self._bodies = bodies
         self._heads = heads or Heads()
         self._buffer = b""
+        self._keeps = False
         self._response: Response | None = None
         self._parts: list[bytes] = []
         self._missing = 0
@@ -155,7 +157,8 @@ class ResponseReader:
                 return None
             response = self._heads.bodiless(data[:end])
             n_missing = response.head.length - (len(data) - end - 4)
-            if n_missing == 0 and self._bodies is Bodies.SKIP:
+            self._keeps = self._bodies is Bodies.KEEP or (self._bodies is Bodies.ERRORS and response.head.status != 200)
+            if n_missing == 0 and not self._keeps:
                 return response
             self._response, self._missing = response, response.head.length
             data = data[end + 4 :]
@@ -171,7 +174,7 @@ class ResponseReader:
             self._buffer = data[self._missing :]
             data = data[: self._missing]
         self._missing -= len(data)
-        if self._bodies is Bodies.KEEP and data:
+        if self._keeps and data:
             self._parts.append(data)
         return None if self._missing else self._complete()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
@@ -30,10 +32,21 @@ class Guard:
         if self._token is None:
             if not self._is_loopback:
                 raise Unsupported("the admin API is off: this server has no admin token and is not bound to loopback")
+            _check_not_a_foreign_page(request.headers)
             return
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             raise Unauthorized("the admin token is missing or wrong; send the header Authorization: Bearer TOKEN")
+
+
+def _check_not_a_foreign_page(headers: Mapping[str, str]) -> None:
+    """A web page from elsewhere, open in a browser on this machine, reaches loopback too: it betrays itself by its
+    Origin, or, where its name was made to point here, by the Host it asked for."""
+    for name in ("host", "origin"):
+        value = headers.get(name, "")
+        host = urlsplit(value if "//" in value else f"//{value}").hostname
+        if value and not is_loopback(host or ""):
+            raise Unauthorized(f"without an admin token, {name.title()} must be this machine's own, found {value!r}")
 
 
 def is_loopback(host: str) -> bool:

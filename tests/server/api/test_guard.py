@@ -11,8 +11,8 @@ from server.errors import Unauthorized, Unsupported
 
 
 class Request:
-    def __init__(self, authorization: str | None = None) -> None:
-        self.headers = {} if authorization is None else {"authorization": authorization}
+    def __init__(self, authorization: str | None = None, **headers: str) -> None:
+        self.headers = headers if authorization is None else {"authorization": authorization}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -42,3 +42,31 @@ def test_with_a_token_only_that_token_opens(host: str, given: str | None) -> Non
         guard(Request(given))
     guard(Request("Bearer secret-token"))
     assert "secret" not in guard.state
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "127.0.0.1:8000"},
+        {"host": "localhost:8000", "origin": "http://localhost:8000"},
+        {"host": "[::1]:8000", "origin": "http://[::1]:8000"},
+    ],
+)
+def test_without_a_token_own_pages_are_let_in(headers: dict[str, str]) -> None:
+    guard: Any = Guard(None, "127.0.0.1")
+    guard(Request(None, **headers))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "127.0.0.1:8000", "origin": "https://example.org"},
+        {"host": "127.0.0.1:8000", "origin": "null"},
+        {"host": "rebound.example.org:8000"},
+        {"host": "127.0.0.1.example.org"},
+    ],
+)
+def test_without_a_token_pages_from_elsewhere_are_kept_out(headers: dict[str, str]) -> None:
+    guard: Any = Guard(None, "127.0.0.1")
+    with pytest.raises(Unauthorized, match="must be this machine's own"):
+        guard(Request(None, **headers))
