@@ -50,7 +50,7 @@ class InferRoutes:
             return  # nobody is left to read an answer
         except FerryError as error:
             status, headers, body = error_reply(error)
-        except Exception:
+        except Exception:  # a client always gets an answer, and one bug must not end the connection of the others
             log.exception("infer failed: a bug in ferry")
             status, headers, body = error_reply(FerryError(INTERNAL))
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -226,7 +226,7 @@ def test_a_client_that_hangs_up_during_its_upload_leaves_nothing(admin: ChildSer
     before = tree(repository)
     connection = admin.connect()
     connection.connect()
-    head = b"POST /admin/models/half/versions?slo=5s HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n"
+    head = b"POST /admin/models/half/versions?slo=5s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n"
     connection.sock.sendall(head + bytes(50_000))
     wait_until(lambda: bool(list((repository / ".staging").iterdir())), "the upload's staging folder")
     connection.close()
