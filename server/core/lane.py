@@ -65,7 +65,7 @@ class Lane(Generic[P]):
 
     def retry_after(self, now: float) -> float:
         """Seconds until the work that waits now is done."""
-        return self._free_at(now) - now + self._planned(self.waiting.work_before(float("inf")))
+        return self._free_at(now) - now + self._planned(self.waiting.work_s)
 
     def choose(self, now: float) -> Choice:
         """The requests for an idle instance, none of them when the head should be given up; something must wait."""
@@ -121,12 +121,14 @@ class Lane(Generic[P]):
     def _predicted_end(self, request: InferRequest[P], now: float) -> float:
         """When a newcomer's batch would end: the work before it, shared by all instances, then a batch of its own.
 
-        The batch it joins holds requests already counted as work before it, so only what is missing is added.
+        What is before it is estimated: its share of the queue times the whole, which is exact at the end of the queue. Its
+        batch holds requests already counted as work before it, so only what is missing is added.
         """
-        before_s = self.waiting.work_before(request.deadline_at)
-        rows = min(self.waiting.rows + request.rows, self.limits.batch_rows)
+        share = self.waiting.share_before(request.deadline_at)
+        before_s = share * self.waiting.work_s
         own_s = self.costs.batch_s(request.rows, request.length)
         if self.mixing is Mixing.ANY:
+            rows = min(int(share * self.waiting.rows) + request.rows, self.limits.batch_rows)
             own_s = max(own_s, self.costs.batch_s(rows, request.length))
             before_s = max(0.0, before_s - (rows - request.rows) * self.costs.row_s(request.length))
         return self._free_at(now) + self._planned(before_s) + self.pace * own_s

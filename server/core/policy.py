@@ -14,7 +14,6 @@ from server.core.types import Close, InferRequest, Limits, Mixing, P
 WINDOW = 128
 """How many of the most urgent requests a batch is chosen from: bounds both the work and how far one may be overtaken."""
 
-
 KEEP = 0.98
 """A head is kept while the batch that its deadline allows has this share of the best rate that is possible without it."""
 
@@ -34,54 +33,78 @@ def choose(
 
     `urgent`: the most urgent requests in order, out of `n_waiting`. `pace`: measured ÷ predicted time.
     The head is always part of the choice; the others join only while the head stays in time. A head that is left so
-    little time that the batch would shrink far below what the next ones could have is given up: kept, it would make
-    those late in turn, until an overloaded device runs nothing but small batches.
+    little time that its batch would shrink, and the next ones' in turn, is given up: otherwise an overloaded device
+    ends up running nothing but small batches.
     """
-    if mixing is Mixing.ANY:
-        return _choose_in_order(urgent, n_waiting, limits, costs, pace, now, Close.IDLE)
-    if mixing is Mixing.EQUAL:
-        alike = [request for request in urgent if request.length == urgent[0].length]
-        rest = Close.IDLE if len(alike) == n_waiting else Close.LENGTH
-        return _choose_in_order(alike, len(alike), limits, costs, pace, now, rest)
-    return _choose_by_length(urgent, n_waiting, limits, costs, pace, now)
+    company: Sequence[InferRequest[P]]
+    if mixing is Mixing.PADDED:
+        company = _cheapest_group(urgent, limits, costs)
+        all_fit = Close.IDLE if len(company) == n_waiting else _why_no_more(company, limits, costs)
+        choice = _fit_by_length(company, urgent[0], costs, pace, now, all_fit)
+    else:
+        company = urgent if mixing is Mixing.ANY else [one for one in urgent if one.length == urgent[0].length]
+        others_wait = Close.FULL if mixing is Mixing.ANY else Close.LENGTH
+        all_fit = Close.IDLE if len(company) == n_waiting else others_wait
+        choice = _fit_in_order(company, limits, costs, pace, now, all_fit)
+    if choice.close is Close.DEADLINE and _is_burden(choice.requests, company, urgent, limits, costs, pace, now):
+        return Choice((), Close.DEADLINE)
+    return choice
 
 
-def _choose_in_order(
-    urgent: Sequence[InferRequest[P]], n_waiting: int, limits: Limits, costs: CostTable,
-    pace: float, now: float, exhausted: Close,
-) -> Choice:  # fmt: skip
+def _fit_in_order(
+    alike: Sequence[InferRequest[P]], limits: Limits, costs: CostTable, pace: float, now: float, all_fit: Close
+) -> Choice:
     """The longest affordable prefix of equal-length requests: the full batch under backlog, else up to the knee."""
-    head = urgent[0]
-    backlog = sum(request.rows for request in urgent) >= limits.batch_rows
+    head = alike[0]
+    backlog = sum(request.rows for request in alike) >= limits.batch_rows
     most = limits.batch_rows if backlog else max(costs.knee(head.length), head.rows)
-    rows, count, close = head.rows, 1, exhausted if len(urgent) == n_waiting else Close.FULL
-    for request in urgent[1:]:
+    rows, count, close = head.rows, 1, all_fit
+    for request in alike[1:]:
         if rows + request.rows > most:
             close = Close.FULL if backlog else Close.KNEE
             break
         rows, count = rows + request.rows, count + 1
-    n_before = count
     while count > 1 and not in_time(head, rows, head.length, costs, pace, now):
-        rows, count, close = rows - urgent[count - 1].rows, count - 1, Close.DEADLINE
-    if count < n_before and _is_burden(urgent, head.length, limits, costs, pace, now):
-        return Choice((), Close.DEADLINE)
-    return Choice(urgent[:count], close)
+        rows, count, close = rows - alike[count - 1].rows, count - 1, Close.DEADLINE
+    return Choice(alike[:count], close)
+
+
+def _fit_by_length(
+    group: Sequence[InferRequest[P]], head: InferRequest[P], costs: CostTable, pace: float, now: float, all_fit: Close
+) -> Choice:
+    """The group, sorted by length, without those least like the head, until the head is in time."""
+    kept, rows, close = list(group), sum(request.rows for request in group), all_fit
+    while len(kept) > 1 and not in_time(head, rows, kept[-1].length, costs, pace, now):
+        rows -= kept.pop(-1 if kept[-1] is not head else 0).rows
+        close = Close.DEADLINE
+    return Choice(kept, close)
 
 
 def _is_burden(
-    urgent: Sequence[InferRequest[P]], length: int, limits: Limits, costs: CostTable, pace: float, now: float
-) -> bool:
-    """Whether one of the batches that could start with a later request has a clearly better rate than the head's."""
+    chosen: Sequence[InferRequest[P]], company: Sequence[InferRequest[P]], urgent: Sequence[InferRequest[P]], limits: Limits,
+    costs: CostTable, pace: float, now: float,
+) -> bool:  # fmt: skip
+    """Whether the head should be given up rather than run in a batch that its deadline made small.
+
+    That is so when a batch that starts with a later one of `company`, which could have run together without deadlines,
+    would have a clearly better rate, and the next head could not have such a batch after the small one: then small
+    batches would follow from small batches.
+    """
+    rows, length = sum(request.rows for request in chosen), max(request.length for request in company)
     line = costs.line(length)
-    rates = []
-    in_time_rows, rows_left = 0, sum(request.rows for request in urgent)
-    for request in urgent:
+    best, best_rows = 0.0, 0
+    in_time_rows, rows_left = 0, sum(request.rows for request in company)
+    for request in sorted(company, key=_urgency):
         while in_time_rows < limits.batch_rows and in_time(request, in_time_rows + 1, length, costs, pace, now):
             in_time_rows += 1
-        rows = min(in_time_rows, rows_left)
-        rates.append(rows / line[rows - 1] if rows else 0.0)
+        possible = min(in_time_rows, rows_left)
+        if possible and possible / line[possible - 1] > best:
+            best, best_rows = possible / line[possible - 1], possible
         rows_left -= request.rows
-    return rates[0] < KEEP * max(rates)
+    if rows / line[rows - 1] >= KEEP * best:
+        return False
+    next_head = next(request for request in urgent if request not in chosen)
+    return not in_time(next_head, best_rows, length, costs, pace, now + pace * line[rows - 1])
 
 
 def in_time(head: InferRequest[P], rows: int, length: int, costs: CostTable, pace: float, now: float) -> bool:
@@ -89,31 +112,15 @@ def in_time(head: InferRequest[P], rows: int, length: int, costs: CostTable, pac
     return now + pace * costs.batch_s(rows, length) + costs.guard_s(rows, length) <= head.deadline_at
 
 
-def _choose_by_length(
-    urgent: Sequence[InferRequest[P]], n_waiting: int, limits: Limits, costs: CostTable, pace: float, now: float
-) -> Choice:
+def _cheapest_group(urgent: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> list[InferRequest[P]]:
     """The group of the head in the partition of the window, sorted by length, that costs least in all.
 
     Batches of unequal lengths are padded to the longest, so a cheap partition never joins far-apart lengths; and where
-    a larger batch brings no higher rate, it joins nothing at all. Then the least alike leave until the head is in time.
+    a larger batch brings no higher rate, it joins nothing at all.
     """
-    head = urgent[0]
     by_length = sorted(urgent, key=_length)
-    start, stop = _group_of(by_length.index(head), by_length, limits.batch_rows, costs)
-    group = by_length[start:stop]
-    close = Close.IDLE if len(group) == n_waiting else _why_no_more(group, limits, costs)
-    whole = list(group)
-    while len(group) > 1:
-        rows = sum(request.rows for request in group)
-        if in_time(head, rows, group[-1].length, costs, pace, now):
-            break
-        close = Close.DEADLINE
-        group.remove(group[-1] if group[-1] is not head else group[0])
-    if close is Close.DEADLINE:
-        in_order = [request for request in urgent if request in whole]
-        if _is_burden(in_order, whole[-1].length, limits, costs, pace, now):
-            return Choice((), Close.DEADLINE)
-    return Choice(group, close)
+    start, stop = _group_of(by_length.index(urgent[0]), by_length, limits.batch_rows, costs)
+    return by_length[start:stop]
 
 
 def _why_no_more(group: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> Close:
@@ -154,3 +161,7 @@ def _group_of(
 
 def _length(request: InferRequest[P]) -> int:
     return request.length
+
+
+def _urgency(request: InferRequest[P]) -> tuple[float, int]:
+    return request.deadline_at, request.id

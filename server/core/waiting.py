@@ -13,19 +13,19 @@ _Entry = tuple[float, int, InferRequest[P], float]  # deadline, id, request, its
 
 
 class Waiting(Generic[P]):
-    """Sorted by (deadline_at, id). Keeps the rows and the seconds of work that wait."""
+    """Sorted by (deadline_at, id). `rows` and `work_s` are what waits in all, the latter in seconds of one instance."""
 
     def __init__(self, costs: CostTable) -> None:
         self._costs = costs
         self._entries: list[_Entry[P]] = []
-        self._work_s = 0.0
+        self.work_s = 0.0
         self.rows = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __repr__(self) -> str:
-        return f"<{len(self._entries)} waiting, {self.rows} rows, {self._work_s:.6f} s>"
+        return f"<{len(self._entries)} waiting, {self.rows} rows, {self.work_s:.6f} s>"
 
     @property
     def head(self) -> InferRequest[P]:
@@ -36,23 +36,17 @@ class Waiting(Generic[P]):
         """Up to `count` most urgent requests, in order."""
         return [entry[2] for entry in self._entries[:count]]
 
-    def work_before(self, deadline_at: float) -> float:
-        """Seconds of one instance's work that would run before a newcomer with this deadline.
-
-        An estimate: the share of the queue before it times the work of all, which is exact at the end of the queue.
-        """
-        if not self._entries:
-            return 0.0
-        if deadline_at >= self._entries[-1][0]:
-            return self._work_s
-        place = bisect_left(self._entries, deadline_at, key=_deadline)
-        return self._work_s * place / len(self._entries)
+    def share_before(self, deadline_at: float) -> float:
+        """The share of the waiting requests that would run before a newcomer with this deadline."""
+        if not self._entries or deadline_at >= self._entries[-1][0]:
+            return 1.0
+        return bisect_left(self._entries, deadline_at, key=_deadline) / len(self._entries)
 
     def add(self, request: InferRequest[P]) -> None:
         work_s = request.rows * self._costs.row_s(request.length)
         insort(self._entries, (request.deadline_at, request.id, request, work_s))
         self.rows += request.rows
-        self._work_s += work_s
+        self.work_s += work_s
 
     def remove(self, request: InferRequest[P]) -> bool:
         """False when it does not wait (any more)."""
@@ -75,9 +69,9 @@ class Waiting(Generic[P]):
         gone = self._entries[start:stop]
         del self._entries[start:stop]
         self.rows -= sum(entry[2].rows for entry in gone)
-        self._work_s -= sum(entry[3] for entry in gone)
+        self.work_s -= sum(entry[3] for entry in gone)
         if not self._entries:
-            self._work_s = 0.0  # rounding must not pile up over millions of requests
+            self.work_s = 0.0  # rounding must not pile up over millions of requests
 
 
 def _deadline(entry: _Entry[P]) -> float:

@@ -82,7 +82,7 @@ def _warm_up(session: Session, manifest: Manifest) -> None:
     for length in sorted({ragged.shortest, ragged.longest}) if ragged else (0,):
         try:
             session.run(made_up_samples(signature, length, n_singles=1).batch(1, length))
-        except Exception as error:
+        except Exception as error:  # BatchError, or a bug of the backend: the model is not fit to serve either way
             raise LoadError(f"the model fails on a warm-up input: {error}") from error
 
 

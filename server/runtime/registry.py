@@ -107,7 +107,7 @@ class Registry:
                 status.become(State.LOADING)
             try:
                 loaded = await asyncio.to_thread(load_version, self._repository / name, version, self._backends)
-            except Exception as error:
+            except Exception as error:  # whatever is wrong with one model, the others are served
                 if not isinstance(error, (ContractError, LoadError, IntakeError)):
                     log.exception("%s/%d: loading failed in an unforeseen way", name, version)
                 reason = str(error) if name in str(error) else f"{name}/{version}: {error}"

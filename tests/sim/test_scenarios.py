@@ -33,12 +33,12 @@ def test_at_one_percent_load_nobody_waits_for_a_timer() -> None:
     tally = serve(offered(0.01, 1000), COSTS)
     alone_s = COSTS.batch_s(1, 0)
     assert statistics.median(tally.latencies) == pytest.approx(alone_s, rel=1e-9)
-    assert sum(latency < alone_s + 1e-9 for latency in tally.latencies) == 952, "all but those who met a busy device"
+    assert sum(latency < alone_s + 1e-9 for latency in tally.latencies) == 960, "all but those who met a busy device"
     assert {batch.close for batch in tally.batches} == {Close.IDLE}
 
 
 @pytest.mark.parametrize(
-    ("load", "n_answered", "least_goodput"), [(0.9, 4000, 0.88), (1.0, 3883, 0.97), (1.5, 2723, 0.96), (2.0, 2078, 0.96), (4.0, 1101, 0.94)]
+    ("load", "n_answered", "least_goodput"), [(0.9, 4000, 0.92), (1.0, 3876, 0.97), (1.5, 2612, 0.97), (2.0, 1975, 0.97), (4.0, 1029, 0.97)]
 )
 def test_overload_costs_the_surplus_and_nothing_else(load: float, n_answered: int, least_goodput: float) -> None:
     tally = serve(offered(load), COSTS)
@@ -47,7 +47,7 @@ def test_overload_costs_the_surplus_and_nothing_else(load: float, n_answered: in
     assert tally.goodput / PEAK >= least_goodput
 
 
-@pytest.mark.parametrize(("load", "most_goodput"), [(1.5, 0.3), (2.0, 0.3), (4.0, 0.3)])
+@pytest.mark.parametrize(("load", "most_goodput"), [(1.5, 0.04), (2.0, 0.04), (4.0, 0.04)])
 def test_an_unbounded_queue_collapses_under_the_same_load(load: float, most_goodput: float) -> None:
     tally = serve_fifo(offered(load), COSTS, ROWS)
     assert tally.n_refused == 0
@@ -133,7 +133,7 @@ def test_law_3_without_lengths_the_order_is_that_of_the_deadlines() -> None:
     rnd = random.Random(5)
     requests = [InferRequest(r.id, KEY, 1, 0, r.arrived_at, r.arrived_at + rnd.choice((0.06, 0.4)), None) for r in offered(0.95)]
     tally = serve(requests, COSTS)  # the onlooker asserts the order at every dispatch
-    assert in_time_share(tally) >= 0.99
+    assert in_time_share(tally) >= 0.999, "an urgent head takes a smaller batch where the others can afford it"
     urgent = [request.id for batch in tally.batches for request in batch.requests if request.deadline_at - request.arrived_at < 0.1]
     assert urgent == sorted(urgent), "among equally urgent ones, the order of arrival"
 
@@ -145,11 +145,12 @@ def test_law_3_is_asserted_in_these_worlds(monkeypatch: pytest.MonkeyPatch) -> N
         serve(offered(1.5), COSTS)
 
 
-@pytest.mark.parametrize("slowness", [2.0, 8.0])
-def test_a_device_slower_than_its_profile_is_learnt(slowness: float) -> None:
-    tally = serve(offered(1.2 / slowness), COSTS, truth=lambda predicted_s, _: slowness * predicted_s)
-    assert tally.goodput * slowness / PEAK >= 0.85
-    assert tally.n_late <= 0.1 * 4000
+@pytest.mark.parametrize(("slowness", "n_late"), [(2.0, 68), (4.0, 82), (8.0, 110)])
+def test_a_device_slower_than_its_profile_is_learnt(slowness: float, n_late: int) -> None:
+    requests = offered(1.2 / slowness, slo_s=SLO_S * slowness)
+    tally = serve(requests, COSTS, truth=lambda predicted_s, _: slowness * predicted_s)
+    assert tally.goodput * slowness / PEAK >= 0.9
+    assert tally.n_late == n_late, "all of them before the pace was learnt"
 
 
 def test_a_device_that_was_slow_for_a_while_is_trusted_again() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from server.core.events import Answer, Refuse
+from server.core.events import Answer, Refuse, Run
 from server.core.invariants import BrokenLaw, Outcome
 from server.core.lane import Lane
 from server.core.scheduler import Scheduler
@@ -105,7 +105,7 @@ def test_catches_answers_of_another_batch(monkeypatch: pytest.MonkeyPatch) -> No
 
     def mixed_up(self, batch, now):  # type: ignore[no-untyped-def]
         actions = done(self, batch, now)
-        runs = [action.batch for action in actions if type(action).__name__ == "Run"]
+        runs = [action.batch for action in actions if isinstance(action, Run)]
         return [Answer(runs[0], a.requests) if isinstance(a, Answer) and runs else a for a in actions]
 
     monkeypatch.setattr(Scheduler, "_done", mixed_up)

@@ -32,8 +32,8 @@ class Doom:
         for name in ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir", "link"):
             setattr(os, name, self._counted(name, getattr(os, name)))
         shutil.rmtree = self._counted("rmtree", shutil.rmtree)  # type: ignore[assignment]
-        Path.write_text = self._torn(Path.write_text)  # type: ignore[assignment, method-assign]
-        Path.write_bytes = self._torn(Path.write_bytes)  # type: ignore[assignment, method-assign]
+        Path.write_text = self._torn(Path.write_text)  # type: ignore[method-assign]
+        Path.write_bytes = self._torn(Path.write_bytes)  # type: ignore[method-assign]
 
     def count(self, line: str) -> bool:
         """True when this is the last act."""

@@ -52,6 +52,6 @@ def test_processor_from_cpuinfo_or_platform(
     if cpuinfo is not None:
         (tmp_path / "cpuinfo").write_text(cpuinfo)
     monkeypatch.setattr(device, "Path", lambda _: tmp_path / "cpuinfo")
-    monkeypatch.setattr(device.platform, "processor", lambda: "")
-    monkeypatch.setattr(device.platform, "machine", lambda: "fallback")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "fallback")
     assert this_device("r").processor == processor

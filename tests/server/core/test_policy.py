@@ -53,7 +53,7 @@ def span(first: int, last: int, deadline_ms: float = FAR_MS, length: int = 0) ->
         ([row(1, rows=25), row(2)], LARGE, "1 knee"),
         (span(1, 6, deadline_ms=8), LINEAR, "1,2,3,4 deadline"),
         (span(1, 6, deadline_ms=5), LINEAR, "1 deadline"),
-        ([row(1, 9), row(2, 9, rows=5)], LINEAR, "1 deadline"),
+        ([row(1, 9), row(2, 14, rows=5)], LINEAR, "1 deadline"),
     ],
 )
 def test_without_lengths_the_most_urgent_prefix(requests: list[Request], table: CostTable, choice: str) -> None:
@@ -76,9 +76,11 @@ def test_the_guard_for_a_slow_run_counts() -> None:
 
 
 def test_a_head_that_would_shrink_the_batch_is_given_up() -> None:
-    late_head = [row(1, 6), *span(2, 8)]
-    assert picked(late_head) == " deadline", "2 rows in 6 ms, where 7 rows in 11 ms are possible without it"
-    assert picked([row(1, 6), *span(2, 3, deadline_ms=7)]) == "1,2 deadline", "without it there are 2 rows in 6 ms too"
+    late_head = row(1, 6)
+    assert picked([late_head, *span(2, 8, 12)]) == " deadline", "2 rows in 6 ms, where 7 rows in 11 ms are possible without it"
+    assert picked([late_head, *span(2, 8, 20)]) == "1,2 deadline", "the others can have those 11 ms afterwards as well"
+    assert picked([late_head, *span(2, 3, 7)]) == "1,2 deadline", "without it there are 2 rows in 6 ms too"
+    assert picked([late_head, row(2, 10, rows=6)]) == " deadline", "requests are not divided: 1 row, or 6 without it"
     assert picked([row(1, 11), *span(2, 8, deadline_ms=11)]) == "1,2,3,4,5,6,7 deadline"
 
 
@@ -110,7 +112,14 @@ def test_padded_the_least_alike_leave_until_the_head_is_in_time() -> None:
 
 
 def test_padded_a_head_that_would_shrink_the_batch_is_given_up() -> None:
-    assert picked([row(1, 1.15, 10), *span(2, 8, length=10)], TOKENS, Mixing.PADDED) == " deadline"
+    head = row(1, 1.15, 10)
+    assert picked([head, *span(2, 8, 2, length=10)], TOKENS, Mixing.PADDED) == " deadline"
+    assert picked([head, *span(2, 8, 9, length=10)], TOKENS, Mixing.PADDED) == "1 deadline"
+
+
+def test_equal_lengths_a_head_that_would_shrink_the_batch_is_given_up() -> None:
+    crowd = [row(1, 1.15, 10), row(2, 1.9, 100), *span(3, 8, 2, length=10)]
+    assert picked(crowd, TOKENS, Mixing.EQUAL) == " deadline"
 
 
 @st.composite

@@ -133,7 +133,7 @@ def test_what_cannot_end_in_time_any_more_is_refused_when_an_instance_comes_free
 def test_a_head_that_would_shrink_the_batch_is_refused() -> None:
     play = Play()
     play.submit(0, request(1))
-    play.submit(0, request(2, 12), *(request(number) for number in range(3, 10)))
+    play.submit(0, request(2, 12), *(request(number, 18) for number in range(3, 10)))
     assert play.done(6, 1)[:2] == [
         "refuse 2: deadline, retry 10.7 ms", "run <batch 2 on 0: 3,4,5,6,7,8,9 (7x0, idle)>"
     ]  # fmt: skip

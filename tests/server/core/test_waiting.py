@@ -88,7 +88,7 @@ class AgainstAList(RuleBasedStateMachine):
         assert bool(self.queue) == bool(self.model)
         assert self.queue.first(1000) == self.model
         assert self.queue.rows == sum(one.rows for one in self.model)
-        assert math.isclose(self.queue.work_before(math.inf), work_s(self.model), rel_tol=1e-9)
+        assert math.isclose(self.queue.work_s, work_s(self.model), rel_tol=1e-9)
         if self.model:
             assert self.queue.head is self.model[0]
 
@@ -101,14 +101,12 @@ def test_repr_counts() -> None:
     assert repr(waiting(request(1, rows=2, length=1), request(2, length=1))) == "<2 waiting, 3 rows, 0.004500 s>"
 
 
-def test_work_before_is_exact_at_the_end_and_a_share_within() -> None:
+def test_the_share_before_a_newcomer() -> None:
     queue = waiting()
-    assert queue.work_before(1.0) == 0.0
+    assert queue.share_before(1.0) == 1.0
     for number, deadline in enumerate((10, 20, 30, 40)):
         queue.add(request(number, deadline, length=1))
-    whole = queue.work_before(0.040)
-    assert math.isclose(whole, 4 * COSTS.row_s(1))
-    assert [round(queue.work_before(ms / 1000) / whole, 3) for ms in (5, 10, 25, 35, 50)] == [0.0, 0.0, 0.5, 0.75, 1.0]
+    assert [queue.share_before(ms / 1000) for ms in (5, 10, 25, 35, 40, 50)] == [0.0, 0.0, 0.5, 0.75, 1.0, 1.0]
 
 
 def test_the_sum_of_work_does_not_drift() -> None:
@@ -120,9 +118,9 @@ def test_the_sum_of_work_does_not_drift() -> None:
         model.append(one)
         if len(model) > 50:
             queue.remove(model.pop(rnd.randrange(50)))
-    assert math.isclose(queue.work_before(math.inf), work_s(model), rel_tol=1e-9)
+    assert math.isclose(queue.work_s, work_s(model), rel_tol=1e-9)
     queue.take(queue.first(100))
-    assert queue.work_before(math.inf) == 0.0
+    assert queue.work_s == 0.0
 
 
 def test_taking_what_does_not_wait_is_a_bug() -> None:

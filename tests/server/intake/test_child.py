@@ -1,0 +1,159 @@
+"""The process that examines uploads: its verdicts, and the same inside this process where that is enough."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("onnx")
+
+from server.contract.layout import MANIFEST, PROFILE, describe_file, read_folder, read_json, write_json
+from server.intake import child
+from server.intake.measure import Effort
+from tests.models import affine, identity, masked_mean, mixes_rows, plain_mean, sums_the_batch, version_folder
+
+OPTIONS = {"name": "demo", "lengths": None, "max_rows": 2}
+
+
+@pytest.fixture(autouse=True)
+def _little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only verdicts matter here, not the figures."""
+    quick = Effort(cell_s=0.0, n_least=1, n_most=1)
+    monkeypatch.setattr("server.intake.measure._rate", lambda *_: 1.0)
+    monkeypatch.setattr(child, "Effort", lambda: quick)
+    monkeypatch.setattr("server.intake.build.Effort", lambda: quick)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version folder as it comes out of an archive."""
+    return version_folder(tmp_path_factory.mktemp("packed"), "elsewhere", masked_mean(), lengths=(1, 16), max_rows=4)
+
+
+def verdict(folder: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> tuple[int, str]:
+    status = child.main(folder, {**OPTIONS, **options})
+    return status, capsys.readouterr().out.strip()
+
+
+def upload(folder: Path, model: bytes) -> Path:
+    (folder / "model.onnx").write_bytes(model)
+    return folder
+
+
+def test_a_good_model_becomes_a_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verdict(upload(tmp_path, affine()), capsys) == (0, "")
+    found = read_folder(tmp_path, "here", 1)
+    assert (found.manifest.name, found.manifest.max_rows) == ("demo", 2)
+
+
+def test_lengths_are_those_that_the_client_gave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verdict(upload(tmp_path, masked_mean()), capsys, lengths=[2, 9]) == (0, "")
+    ragged = read_folder(tmp_path, "here", 1).manifest.ragged
+    assert ragged is not None
+    assert (ragged.shortest, ragged.longest, ragged.mixes) == (2, 9, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (b"not a model", "model.onnx cannot be loaded by onnxruntime"),
+        (sums_the_batch(), "one row in must be one row out"),
+        (mixes_rows(), "output 'y' of a row changes when it shares a batch of 2"),
+    ],
+)
+def test_a_bad_model_is_refused_with_the_reason(model: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, reason = verdict(upload(tmp_path, model), capsys)
+    assert status == 1
+    assert message in reason
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_packed_version_is_checked_and_renamed(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(packed, tmp_path / "version")
+    before = (folder / PROFILE).read_bytes()
+    assert verdict(folder, capsys) == (0, "")
+    assert read_folder(folder, "here", 1).manifest.name == "demo"
+    assert (folder / PROFILE).read_bytes() == before, "measured on this very machine"
+
+
+def test_a_packed_version_keeps_its_own_name(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(packed, tmp_path / "version")
+    before = (folder / MANIFEST).read_bytes()
+    assert verdict(folder, capsys, name="elsewhere") == (0, "")
+    assert (folder / MANIFEST).read_bytes() == before
+
+
+def test_a_profile_from_another_machine_is_measured_again(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(packed, tmp_path / "version")
+    profile = read_json(folder / PROFILE, "profile")
+    profile["device"]["processor"] = "another chip"
+    write_json(folder / PROFILE, profile)
+    assert verdict(folder, capsys) == (0, "")
+    assert read_folder(folder, "here", 1).profile.device.processor != "another chip"
+
+
+def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        manifest = read_json(folder / MANIFEST, "manifest")
+        change(manifest)
+        write_json(folder / MANIFEST, manifest)
+
+    return edit
+
+
+def swap_model(folder: Path) -> None:
+    """Another file, with a manifest that vouches for it."""
+    upload(folder, identity("FP32"))
+    entry = describe_file(folder / "model.onnx")
+    edited(lambda m: m.update(files=[{"path": entry.path, "sha256": entry.sha256, "bytes": entry.bytes}]))(folder)
+
+
+def list_only_the_profile(folder: Path) -> None:
+    entry = describe_file(folder / PROFILE)
+    edited(lambda m: m.update(files=[{"path": entry.path, "sha256": entry.sha256, "bytes": entry.bytes}]))(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.onnx").write_bytes(b"x"), "the uploaded folder/model.onnx: damaged: the manifest promises"),
+        (lambda f: (f / PROFILE).unlink(), "the uploaded folder/profile.json: missing"),
+        (edited(lambda m: m.update(schema=7)), "the uploaded folder/manifest.json: schema 7 is from a newer ferry"),
+        (edited(lambda m: m.update(backend="tensorrt")), "is for backend 'tensorrt'; this server has onnxruntime"),
+        (edited(lambda m: m["outputs"][0].update(name="z")), "the manifest's inputs and outputs are not the model file's"),
+        (swap_model, "the manifest's inputs and outputs are not the model file's; build the version again"),
+        (list_only_the_profile, "the manifest does not list model.onnx; build the version again"),
+    ],
+)
+def test_a_packed_version_that_lies_is_refused(
+    damage: Callable[[Path], object], message: str, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(packed, tmp_path / "version")
+    damage(folder)
+    status, reason = verdict(folder, capsys)
+    assert status == 1
+    assert message in reason
+
+
+def test_a_packed_version_cannot_claim_that_its_lengths_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = version_folder(tmp_path / "version", "demo", plain_mean(), lengths=(1, 16), max_rows=2)
+    assert verdict(folder, capsys) == (0, "")
+    edited(lambda m: m["ragged"].update(mixes=True))(folder)
+    status, reason = verdict(folder, capsys)
+    assert status == 1
+    assert reason.startswith("the manifest says that lengths may share a batch, but padding changes answers (")
+
+
+def test_the_process_itself(tmp_path: Path) -> None:
+    upload(tmp_path, mixes_rows())
+    command = [sys.executable, "-m", "server.intake.child", str(tmp_path), json.dumps(OPTIONS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("output 'y' of a row changes when it shares a batch of 2")
