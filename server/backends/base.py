@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from server.contract.tensors import TensorSpec
+from server.contract.tensors import DataType, TensorSpec
 
 Array = npt.NDArray[Any]
 
@@ -30,6 +30,11 @@ NUMPY_TYPES: Mapping[str, np.dtype[Any]] = {
     "BYTES": np.dtype(np.object_),
 }
 """The array type behind each V2 datatype. BF16 travels as its 16 raw bits, BYTES as objects of type bytes."""
+
+
+def pad_element(datatype: DataType, pad: int | float) -> int | float | bytes:
+    """The array element that a manifest's pad value stands for: numbers themselves, the empty string for BYTES."""
+    return b"" if datatype is DataType.BYTES else pad
 
 
 class BatchError(Exception):

@@ -47,7 +47,7 @@ class OnnxRuntimeBackend:
         try:
             session = ort.InferenceSession(folder / self.model_file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library raises a dozen unrelated types, none of them public
-            raise LoadError(_reason(error)) from None
+            raise LoadError(_reason(error).replace(f"{folder}/", "")) from None
         return _OnnxRuntimeSession(session)
 
 

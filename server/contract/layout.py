@@ -20,6 +20,7 @@ REPORT = "report.html"
 STAGING = ".staging"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+_RESERVED = ("stats",)
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -35,6 +36,8 @@ class VersionFiles:
 
 def check_model_name(name: str) -> str:
     """The name itself. Raises ContractError for one that could not be a folder and a URL segment alike."""
+    if name in _RESERVED:
+        raise ContractError(f"model name {name!r} is not allowed: the route /v2/models/{name} has another meaning")
     if not _MODEL_NAME.fullmatch(name):
         raise ContractError(
             f"model name {name!r} is not allowed; use 1 to 128 letters, digits, '_', '-' and '.', not starting with '-' or '.'"

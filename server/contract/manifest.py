@@ -107,6 +107,11 @@ class Manifest:
         stray = set(self.ragged.pads) - {spec.name for spec in self.inputs} if self.ragged else set()
         if stray:
             raise ContractError(f"ragged: pads names {min(stray)!r}, which is no input; publish the version again")
+        pads = self.ragged.pads if self.ragged else {}
+        for spec in self.inputs:
+            pad = pads.get(spec.name, 0)
+            if not spec.datatype.holds(pad):
+                raise ContractError(f"ragged: {pad!r} cannot pad {spec.name!r}, which is {spec.datatype.value}; give another pad")
 
     def to_json(self) -> dict[str, Any]:
         ragged = self.ragged

@@ -30,6 +30,16 @@ class DataType(Enum):
     BF16 = "BF16"
     BYTES = "BYTES"
 
+    def holds(self, number: int | float) -> bool:
+        """Whether one element can be `number`, exactly for integers. BYTES hold no number but 0, which stands for empty."""
+        kind, bits = self.value.rstrip("0123456789"), 8 * (self.itemsize or 0)
+        if kind in ("BYTES", "BOOL"):
+            return number in ((0,) if kind == "BYTES" else (0, 1))
+        if kind in ("FP", "BF"):
+            return abs(number) <= _LARGEST[self.value]
+        low, high = (0, 2**bits - 1) if kind == "UINT" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        return number == int(number) and low <= number <= high
+
     @property
     def itemsize(self) -> int | None:
         """Bytes per element; None for BYTES, whose elements differ."""
@@ -40,6 +50,9 @@ _ITEMSIZE: dict[str, int | None] = {
     "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
     "FP16": 2, "FP32": 4, "FP64": 8, "BF16": 2, "BYTES": None,
 }  # fmt: skip
+
+
+_LARGEST = {"FP16": 65504.0, "BF16": 3.3895313892515355e38, "FP32": 3.4028234663852886e38, "FP64": 1.7976931348623157e308}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from server.backends.base import Array, BatchError, Session
+from server.backends.base import Array, BatchError, Session, pad_element
 from server.contract.manifest import Check, Ragged
 from server.contract.tensors import TensorSpec
 from server.intake.errors import IntakeError
@@ -104,6 +104,6 @@ def pad_inputs(
         axis = spec.axis(ragged.axis)
         if axis is not None:
             widths = [(0, length - array.shape[axis] if n == axis else 0) for n in range(array.ndim)]
-            array = np.pad(array, widths, constant_values=ragged.pads.get(spec.name, 0))
+            array = np.pad(array, widths, constant_values=pad_element(spec.datatype, ragged.pads.get(spec.name, 0)))
         padded[spec.name] = array
     return padded

@@ -6,7 +6,9 @@ Exit status 0: FOLDER is a checked, profiled version folder. 1: refused, with th
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from server.backends.base import Backend, LoadError, Session
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.device import this_device
 from server.contract.errors import ContractError
-from server.contract.layout import MANIFEST, PROFILE, read_folder, write_json
+from server.contract.layout import MANIFEST, PROFILE, REPORT, read_folder, write_json
 from server.contract.manifest import Manifest
 from server.intake.build import MAX_ROWS, Intake, build_version, measure_again
 from server.intake.checks import check_padding, check_rows
@@ -50,6 +52,10 @@ def _examine_packed(folder: Path, backend: Backend, name: str) -> None:
         raise IntakeError(f"the uploaded folder is for backend {manifest.backend!r}; this server has {backend.name}")
     if backend.model_file not in {entry.path for entry in manifest.files}:
         raise IntakeError(f"the manifest does not list {backend.model_file}; build the version again")
+    known = {MANIFEST, PROFILE, REPORT, *(entry.path for entry in manifest.files)}
+    strangers = sorted(path.name for path in folder.iterdir() if path.name not in known)
+    if strangers:
+        raise IntakeError(f"the folder holds {strangers[0]!r}, which its manifest does not list; leave it out")
     with closing(backend.load(folder, threads=1)) as session:
         signature = read_signature(session.inputs, session.outputs)
         if (signature.inputs, signature.outputs) != (manifest.inputs, manifest.outputs):
@@ -76,5 +82,13 @@ def _silent(_what: str, _done: int, _of: int) -> None:
     """Nobody watches this process's progress."""
 
 
+def _end_with_parent() -> None:
+    """Standard input closes when the server dies, however it dies; nobody wants the verdict then."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(3)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.exit(main(Path(sys.argv[1]), json.loads(sys.argv[2])))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from server.backends.base import NUMPY_TYPES, Array, BatchError
+from server.backends.base import NUMPY_TYPES, Array, BatchError, pad_element
 from server.contract.manifest import Manifest
 from server.contract.tensors import TensorSpec
 
@@ -32,7 +32,8 @@ class Assembler:
         self._outputs = manifest.outputs
         self._input_axes = [spec.axis(ragged.axis) if ragged else None for spec in manifest.inputs]
         self._output_axes = [spec.axis(ragged.axis) if ragged else None for spec in manifest.outputs]
-        self._pads = {spec.name: ragged.pads.get(spec.name, 0) if ragged else 0 for spec in manifest.inputs}
+        pads = ragged.pads if ragged else {}
+        self._pads = {spec.name: pad_element(spec.datatype, pads.get(spec.name, 0)) for spec in manifest.inputs}
 
     def join(self, parts: Sequence[Part]) -> dict[str, Array]:
         """Arrays [Σ rows, …] by input name; shorter parts are padded to the longest with the manifest's values."""

@@ -89,10 +89,10 @@ class Registrar:
         options = {"name": registration.name, "lengths": registration.lengths, "max_rows": registration.max_rows}
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "server.intake.child", str(folder), json.dumps(options),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
-            verdict, noise = await asyncio.wait_for(child.communicate(), self._timeout_s)
+            verdict, noise = await asyncio.wait_for(_read_to_end(child), self._timeout_s)
         except TimeoutError:
             raise BadRequest(
                 f"model {registration.name!r} was not checked and profiled within {self._timeout_s:g} s; "
@@ -120,6 +120,14 @@ async def _staging(repository: Path) -> AsyncIterator[Path]:
         yield folder
     finally:
         await asyncio.to_thread(scratch.__exit__, None, None, None)
+
+
+async def _read_to_end(child: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """Like communicate(), but standard input stays open until the child has ended: its end tells the child that we died."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    verdict, noise, _ = await asyncio.gather(child.stdout.read(), child.stderr.read(), child.wait())
+    return verdict, noise
 
 
 def _lay_out(folder: Path) -> None:

@@ -86,6 +86,8 @@ class Registry:
         """Load what the repository holds; a model that fails is reported and does not stop the others."""
         for name in model_names(self._repository):
             self._failed[name] = "loading"
+        if not self._failed:
+            log.warning("%s holds no model yet: publish one with `ferry optimize` or the admin API", self._repository)
         results = await asyncio.gather(*(self.load(name) for name in self._failed), return_exceptions=True)
         for result in results:
             if isinstance(result, FerryError):

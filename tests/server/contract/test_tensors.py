@@ -40,3 +40,16 @@ def test_refuses_impossible_specs(change: dict[str, object], message: str) -> No
     with pytest.raises(ContractError) as caught:
         TensorSpec.from_json(Fields(data, "here"))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "number", "fits"),
+    [
+        ("UINT8", 255, True), ("UINT8", 256, False), ("UINT8", -1, False), ("UINT8", 1.5, False), ("INT64", 2**63 - 1, True),
+        ("INT64", 2**63, False), ("INT8", -128, True), ("BOOL", 1, True), ("BOOL", 2, False), ("BYTES", 0, True),
+        ("BYTES", 1, False), ("FP16", 65504, True), ("FP16", 65505, False), ("FP32", 1e300, False), ("FP64", 1e300, True),
+        ("BF16", 1e38, True),
+    ],
+)  # fmt: skip
+def test_what_an_element_can_hold(datatype: str, number: float, fits: bool) -> None:
+    assert DataType(datatype).holds(number) is fits
