@@ -1,6 +1,6 @@
 """Registering by upload on a real server: good ones serve at once, bad ones change nothing."""
 
-from __future__ import annotations
+from __future__ import os
 
 import io
 import json
@@ -81,7 +81,8 @@ def register(server: ChildServer, name: str, body: Any, query: str = "?slo=5s&ma
 
 
 def tree(repository: Path) -> list[str]:
-    return sorted(str(path.relative_to(repository)) for path in repository.rglob("*"))
+    """Everything in the repository; os.walk passes over folders that the server removes meanwhile."""
+    return sorted(os.path.join(folder, name) for folder, folders, files in os.walk(repository) for name in (*folders, *files))
 
 
 def answer(server: ChildServer, name: str) -> list[float]:
