@@ -1,9 +1,10 @@
 """Registering by upload on a real server: good ones serve at once, bad ones change nothing."""
 
-from __future__ import os
+from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
