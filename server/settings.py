@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model")
     registration_timeout_s: float = Field(600, gt=0, description="Longest time to check and profile an upload")
     drain_timeout_s: int = Field(30, ge=1, description="Longest wait for accepted requests after SIGTERM")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     @classmethod
     def settings_customise_sources(
