@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo serve test lint bench clean
+.PHONY: demo serve test lint bench certify clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
@@ -24,6 +24,10 @@ lint: $(VENV)/dev
 bench: $(VENV)/examples      ## ferry beside a bare echo server and the in-process limit
 	test -d $(REPOSITORY)/digits || $(MAKE) demo
 	$(BIN)/python -m loadtests.bench --repository $(REPOSITORY)
+
+certify: $(VENV)/dev         ## is our load test's verdict that of MLPerf LoadGen?
+	$(BIN)/pip install --quiet --editable '.[certify]'
+	$(BIN)/python -m loadtests.certify
 
 clean:
 	rm -rf $(VENV) .ferry-cache $(REPOSITORY)/*/ $(REPOSITORY)/.staging

@@ -102,9 +102,7 @@ def drive(
 class _Driver:
     """Owns the counts of one run."""
 
-    def __init__(
-        self, address: tuple[str, int], requests: Sequence[bytes], on_answer: OnAnswer | None, stall_s: float
-    ) -> None:
+    def __init__(self, address: tuple[str, int], requests: Sequence[bytes], on_answer: OnAnswer | None, stall_s: float) -> None:
         self._address = address
         self._requests = requests
         self._on_answer = on_answer
@@ -199,6 +197,4 @@ class _Driver:
         by_status = Counter(self._statuses)
         answered, failed = by_status.pop(200, 0), by_status.pop(FAILED, 0)
         latencies_s, statuses = np.array(self._latencies_s), np.array(self._statuses, dtype=np.int16)
-        return Result(
-            n_connections, len(statuses), answered, by_status, failed, wall_s, own_cpu_s, latencies_s, statuses
-        )
+        return Result(n_connections, len(statuses), answered, by_status, failed, wall_s, own_cpu_s, latencies_s, statuses)

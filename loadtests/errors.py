@@ -30,3 +30,11 @@ class ChildFailed(LoadTestError):
 
 class MissingData(LoadTestError):
     """Inputs, a model file or an optional package that a benchmark needs are not there."""
+
+
+class BadInput(LoadTestError):
+    """A flag, a trace, a data file or a scenario that cannot be used as it is; the text says where and what to change."""
+
+
+class NothingListens(LoadTestError):
+    """No process of this machine that we may look at listens on the port."""

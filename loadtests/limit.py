@@ -175,7 +175,7 @@ def _runs_per_s(
 
     def call(first: int) -> int:
         n_runs = 0
-        while time.perf_counter() < stop_at:
+        while n_runs == 0 or time.perf_counter() < stop_at:
             session.run(None, batches[(first + n_runs) % len(batches)])
             n_runs += 1
         return n_runs

@@ -20,7 +20,7 @@ NO_REQUEST = -1
 class Connection:
     """One socket, and the request in flight on it by the number its loop gave it."""
 
-    __slots__ = ("fd", "ordinal", "reader", "sock", "unsent")
+    __slots__ = ("error", "fd", "ordinal", "reader", "sock", "unsent")
 
     def __init__(self, sock: socket.socket, reader: ResponseReader) -> None:
         self.fd = sock.fileno()
@@ -28,6 +28,8 @@ class Connection:
         self.reader = reader
         self.ordinal = NO_REQUEST
         self.unsent = memoryview(b"")
+        self.error = "the server closed the connection"
+        """Why it ended, should it end: a send takes an error away from the reads that follow."""
 
 
 class Broken:
@@ -86,7 +88,8 @@ class Sockets:
             n_sent = connection.sock.send(request)
         except BlockingIOError:
             n_sent = 0
-        except OSError:
+        except OSError as error:
+            connection.error = _text(error)
             return
         if n_sent < len(request):
             connection.unsent = memoryview(request)[n_sent:]
@@ -129,13 +132,13 @@ class Sockets:
         except BlockingIOError:
             return None
         except OSError as error:
-            return self._break(connection, (error.strerror or "broken connection").lower())
+            return self._break(connection, _text(error))
         except MalformedReply as error:
             return self._break(connection, f"malformed reply: {error}")
         if response is not None and (connection.ordinal == NO_REQUEST or connection.unsent):
             return self._break(connection, "a reply to no request or to half of one")
         if response is None and not data:
-            return self._break(connection, "the server closed the connection")
+            return self._break(connection, connection.error)
         return response
 
     def _break(self, connection: Connection, why: str) -> Broken:
@@ -147,7 +150,12 @@ class Sockets:
             connection.unsent = connection.unsent[connection.sock.send(connection.unsent) :]
         except BlockingIOError:
             return
-        except OSError:
+        except OSError as error:
+            connection.error = _text(error)
             connection.unsent = memoryview(b"")
         if not connection.unsent:
             self._epoll.modify(connection.fd, _READ)
+
+
+def _text(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

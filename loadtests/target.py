@@ -1,0 +1,88 @@
+"""The server under test and what it says about a model: addresses, V2 metadata, one request that must not be wrong."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from loadtests.call import call, get_json
+from loadtests.data import InputMeta
+from loadtests.errors import BadInput, CannotConnect, MalformedReply, ServerError
+from loadtests.wire import Response, error_text
+
+_BUSY = (408, 425, 429)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a model is served. `host` is an address already: no name is looked up under load."""
+
+    host: str
+    port: int
+    model: str
+    version: str | None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    @property
+    def authority(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def target(url: str, model: str, version: str | None = None) -> Target:
+    """A target from `http://host:port`. Raises BadInput, CannotConnect for a name that has no address."""
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
+        port = parts.port or 80
+    except ValueError as error:
+        raise BadInput(f"--url {url}: {error}") from error
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+        raise BadInput(f"--url {url}: use http://HOST:PORT (TLS and gRPC are not spoken)")
+    try:
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise CannotConnect(f"--url {url}: no address for {parts.hostname}: {error.strerror or error}") from error
+    host = next((one[4][0] for one in found if one[0] == socket.AF_INET), found[0][4][0])
+    return Target(str(host), port, model, version)
+
+
+def metadata(to: Target) -> list[InputMeta]:
+    """The model's inputs. Raises CannotConnect, ServerError for a model the server does not know, MalformedReply."""
+    path = f"/v2/models/{quote(to.model, safe='')}" + (f"/versions/{to.version}" if to.version else "")
+    try:
+        return _inputs(get_json(to.host, to.port, path))
+    except ServerError as error:
+        raise ServerError(error.status, f"model {to.model!r}: {error.text}") from error
+
+
+def _inputs(found: Any) -> list[InputMeta]:
+    try:
+        return [InputMeta(one["name"], one["datatype"], tuple(map(int, one["shape"]))) for one in found["inputs"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedReply(f"the model's metadata is not V2: {type(error).__name__} {error}") from error
+
+
+def try_out(to: Target, request: bytes, timeout_s: float) -> Response:
+    """Ask once before the load. A server that is busy may refuse; one that says the request is wrong ends the test."""
+    response = call(to.host, to.port, request, timeout_s=timeout_s)
+    if 400 <= response.status < 500 and response.status not in _BUSY:
+        raise ServerError(response.status, f"model {to.model!r} refuses the first request: {error_text(response.body)}")
+    return response
+
+
+def post(to: Target, path: str, body: bytes = b"{}") -> Response:
+    """POST a JSON body, for the repository actions of a scenario."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {to.authority}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return call(to.host, to.port, head.encode() + body)
+
+
+def by_name(inputs: list[InputMeta]) -> Mapping[str, InputMeta]:
+    """Inputs by their names."""
+    return {one.name: one for one in inputs}
