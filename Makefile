@@ -19,6 +19,7 @@ test: $(VENV)/dev            ## lint, types, tests
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet server optimizer loadtests examples tests
 	$(BIN)/mypy
 
 bench: $(VENV)/examples      ## ferry beside a bare echo server and the in-process limit

@@ -78,9 +78,7 @@ def execute(plan: Plan, store: Store, display: Display) -> Execution:
     return Execution(behind, None, artifacts)
 
 
-def _run_stage(
-    stage: Stage, source_digest: str, artifacts: Mapping[str, Artifact], store: Store, progress: Progress
-) -> Done:
+def _run_stage(stage: Stage, source_digest: str, artifacts: Mapping[str, Artifact], store: Store, progress: Progress) -> Done:
     digests = {name: source_digest if name == SOURCE else artifacts[name].digest for name in stage.reads}
     key = stable_hash([stage.name, stage.config, stage.tools, digests])
     kept = store.find(key)

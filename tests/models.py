@@ -139,9 +139,7 @@ def mixes_rows() -> bytes:
     )
 
 
-def version_folder(
-    folder: Path, name: str, model: bytes, lengths: tuple[int, int] | None = None, max_rows: int = 8
-) -> Path:
+def version_folder(folder: Path, name: str, model: bytes, lengths: tuple[int, int] | None = None, max_rows: int = 8) -> Path:
     """Build a checked, profiled version folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model)
@@ -170,5 +168,3 @@ def publish_all(repository: Path) -> None:
     publish_model(repository, "masked", masked_mean(), lengths=(1, 64), max_rows=16)
     publish_model(repository, "plain", plain_mean(), lengths=(2, 32))
     publish_model(repository, "tokens", per_token(), lengths=(1, 32))
-
-

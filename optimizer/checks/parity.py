@@ -75,9 +75,7 @@ def _compare_case(session: Session, path: Path, case: Mapping[str, object]) -> l
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays["in"].items())
         raise StageFailed(f"the exported model fails on {shapes}, where PyTorch does not: {error}") from None
     by_name = {spec.name: array for spec, array in zip(session.outputs, answers, strict=True)}
-    return [
-        Difference(name, rows, length, kind, *compare(by_name[name], wanted)) for name, wanted in arrays["out"].items()
-    ]
+    return [Difference(name, rows, length, kind, *compare(by_name[name], wanted)) for name, wanted in arrays["out"].items()]
 
 
 def _sentence(worst: Difference, found: list[Difference]) -> str:

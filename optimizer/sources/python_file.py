@@ -100,7 +100,5 @@ class PythonFile:
         return f" at line {line}" if line else ""
 
 
-
-
 def _kind(value: object) -> str:
     return "nothing" if value is None else f"of type {type(value).__name__}"

@@ -54,7 +54,12 @@ def admin_routes(registry: Registry, registrar: Registrar, guard: Guard) -> APIR
 MOST_ROWS, LONGEST = 4096, 1 << 20
 LEAST_SLO_S, MOST_SLO_S = 1e-4, 3600.0
 
-_UPLOAD = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

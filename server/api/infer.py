@@ -30,9 +30,7 @@ _WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 class InferRoutes:
     """POST /v2/models/{model}[/versions/{version}]/infer; other paths go to `other`."""
 
-    def __init__(
-        self, engine: Engine, registry: Registry, watch: DisconnectWatch, max_body_bytes: int, other: App
-    ) -> None:
+    def __init__(self, engine: Engine, registry: Registry, watch: DisconnectWatch, max_body_bytes: int, other: App) -> None:
         self._engine = engine
         self._registry = registry
         self._watch = watch

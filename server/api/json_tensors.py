@@ -102,4 +102,3 @@ def to_json(name: str, array: Array, datatype: str) -> Array | list[Any]:
         return [item.decode() if isinstance(item, bytes) else str(item) for item in array.reshape(-1).tolist()]
     except UnicodeDecodeError:
         raise BadRequest(f"output {name!r}: an element is not UTF-8; ask for it with binary_data") from None
-

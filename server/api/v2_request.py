@@ -97,7 +97,9 @@ class RequestDecoder:
             rows, length = self._check_sizes(expected, array.shape, rows, length)
             inputs[expected.name] = array
         if offset != len(blobs):
-            raise BadRequest(f"{len(blobs) - offset} bytes follow the last input; the binary_data_size of the inputs add up to {offset}")
+            raise BadRequest(
+                f"{len(blobs) - offset} bytes follow the last input; the binary_data_size of the inputs add up to {offset}"
+            )
         if len(inputs) != len(self._expected):
             missing = next(name for name in self._expected if name not in inputs)
             raise BadRequest(f"model {self._model}: input {missing!r} is missing; it wants {self._wanted()}")
@@ -135,7 +137,9 @@ class RequestDecoder:
         if "data" in item:
             raise BadRequest(f"input {name!r} has both 'data' and 'binary_data_size'; give one of them")
         if type(size) is not int or not 0 <= size <= len(blobs) - offset:
-            raise BadRequest(f"input {name!r}: binary_data_size is {size!r}, but {len(blobs) - offset} bytes are left in the body")
+            raise BadRequest(
+                f"input {name!r}: binary_data_size is {size!r}, but {len(blobs) - offset} bytes are left in the body"
+            )
         return expected, from_bytes(name, blobs[offset : offset + size], shape, expected.dtype), offset + size
 
     def _check_sizes(self, expected: _Expected, shape: tuple[int, ...], rows: int, length: int) -> tuple[int, int]:

@@ -35,9 +35,7 @@ class Fields:
         """Refuse keys outside `known`, naming the ones that are allowed."""
         unknown = sorted(set(self._data) - set(known))
         if unknown:
-            raise ContractError(
-                f"{self._where}: unknown field {unknown[0]!r}; the known fields are {', '.join(sorted(known))}"
-            )
+            raise ContractError(f"{self._where}: unknown field {unknown[0]!r}; the known fields are {', '.join(sorted(known))}")
 
     def has(self, key: str) -> bool:
         """True when `key` is present and not null."""

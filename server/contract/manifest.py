@@ -111,7 +111,9 @@ class Manifest:
         for spec in self.inputs:
             pad = pads.get(spec.name, 0)
             if not spec.datatype.holds(pad):
-                raise ContractError(f"ragged: {pad!r} cannot pad {spec.name!r}, which is {spec.datatype.value}; give another pad")
+                raise ContractError(
+                    f"ragged: {pad!r} cannot pad {spec.name!r}, which is {spec.datatype.value}; give another pad"
+                )
 
     def to_json(self) -> dict[str, Any]:
         ragged = self.ragged

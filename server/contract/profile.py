@@ -139,9 +139,7 @@ def check_schema(fields: Fields, known: int) -> None:
         )
 
 
-def _surface(
-    rows: Sequence[int], lengths: Sequence[int], grid: Sequence[Sequence[float]]
-) -> tuple[tuple[float, ...], ...]:
+def _surface(rows: Sequence[int], lengths: Sequence[int], grid: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
     """The grid plus one far line along each axis, monotone: interpolation in it is monotone too, past the grid as well."""
     measured = _monotone(grid)
     far_rows = tuple(_far(rows, column) for column in zip(*measured, strict=True))

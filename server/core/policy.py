@@ -130,9 +130,7 @@ def _why_no_more(group: Sequence[InferRequest[P]], limits: Limits, costs: CostTa
     return Close.KNEE if rows >= costs.knee(group[-1].length) else Close.LENGTH
 
 
-def _group_of(
-    place: int, by_length: Sequence[InferRequest[P]], batch_rows: int, costs: CostTable
-) -> tuple[int, int]:
+def _group_of(place: int, by_length: Sequence[InferRequest[P]], batch_rows: int, costs: CostTable) -> tuple[int, int]:
     """Bounds of the group that holds `place` in the cheapest partition into runs of neighbours.
 
     Dynamic program over the sorted requests: least[i] is the least cost of the first i, cut[i] where its last group

@@ -89,7 +89,9 @@ def _prepare(signature: Signature, intake: Intake) -> tuple[Samples, Ragged | No
     pads = {name: intake.pads.get(name, 0) for name in padded}
     for spec in signature.inputs:
         if not spec.datatype.holds(pads.get(spec.name, 0)):
-            raise IntakeError(f"{pads[spec.name]!r} cannot pad input {spec.name!r}, which is {spec.datatype.value}; give another pad")
+            raise IntakeError(
+                f"{pads[spec.name]!r} cannot pad input {spec.name!r}, which is {spec.datatype.value}; give another pad"
+            )
     ragged = Ragged(signature.ragged_axis, shortest, longest, pads, mixes=False)
     return Samples(signature, intake.singles) if intake.singles else made_up_samples(signature, longest), ragged
 

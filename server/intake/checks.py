@@ -45,9 +45,7 @@ def run_checked(session: Session, signature: Signature, inputs: dict[str, Array]
     return outputs
 
 
-def check_rows(
-    session: Session, signature: Signature, samples: Samples, max_rows: int, lengths: Sequence[int]
-) -> Check:
+def check_rows(session: Session, signature: Signature, samples: Samples, max_rows: int, lengths: Sequence[int]) -> Check:
     """Batches of 2, 3 and `max_rows` rows give each row the answer it gets alone, at every length.
 
     Raises IntakeError naming the output and the difference otherwise.
@@ -94,9 +92,7 @@ def check_padding(session: Session, signature: Signature, samples: Samples, ragg
     )
 
 
-def pad_inputs(
-    inputs: dict[str, Array], specs: Sequence[TensorSpec], ragged: Ragged, length: int
-) -> dict[str, Array]:
+def pad_inputs(inputs: dict[str, Array], specs: Sequence[TensorSpec], ragged: Ragged, length: int) -> dict[str, Array]:
     """Every input that has the ragged axis, filled up to `length` with its pad value."""
     padded = {}
     for spec in specs:

@@ -75,7 +75,9 @@ def _check_again(session: Session, signature: Signature, manifest: Manifest) -> 
     if ragged and ragged.mixes:
         padding = check_padding(session, signature, samples, ragged)
         if not padding.passed:
-            raise IntakeError(f"the manifest says that lengths may share a batch, but {padding.detail}; build the version again")
+            raise IntakeError(
+                f"the manifest says that lengths may share a batch, but {padding.detail}; build the version again"
+            )
 
 
 def _silent(_what: str, _done: int, _of: int) -> None:

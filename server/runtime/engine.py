@@ -64,9 +64,7 @@ class Engine:
         except KeyError:
             return None
 
-    def submit(
-        self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None
-    ) -> WorkRequest:
+    def submit(self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None) -> WorkRequest:
         """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError.
 
         `timeout_s`: what the client allows, if shorter than the SLO it counts. Requests that arrive in one turn of the

@@ -75,9 +75,7 @@ class Runner:
 class ThreadInstance:
     """A thread of its own, and one wake-up of the event loop per batch. The default."""
 
-    def __init__(
-        self, name: str, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost
-    ) -> None:
+    def __init__(self, name: str, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost) -> None:
         self._runner = runner
         self._loop = loop
         self._report = report

@@ -37,14 +37,10 @@ class Metrics:
         self.compute_seconds = histogram("ferry_compute_seconds", "Time of a batch in the model", SECONDS)
         self.batch_rows = histogram("ferry_batch_rows", "Rows of a batch", ROWS)
         self.padding_share = histogram("ferry_padding_share", "Share of a batch that is padding", SHARES)
-        self.batches = Counter(
-            "ferry_batches", "Batches by the reason they closed", (*LABELS, "close"), registry=self.registry
-        )
+        self.batches = Counter("ferry_batches", "Batches by the reason they closed", (*LABELS, "close"), registry=self.registry)
         self.refused = Counter("ferry_refused", "Refused requests by reason", (*LABELS, "reason"), registry=self.registry)
         self.failed = Counter("ferry_failed", "Failed requests by reason", (*LABELS, "reason"), registry=self.registry)
-        self.cancelled = Counter(
-            "ferry_cancelled", "Requests whose client went away", LABELS, registry=self.registry
-        )
+        self.cancelled = Counter("ferry_cancelled", "Requests whose client went away", LABELS, registry=self.registry)
         self.in_flight = Gauge("ferry_in_flight", "Requests without an outcome yet", LABELS, registry=self.registry)
         self.registry.register(_WindowCollector(self._models, clock))
 
@@ -98,5 +94,3 @@ class _WindowCollector(Collector):
             p99.add_metric(labels, summary.p99_s)
             rate.add_metric(labels, summary.rate)
         return (p50, p99, rate)
-
-

@@ -39,7 +39,20 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 }
 """Package → the third-party libraries that it may import."""
 
-IMPURE = {"time", "asyncio", "threading", "random", "logging", "os", "io", "socket", "subprocess", "pathlib", "datetime", "numpy"}
+IMPURE = {
+    "time",
+    "asyncio",
+    "threading",
+    "random",
+    "logging",
+    "os",
+    "io",
+    "socket",
+    "subprocess",
+    "pathlib",
+    "datetime",
+    "numpy",
+}
 OURS = ("server", "optimizer", "loadtests")
 
 

@@ -38,7 +38,9 @@ def users(names: Collection[str], *packages: str) -> Iterator[tuple[Module, int]
 
 
 def test_clocks_are_read_in_three_places_only() -> None:
-    found = [f"{module.where}:{line}" for module, line in users(CLOCKS, "server", "optimizer") if module.name not in CLOCK_READERS]
+    found = [
+        f"{module.where}:{line}" for module, line in users(CLOCKS, "server", "optimizer") if module.name not in CLOCK_READERS
+    ]
     assert found == [], "take a Clock as an argument"
     assert {module.name for module, _ in users(CLOCKS, "server", "optimizer")} == set(CLOCK_READERS)
 

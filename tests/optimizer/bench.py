@@ -15,7 +15,7 @@ from server.intake.measure import Effort
 
 QUICK = Effort(cell_s=0.0, n_least=2, n_most=2)
 
-LINEAR = '''
+LINEAR = """
 import numpy as np
 import torch
 
@@ -36,9 +36,9 @@ def build():
 
 def samples():
     return [{"x": np.array([[1.0, 2.0, n]], dtype=np.float32)} for n in range(3)]
-'''
+"""
 
-RAGGED = '''
+RAGGED = """
 import numpy as np
 import torch
 
@@ -63,7 +63,7 @@ def build():
 def samples():
     ids = [np.arange(1, n + 1, dtype=np.int64)[None] for n in (2, 5, 9)]
     return [{"ids": row, "mask": np.ones_like(row)} for row in ids]
-'''
+"""
 
 
 @dataclass

@@ -38,7 +38,8 @@ def test_at_one_percent_load_nobody_waits_for_a_timer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "n_answered", "least_goodput"), [(0.9, 4000, 0.92), (1.0, 3876, 0.97), (1.5, 2612, 0.97), (2.0, 1975, 0.97), (4.0, 1029, 0.97)]
+    ("load", "n_answered", "least_goodput"),
+    [(0.9, 4000, 0.92), (1.0, 3876, 0.97), (1.5, 2612, 0.97), (2.0, 1975, 0.97), (4.0, 1029, 0.97)],
 )
 def test_overload_costs_the_surplus_and_nothing_else(load: float, n_answered: int, least_goodput: float) -> None:
     tally = serve(offered(load), COSTS)
@@ -54,7 +55,9 @@ def test_an_unbounded_queue_collapses_under_the_same_load(load: float, most_good
     assert tally.goodput / PEAK < most_goodput
 
 
-@pytest.mark.parametrize(("slo_in_full_batches", "load", "least"), [(1.25, 0.8, 0.985), (1.5, 0.85, 0.985), (2, 0.9, 0.99), (3, 0.97, 0.99)])
+@pytest.mark.parametrize(
+    ("slo_in_full_batches", "load", "least"), [(1.25, 0.8, 0.985), (1.5, 0.85, 0.985), (2, 0.9, 0.99), (3, 0.97, 0.99)]
+)
 def test_near_the_peak_nearly_all_are_in_time(slo_in_full_batches: float, load: float, least: float) -> None:
     assert in_time_share(serve(offered(load, slo_s=slo_in_full_batches * COSTS.batch_s(ROWS, 0)), COSTS)) >= least
 
@@ -112,7 +115,10 @@ def test_mixed_lengths_under_overload_are_answered_in_time() -> None:
 
 
 def test_lengths_that_must_not_be_padded_share_batches_among_equals() -> None:
-    requests = [InferRequest(r.id, KEY, 1, -(-r.length // 64) * 64, r.arrived_at, r.deadline_at, None) for r in sentences(1e5, 2000, 1e3)]
+    requests = [
+        InferRequest(r.id, KEY, 1, -(-r.length // 64) * 64, r.arrived_at, r.deadline_at, None)
+        for r in sentences(1e5, 2000, 1e3)
+    ]
     tally = serve(requests, TOKENS, Mixing.EQUAL)
     assert len(tally.latencies) == 2000
     assert all(len({request.length for request in batch.requests}) == 1 for batch in tally.batches)
@@ -131,10 +137,14 @@ def test_two_instances_share_one_queue_without_idling() -> None:
 
 def test_law_3_without_lengths_the_order_is_that_of_the_deadlines() -> None:
     rnd = random.Random(5)
-    requests = [InferRequest(r.id, KEY, 1, 0, r.arrived_at, r.arrived_at + rnd.choice((0.06, 0.4)), None) for r in offered(0.95)]
+    requests = [
+        InferRequest(r.id, KEY, 1, 0, r.arrived_at, r.arrived_at + rnd.choice((0.06, 0.4)), None) for r in offered(0.95)
+    ]
     tally = serve(requests, COSTS)  # the onlooker asserts the order at every dispatch
     assert in_time_share(tally) >= 0.999, "an urgent head takes a smaller batch where the others can afford it"
-    urgent = [request.id for batch in tally.batches for request in batch.requests if request.deadline_at - request.arrived_at < 0.1]
+    urgent = [
+        request.id for batch in tally.batches for request in batch.requests if request.deadline_at - request.arrived_at < 0.1
+    ]
     assert urgent == sorted(urgent), "among equally urgent ones, the order of arrival"
 
 

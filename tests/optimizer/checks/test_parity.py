@@ -46,9 +46,7 @@ def test_the_table_shows_the_worst_of_all_outputs() -> None:
     def cell(output: str, rows: int, kind: str, worst: float | None, excess: float) -> dict[str, Any]:
         return {"output": output, "rows": rows, "length": 8, "kind": kind, "worst": worst, "excess": excess}
 
-    table = parity_table(
-        [cell("a", 2, "full", 1e-6, 0.1), cell("b", 2, "full", 2e-6, 0.2), cell("a", 2, "padded", None, INF)]
-    )
+    table = parity_table([cell("a", 2, "full", 1e-6, 0.1), cell("b", 2, "full", 2e-6, 0.2), cell("a", 2, "padded", None, INF)])
     assert table.columns == ["length 8"]
     assert table.lines == [("2 rows", [("2.0e-06", "good")]), ("2 rows, padded", [("NaN, shape or type", "bad")])]
 

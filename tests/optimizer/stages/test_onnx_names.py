@@ -13,9 +13,7 @@ def test_a_taken_name_moves_away_everywhere() -> None:
     inner = helper.make_graph(
         [helper.make_node("Add", ["y", "y"], ["z"])], "then", [], [value("z", TensorProto.FLOAT, ["batch"])]
     )
-    other = helper.make_graph(
-        [helper.make_node("Neg", ["y"], ["w"])], "else", [], [value("w", TensorProto.FLOAT, ["batch"])]
-    )
+    other = helper.make_graph([helper.make_node("Neg", ["y"], ["w"])], "else", [], [value("w", TensorProto.FLOAT, ["batch"])])
     graph = helper.make_graph(
         [
             helper.make_node("Relu", ["in0"], ["y"]),

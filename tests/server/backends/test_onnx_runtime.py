@@ -52,7 +52,11 @@ def test_every_datatype_goes_through(datatype: str, tmp_path: Path) -> None:
     session = loaded(tmp_path, identity(datatype))
     assert session.inputs[0].datatype is DataType(datatype)
     values = [[b"a", "ü".encode()]] if datatype == "BYTES" else [[1, 0]]
-    dtype: Any = object if datatype == "BYTES" else {"BOOL": bool, "FP16": "f2", "FP32": "f4", "FP64": "f8"}.get(datatype, datatype.lower())
+    dtype: Any = (
+        object
+        if datatype == "BYTES"
+        else {"BOOL": bool, "FP16": "f2", "FP32": "f4", "FP64": "f8"}.get(datatype, datatype.lower())
+    )
     array = np.array(values, dtype)
     (output,) = session.run({"x": array})
     assert output.dtype == array.dtype

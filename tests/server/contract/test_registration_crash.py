@@ -35,7 +35,15 @@ def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def register(kill_at: int, upload: Path, repository: Path, model: str) -> tuple[int, list[str]]:
-    command = [sys.executable, "-m", "tests.server.contract.doomed_registration", str(kill_at), str(upload), str(repository), model]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.server.contract.doomed_registration",
+        str(kill_at),
+        str(upload),
+        str(repository),
+        model,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
     return done.returncode, done.stdout.splitlines()
 

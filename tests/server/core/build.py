@@ -17,7 +17,9 @@ def costs(
     alpha_ms: float = 1.0, beta_ms: float = 4.0, max_rows: int = 8, lengths: tuple[int, ...] = (0,), instances: int = 1
 ) -> CostTable:
     """l(rows, length) = beta + alpha · rows · length, hand-off included, so that times in tests are round."""
-    profile = linear_profile(alpha_ms * MS, beta_ms * MS - HAND_OFF_S, rows=(1, 2, 4, 8, 16, 32), lengths=lengths, instances=instances)
+    profile = linear_profile(
+        alpha_ms * MS, beta_ms * MS - HAND_OFF_S, rows=(1, 2, 4, 8, 16, 32), lengths=lengths, instances=instances
+    )
     return CostTable(profile, max_rows)
 
 

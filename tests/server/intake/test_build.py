@@ -53,7 +53,9 @@ def test_a_version_folder_that_verifies(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("function", "mixes"), [(masked_mean, True), (plain_mean, False)])
-def test_lengths_share_a_batch_only_where_padding_was_seen_to_change_nothing(function: object, mixes: bool, folder: Path) -> None:
+def test_lengths_share_a_batch_only_where_padding_was_seen_to_change_nothing(
+    function: object, mixes: bool, folder: Path
+) -> None:
     backend = FakeBackend(function, [IDS, MASK], [MEAN])  # type: ignore[arg-type]
     intake = Intake("demo", lengths=(2, 16), pads={"ids": 3}, max_rows=2, effort=QUICK)
     manifest, profile = build_version(folder, backend, intake, lambda *_: None)

@@ -68,7 +68,9 @@ def test_lengths_are_those_that_the_client_gave(tmp_path: Path, capsys: pytest.C
         (mixes_rows(), "output 'y' of a row changes when it shares a batch of 2"),
     ],
 )
-def test_a_bad_model_is_refused_with_the_reason(model: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_model_is_refused_with_the_reason(
+    model: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, reason = verdict(upload(tmp_path, model), capsys)
     assert status == 1
     assert message in reason
@@ -90,7 +92,9 @@ def test_a_packed_version_keeps_its_own_name(packed: Path, tmp_path: Path, capsy
     assert (folder / MANIFEST).read_bytes() == before
 
 
-def test_a_profile_from_another_machine_is_measured_again(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_profile_from_another_machine_is_measured_again(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = shutil.copytree(packed, tmp_path / "version")
     profile = read_json(folder / PROFILE, "profile")
     profile["device"]["processor"] = "another chip"

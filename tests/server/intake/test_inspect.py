@@ -13,7 +13,12 @@ def spec(name: str, *shape: Dim) -> TensorSpec:
 
 def test_the_first_axis_is_the_batch_whatever_its_name() -> None:
     signature = read_signature([spec("x", "N", 3), spec("z", "N")], [spec("y", "unk__7", 2), spec("w", "N", "N_1")])
-    assert [one.shape for one in (*signature.inputs, *signature.outputs)] == [("batch", 3), ("batch",), ("batch", 2), ("batch", "N_1")]
+    assert [one.shape for one in (*signature.inputs, *signature.outputs)] == [
+        ("batch", 3),
+        ("batch",),
+        ("batch", 2),
+        ("batch", "N_1"),
+    ]
     assert (signature.batches, signature.ragged_axis) == (True, None)
 
 

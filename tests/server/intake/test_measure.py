@@ -38,7 +38,8 @@ def taking(timer: FakeTimer, alpha_s: float, beta_s: float) -> FakeSession:
 
 
 @pytest.mark.parametrize(
-    ("max_rows", "rows"), [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (48, (1, 2, 4, 8, 16, 32, 48)), (64, (1, 2, 4, 8, 16, 32, 64))]
+    ("max_rows", "rows"),
+    [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (48, (1, 2, 4, 8, 16, 32, 48)), (64, (1, 2, 4, 8, 16, 32, 64))],
 )
 def test_grid_rows(max_rows: int, rows: tuple[int, ...]) -> None:
     assert grid_rows(max_rows) == rows
@@ -46,7 +47,13 @@ def test_grid_rows(max_rows: int, rows: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("ends", "lengths"),
-    [((1, 1), (1,)), ((3, 256), (3, 8, 16, 32, 64, 128, 256)), ((1, 7), (1, 7)), ((8, 9), (8, 9)), ((10, 100), (10, 16, 32, 64, 100))],
+    [
+        ((1, 1), (1,)),
+        ((3, 256), (3, 8, 16, 32, 64, 128, 256)),
+        ((1, 7), (1, 7)),
+        ((8, 9), (8, 9)),
+        ((10, 100), (10, 16, 32, 64, 100)),
+    ],
 )
 def test_grid_lengths(ends: tuple[int, int], lengths: tuple[int, ...]) -> None:
     assert grid_lengths(*ends) == lengths
@@ -56,7 +63,14 @@ def test_a_profile_of_exact_times(timer: FakeTimer) -> None:
     session = taking(timer, 0.01, 0.1)
     seen: list[tuple[str, int, int]] = []
     profile = measure_profile(
-        session, Placement(1, 2), DEVICE, made_up_samples(session.signature, 0), (1, 4), (0,), lambda *step: seen.append(step), EFFORT
+        session,
+        Placement(1, 2),
+        DEVICE,
+        made_up_samples(session.signature, 0),
+        (1, 4),
+        (0,),
+        lambda *step: seen.append(step),
+        EFFORT,
     )
     assert (profile.device, profile.placement) == (DEVICE, Placement(1, 2))
     assert [(cell.rows, cell.length, round(cell.p50_s, 9), cell.samples) for cell in profile.cells] == [
@@ -107,7 +121,14 @@ def test_an_error_in_any_instance_is_raised() -> None:
     session = FakeSession(sometimes)
     with pytest.raises(BatchError, match="boom"):
         measure_profile(
-            session, Placement(2, 1), DEVICE, made_up_samples(session.signature, 0), (1,), (0,), lambda *_: None, Effort(0.0, 2, 2)
+            session,
+            Placement(2, 1),
+            DEVICE,
+            made_up_samples(session.signature, 0),
+            (1,),
+            (0,),
+            lambda *_: None,
+            Effort(0.0, 2, 2),
         )
 
 

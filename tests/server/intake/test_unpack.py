@@ -83,7 +83,9 @@ def test_paths_that_escape_or_nest_are_refused(name: str, pack: object, tmp_path
 
 def test_files_in_different_folders_are_refused(tmp_path: Path) -> None:
     archive = tar_of(tmp_path / "a", {"1/manifest.json": b"{}", "2/model.onnx": b"x"})
-    with pytest.raises(IntakeError, match=r"'2/model.onnx' in the archive does not lie beside the other files; pack one version"):
+    with pytest.raises(
+        IntakeError, match=r"'2/model.onnx' in the archive does not lie beside the other files; pack one version"
+    ):
         unpacked(archive)
 
 

@@ -14,9 +14,7 @@ from server.runtime.assemble import Assembler, Part
 
 SPECS = (TensorSpec("ids", DataType.INT64, ("batch", "n")), TensorSpec("bias", DataType.FP32, ("batch", 1)))
 OUTPUTS = (TensorSpec("each", DataType.INT64, ("batch", "n")), TensorSpec("one", DataType.FP32, ("batch", 1)))
-MANIFEST = Manifest(
-    "m", "b", (FileEntry("f", "0" * 64, 1),), SPECS, OUTPUTS, Ragged("n", 1, 8, {"ids": 7}, True), 16, (), None
-)
+MANIFEST = Manifest("m", "b", (FileEntry("f", "0" * 64, 1),), SPECS, OUTPUTS, Ragged("n", 1, 8, {"ids": 7}, True), 16, (), None)
 
 
 def part(rows: int, length: int, value: int) -> Part:

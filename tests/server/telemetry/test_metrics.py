@@ -98,8 +98,10 @@ def test_v2_statistics_add_up() -> None:
     (entry,) = all_stats([stats])["model_stats"]
     numbers = entry["inference_stats"]
     assert numbers["success"]["count"] == numbers["queue"]["count"] == 3
-    assert entry["inference_count"] == 4 == sum(
-        batch["batch_size"] * batch["compute_infer"]["count"] for batch in entry["batch_stats"]
+    assert (
+        entry["inference_count"]
+        == 4
+        == sum(batch["batch_size"] * batch["compute_infer"]["count"] for batch in entry["batch_stats"])
     )
     assert entry["execution_count"] == 2
     parts = ("queue", "compute_input", "compute_infer", "compute_output")
