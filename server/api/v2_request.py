@@ -2,70 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from server.api.binary_tensors import from_bytes
+from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice
 from server.api.json_tensors import from_json
-from server.backends.base import NUMPY_TYPES, Array
-from server.contract.tensors import TensorSpec
+from server.backends.base import Array
 from server.errors import BadRequest, Unsupported
 from server.runtime.served import ServedModel
-
-
-class OutputChoice(NamedTuple):
-    """One output to return: its place in model order, and whether as raw bytes."""
-
-    place: int
-    binary: bool
-
-
-@dataclass(frozen=True, slots=True)
-class InferCall:
-    """A decoded request. `timeout_s` is None when the client gave none."""
-
-    id: str
-    inputs: dict[str, Array]
-    rows: int
-    length: int
-    timeout_s: float | None
-    outputs: list[OutputChoice]
-
-
-class _Expected:
-    """One input as the model wants it, with what each request asks about prepared."""
-
-    __slots__ = ("axis", "datatype", "dtype", "fixed_sizes", "name", "rank", "wire_shape")
-
-    def __init__(self, spec: TensorSpec, ragged_axis: str | None) -> None:
-        self.name = spec.name
-        self.datatype = spec.datatype.value
-        self.dtype = NUMPY_TYPES[self.datatype]
-        self.wire_shape = spec.wire_shape
-        self.rank = len(spec.shape)
-        self.axis = spec.axis(ragged_axis) if ragged_axis else None
-        self.fixed_sizes = [(place, dim) for place, dim in enumerate(spec.shape) if isinstance(dim, int) and place > 0]
-
-    def admits(self, shape: list[int]) -> bool:
-        """Whether rank and fixed sizes are the model's; the batch and the ragged axis are checked against their limits."""
-        return len(shape) == self.rank and all([shape[place] == size for place, size in self.fixed_sizes])
 
 
 class RequestDecoder:
     """Decodes for one model; what can be prepared is prepared here, once."""
 
     def __init__(self, model: ServedModel) -> None:
-        manifest = model.manifest
-        self._model = str(model.key)
-        self._max_rows = model.max_rows
-        axis = manifest.ragged.axis if manifest.ragged else None
-        self._expected = {spec.name: _Expected(spec, axis) for spec in manifest.inputs}
-        self._places = {spec.name: place for place, spec in enumerate(manifest.outputs)}
-        self._ragged = manifest.ragged
-        self._all_json = [OutputChoice(place, False) for place in self._places.values()]
-        self._all_binary = [OutputChoice(place, True) for place in self._places.values()]
+        self._interface = ModelInterface(model)
+        self._all_json = [OutputChoice(place, False) for place in range(self._interface.n_outputs)]
+        self._all_binary = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
     def decode(self, body: bytes, header_length: int | None) -> InferCall:
         """`header_length`: where the JSON ends and the raw tensors begin; None when there are none.
@@ -86,44 +41,32 @@ class RequestDecoder:
 
     def _inputs(self, items: object, blobs: memoryview) -> tuple[dict[str, Array], int, int]:
         if not isinstance(items, list) or not items:
-            raise BadRequest(f"model {self._model}: 'inputs' must be a list of at least one tensor")
+            raise BadRequest(f"model {self._interface.model}: 'inputs' must be a list of at least one tensor")
         inputs: dict[str, Array] = {}
         rows = length = -1
         offset = 0
         for item in items:
             expected, array, offset = self._input(item, blobs, offset)
             if expected.name in inputs:
-                raise BadRequest(f"model {self._model}: input {expected.name!r} is given twice")
-            rows, length = self._check_sizes(expected, array.shape, rows, length)
+                raise BadRequest(f"model {self._interface.model}: input {expected.name!r} is given twice")
+            rows, length = self._interface.check_sizes(expected, array.shape, rows, length)
             inputs[expected.name] = array
         if offset != len(blobs):
             raise BadRequest(
                 f"{len(blobs) - offset} bytes follow the last input; the binary_data_size of the inputs add up to {offset}"
             )
-        if len(inputs) != len(self._expected):
-            missing = next(name for name in self._expected if name not in inputs)
-            raise BadRequest(f"model {self._model}: input {missing!r} is missing; it wants {self._wanted()}")
+        self._interface.check_complete(inputs)
         return inputs, rows, max(length, 0)
 
-    def _input(self, item: object, blobs: memoryview, offset: int) -> tuple[_Expected, Array, int]:
+    def _input(self, item: object, blobs: memoryview, offset: int) -> tuple[ExpectedInput, Array, int]:
         if not isinstance(item, dict):
             raise BadRequest("each of 'inputs' must be an object with name, shape, datatype and data")
-        name = item.get("name")
-        expected = self._expected.get(name) if isinstance(name, str) else None
-        if expected is None:
-            raise BadRequest(f"model {self._model} has no input {name!r}; it wants {self._wanted()}")
-        datatype, shape = item.get("datatype"), item.get("shape")
-        if datatype != expected.datatype:
-            raise BadRequest(f"model {self._model}: input {name!r} is {expected.datatype}, the request says {datatype!r}")
-        if not isinstance(shape, list) or not all([type(size) is int and 0 <= size < 2**31 for size in shape]):
-            raise BadRequest(f"input {name!r}: 'shape' must be a list of sizes that are not negative")
-        if not expected.admits(shape):
-            raise BadRequest(f"model {self._model}: input {name!r} has shape {expected.wire_shape}, the request says {shape}")
-        return self._tensor(expected, item, shape, blobs, offset)
+        expected = self._interface.input(item.get("name"), item.get("datatype"), item.get("shape"))
+        return self._tensor(expected, item, item["shape"], blobs, offset)
 
     def _tensor(
-        self, expected: _Expected, item: dict[str, Any], shape: list[int], blobs: memoryview, offset: int
-    ) -> tuple[_Expected, Array, int]:
+        self, expected: ExpectedInput, item: dict[str, Any], shape: list[int], blobs: memoryview, offset: int
+    ) -> tuple[ExpectedInput, Array, int]:
         """The values, from 'data' or from the blobs; and where the next input's blob begins."""
         name = expected.name
         parameters = item.get("parameters")
@@ -142,28 +85,6 @@ class RequestDecoder:
             )
         return expected, from_bytes(name, blobs[offset : offset + size], shape, expected.dtype), offset + size
 
-    def _check_sizes(self, expected: _Expected, shape: tuple[int, ...], rows: int, length: int) -> tuple[int, int]:
-        if not 1 <= shape[0] <= self._max_rows:
-            raise BadRequest(
-                f"model {self._model}: input {expected.name!r} has {shape[0]} rows; a request may have 1 to {self._max_rows}: split it"
-            )
-        if rows not in (-1, shape[0]):
-            raise BadRequest(f"model {self._model}: input {expected.name!r} has {shape[0]} rows, an input before it has {rows}")
-        ragged = self._ragged
-        if ragged is None or expected.axis is None:
-            return shape[0], length
-        size = shape[expected.axis]
-        if not ragged.shortest <= size <= ragged.longest:
-            raise BadRequest(
-                f"model {self._model}: input {expected.name!r} has {size} along {ragged.axis!r}; {ragged.shortest} to "
-                f"{ragged.longest} is possible"
-            )
-        if length not in (-1, size):
-            raise BadRequest(
-                f"model {self._model}: input {expected.name!r} has {size} along {ragged.axis!r}, an input before it has {length}"
-            )
-        return shape[0], size
-
     def _outputs(self, header: dict[str, Any], parameters: dict[str, Any]) -> list[OutputChoice]:
         binary = _flag(parameters, "binary_data_output", False, "the request")
         wanted = header.get("outputs")
@@ -171,25 +92,19 @@ class RequestDecoder:
             return self._all_binary if binary else self._all_json
         if not isinstance(wanted, list):
             raise BadRequest("'outputs' must be a list of objects with a name")
-        choices = [self._output(item, binary) for item in wanted]
-        if len({choice.place for choice in choices}) != len(choices):
-            raise BadRequest(f"model {self._model}: an output is asked for twice")
-        return choices
+        return self._interface.check_outputs([self._output(item, binary) for item in wanted])
 
     def _output(self, item: object, binary: bool) -> OutputChoice:
-        name = item.get("name") if isinstance(item, dict) else None
-        place = self._places.get(name) if isinstance(name, str) else None
-        if place is None or not isinstance(item, dict):
-            raise BadRequest(f"model {self._model} has no output {name!r}; it has {', '.join(self._places)}")
+        if not isinstance(item, dict):
+            raise BadRequest("each of 'outputs' must be an object with a name")
+        name = item.get("name")
+        place = self._interface.output_place(name)
         where = f"output {name!r}"
         parameters = _parameters(item, where)
         for extension in ("classification", "shared_memory_region"):
             if extension in parameters:
                 raise Unsupported(f"{where}: the {extension} extension is not offered by this server")
         return OutputChoice(place, _flag(parameters, "binary_data", binary, where))
-
-    def _wanted(self) -> str:
-        return ", ".join(f"{one.name} ({one.datatype} {one.wire_shape})" for one in self._expected.values())
 
 
 def _parse(text: bytes | memoryview) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from server.api.binary_tensors import to_bytes
+from server.api.infer_call import OutputChoice
 from server.api.json_tensors import to_json
-from server.api.v2_request import OutputChoice
 from server.backends.base import Array
 from server.runtime.served import ServedModel
 

@@ -130,7 +130,7 @@ BAD = [
     Bad("unknown output", {**GOOD, "outputs": [{"name": "z"}]}, "no output 'z'"),
     Bad("output twice", {**GOOD, "outputs": [{"name": "y"}, {"name": "y"}]}, "twice"),
     Bad("outputs is text", {**GOOD, "outputs": "y"}, "'outputs'"),
-    Bad("output is text", {**GOOD, "outputs": ["y"]}, "no output"),
+    Bad("output is text", {**GOOD, "outputs": ["y"]}, "an object with a name"),
     Bad("classification", {**GOOD, "outputs": [{"name": "y", "parameters": {"classification": 1}}]}, "classification", 501),
     Bad("size missing from JSON-only body", x(data=None, parameters={"binary_data_size": 16}), "binary_data_size"),
     Bad("negative size of a blob", **blob(-1, bytes(16)), says="binary_data_size"),
