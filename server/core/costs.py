@@ -20,7 +20,7 @@ class CostTable:
     Built once per model version: O(rows × 64) predictions, then a look-up per length.
     """
 
-    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "instances", "max_rows")
+    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "max_rows")
 
     def __init__(self, profile: Profile, max_rows: int) -> None:
         longest = profile.measured_lengths[-1]
@@ -36,7 +36,6 @@ class CostTable:
         ]
         rounded = [-(-length // step) for length in range(longest + 1)]
         self.max_rows = max_rows
-        self.instances = profile.placement.instances
         self._longest = longest
         self._batch = [batch[n] for n in rounded]
         self._guard = [guard[n] for n in rounded]

@@ -51,18 +51,17 @@ class StepFailed(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class InstanceUp:
-    """An instance of an open model can take batches."""
+    """An open model has one more instance; it takes the first batch that no other has begun."""
 
     model: ModelKey
-    instance: int
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceLost:
-    """An instance died, together with the batch it had."""
+class InstanceLost(Generic[P]):
+    """An instance died, together with the batch it had (None: it was idle)."""
 
     model: ModelKey
-    instance: int
+    batch: Batch[P] | None
     detail: str
 
 
@@ -78,12 +77,12 @@ class Wake:
     """The time that next_wakeup() asked for has come."""
 
 
-Event = Open | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | InstanceUp | InstanceLost | Drain | Wake
+Event = Open | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | InstanceUp | InstanceLost[P] | Drain | Wake
 
 
 @dataclass(frozen=True, slots=True)
 class Run(Generic[P]):
-    """Start this batch on its instance now."""
+    """Give this batch to the first instance that is free; batches begin in the order they are given."""
 
     batch: Batch[P]
 

@@ -25,6 +25,7 @@ from server.core.events import (
     Submit,
     Wake,
 )  # fmt: skip
+from server.core.policy import is_complete
 from server.core.scheduler import Scheduler
 from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey, P
 
@@ -53,7 +54,7 @@ class _Model(Generic[P]):
         self.costs: CostTable = opened.costs
         self.waiting: dict[int, InferRequest[P]] = {}
         self.running: dict[int, Batch[P]] = {}
-        self.instances: set[int] = set()
+        self.instances = 0
 
 
 class Onlooker(Generic[P]):
@@ -98,17 +99,16 @@ class Onlooker(Generic[P]):
                 self._models[model] = _Model(event)
             case Submit(model, requests):
                 self._note_submitted(model, requests)
-            case InstanceUp(model, instance):
-                self._models[model].instances.add(instance)
-            case InstanceLost(model, instance, _):
-                self._models[model].instances.discard(instance)
-                self._models[model].running.pop(instance, None)
+            case InstanceUp(model):
+                self._models[model].instances += 1
+            case InstanceLost(model, batch, _):
+                self._note_lost(self._models[model], batch)
             case Cancel(request):
                 self._note_cancel(request)
             case StepFailed(batch, _):
                 self._note_failed(batch)
             case StepDone(batch):
-                del self._models[batch.model].running[batch.instance]
+                del self._models[batch.model].running[batch.id]
             case Drain(model):
                 self._draining.add(model)
             case Wake():  # pragma: no branch  # the last kind of event
@@ -125,9 +125,14 @@ class Onlooker(Generic[P]):
             self.outcomes[request.id] = Outcome.CANCELLED
             self._models[request.model].waiting.pop(request.id, None)
 
+    def _note_lost(self, model: _Model[P], batch: Batch[P] | None) -> None:
+        model.instances -= 1
+        if batch is not None:
+            del model.running[batch.id]
+
     def _note_failed(self, batch: Batch[P]) -> None:
         model = self._models[batch.model]
-        del model.running[batch.instance]
+        del model.running[batch.id]
         if len(batch.requests) > 1:
             live = [request for request in batch.requests if request.id not in self.outcomes]
             self._suspects.update(request.id for request in live)
@@ -161,8 +166,11 @@ class Onlooker(Generic[P]):
 
     def _check_batch(self, batch: Batch[P], now: float) -> None:
         model = self._models[batch.model]
-        if batch.instance not in model.instances or batch.instance in model.running:
-            raise BrokenLaw(f"law 4: {batch!r} starts on an instance that is lost or busy")
+        ahead = len(model.running) - model.instances + 1
+        if not model.instances or ahead > model.limits.ahead:
+            raise BrokenLaw(f"law 4: {batch!r} is one too many for {model.instances} instances")
+        if ahead > 0 and not is_complete(batch.rows, batch.close, model.mixing, model.limits, len(model.waiting)):
+            raise BrokenLaw(f"law 4: {batch!r} is formed ahead, but could still gain from requests to come")
         if batch.rows > model.limits.batch_rows or batch.rows != sum(request.rows for request in batch.requests):
             raise BrokenLaw(f"law 4: {batch!r} exceeds {model.limits.batch_rows} rows or miscounts them")
         if model.mixing is Mixing.EQUAL and len({request.length for request in batch.requests}) > 1:
@@ -175,7 +183,7 @@ class Onlooker(Generic[P]):
             raise BrokenLaw(f"law 4: {batch!r} starts at {now} but is predicted to end {predicted_at - deadline_at} s late")
         for request in batch.requests:
             del model.waiting[request.id]
-        model.running[batch.instance] = batch
+        model.running[batch.id] = batch
         self.batches.append(batch)
 
     def _check_order(self, batch: Batch[P], model: _Model[P]) -> None:
@@ -196,7 +204,7 @@ class Onlooker(Generic[P]):
 
     def _check_idle(self) -> None:
         for key, model in self._models.items():
-            if model.waiting and len(model.running) < len(model.instances):
+            if model.waiting and len(model.running) < model.instances:
                 raise BrokenLaw(f"an instance of {key} is idle while {len(model.waiting)} requests wait")
 
 

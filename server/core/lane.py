@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from server.core.costs import CostTable
 from server.core.events import Refuse
@@ -16,14 +15,27 @@ from server.core.waiting import Waiting
 LEARNING_RATE = 0.1
 PACE_LIMITS = (0.5, 8.0)
 
+LEAD = 0.25
+"""The next batch may be formed when this share of the running one's time is left: early enough for a device that is faster
+than expected, late enough that few urgent requests come too late for it."""
+
 
 @dataclass(slots=True)
 class _Running(Generic[P]):
-    """A batch in flight and the ids of its requests that still want an answer."""
+    """A batch in flight and the ids of its requests that still want an answer. `began_at` is None while a batch that was
+    formed ahead waits for an instance."""
 
     batch: Batch[P]
     wanted: set[int]
     expected_at: float
+    began_at: float | None
+
+
+class Finished(NamedTuple):
+    """A batch that left the device: the requests that still want an answer, and how long it ran in seconds."""
+
+    wanted: tuple[InferRequest[P], ...]  # type: ignore[valid-type]  # NamedTuple cannot be generic and typed before 3.12
+    took_s: float
 
 
 class Lane(Generic[P]):
@@ -37,13 +49,28 @@ class Lane(Generic[P]):
         self.waiting: Waiting[P] = Waiting(costs)
         self.suspects: set[int] = set()
         self.running: dict[int, _Running[P]] = {}
-        self.idle: deque[int] = deque()
+        self.instances = 0
+        self.ahead_at: float | None = None
+        self.looked_ahead = False
         self.draining = False
         self.pace = 1.0
 
     def __repr__(self) -> str:
-        state = "draining" if self.draining else f"idle {len(self.idle)}"
+        state = "draining" if self.draining else f"idle {max(0, self.idle)}"
         return f"<{self.model} {state}, running {len(self.running)}, {self.waiting!r}, pace {self.pace:.2f}>"
+
+    @property
+    def idle(self) -> int:
+        """Instances without a batch; below zero: so many batches are formed ahead."""
+        return self.instances - len(self.running)
+
+    @property
+    def wake_at(self) -> float:
+        """When something must be decided about those who wait, unless something happens before; someone must wait."""
+        hopeless_at = self.latest_start(self.waiting.head)
+        if self.ahead_at is None or self.looked_ahead:
+            return hopeless_at
+        return min(hopeless_at, self.ahead_at)
 
     def latest_start(self, request: InferRequest[P]) -> float:
         """The last moment at which this request, alone, can still end in time.
@@ -58,17 +85,24 @@ class Lane(Generic[P]):
             return Refuse(request, Refusal.DEADLINE, None)
         if self.waiting.rows + request.rows > self.limits.queue_rows:
             return Refuse(request, Refusal.QUEUE_FULL, self.retry_after(now))
-        if self.idle and not self.waiting:
+        if self.idle > 0 and not self.waiting:
             return None  # an idle device always tries: it is how a pessimistic pace is unlearnt
         late_s = self._predicted_end(request, now) - request.deadline_at
         return None if late_s <= 0 else Refuse(request, Refusal.DEADLINE, late_s)
 
     def retry_after(self, now: float) -> float:
         """Seconds until the work that waits now is done."""
-        return self._free_at(now) - now + self._planned(self.waiting.work_s)
+        return self.free_at(now) - now + self._planned(self.waiting.work_s)
 
-    def choose(self, now: float) -> Choice:
-        """The requests for an idle instance, none of them when the head should be given up; something must wait."""
+    def free_at(self, now: float) -> float:
+        """When an instance is expected to be free for the next batch."""
+        if self.idle > 0 or not self.instances:
+            return now
+        ends = sorted([running.expected_at for running in self.running.values()])
+        return max(now, ends[-self.idle])
+
+    def choose(self, start_at: float) -> Choice:
+        """The requests for a batch that starts then, none of them when the head should be given up; something must wait."""
         if self.suspects and self.waiting.head.id in self.suspects:
             return Choice((self.waiting.head,), Close.ALONE)
         window = WINDOW if self.mixing is not Mixing.ANY else 2 * self.limits.batch_rows
@@ -76,22 +110,52 @@ class Lane(Generic[P]):
         if self.suspects:
             urgent = [request for request in urgent if request.id not in self.suspects][:window]
         n_waiting = len(self.waiting) - len(self.suspects)
-        return choose(urgent, n_waiting, self.mixing, self.limits, self.costs, self.pace, now)
+        return choose(urgent, n_waiting, self.mixing, self.limits, self.costs, self.pace, start_at)
 
     def start(self, batch: Batch[P]) -> None:
         ids = {request.id for request in batch.requests}
         self.suspects -= ids
-        expected_at = batch.formed_at + self.pace * self.costs.batch_s(batch.rows, batch.length)
-        self.running[batch.instance] = _Running(batch, ids, expected_at)
+        expected_at = self.free_at(batch.formed_at) + self._takes_s(batch)
+        self.running[batch.id] = _Running(batch, ids, expected_at, batch.formed_at if self.idle > 0 else None)
+        self._plan_ahead()
 
-    def finish(self, batch: Batch[P]) -> tuple[InferRequest[P], ...]:
-        """Free the batch's instance; returns its requests that still want an answer."""
-        running = self.running.pop(batch.instance)
-        assert running.batch is batch, f"{batch!r} is not what instance {batch.instance} runs"
-        self.idle.append(batch.instance)
-        if len(running.wanted) == len(batch.requests):
-            return batch.requests
-        return tuple(request for request in batch.requests if request.id in running.wanted)
+    def finish(self, batch: Batch[P], now: float) -> Finished:
+        """Take a batch off the device; one that was formed ahead begins in its place, if there is one."""
+        assert batch.id in self.running, f"{batch!r} does not run"
+        running = self.running.pop(batch.id)
+        self._begin_next(now)
+        wanted = batch.requests
+        if len(running.wanted) < len(wanted):
+            wanted = tuple(request for request in wanted if request.id in running.wanted)
+        return Finished(wanted, now - (batch.formed_at if running.began_at is None else running.began_at))
+
+    def add_instance(self, now: float) -> None:
+        """One more; it takes a batch that was formed ahead, if there is one."""
+        self.instances += 1
+        self._begin_next(now)
+
+    def remove_instance(self) -> None:
+        """One less; its batch, if it had one, is finished next."""
+        self.instances -= 1
+        self._plan_ahead()
+
+    def _begin_next(self, now: float) -> None:
+        """Note that free instances have taken the batches that were formed ahead."""
+        free = self.instances - sum([running.began_at is not None for running in self.running.values()])
+        for running in self.running.values():
+            if running.began_at is None and free > 0:
+                running.began_at, free = now, free - 1
+                running.expected_at = now + self._takes_s(running.batch)
+        self._plan_ahead()
+
+    def _plan_ahead(self) -> None:
+        """Set `ahead_at`: from when on a batch may be formed although no instance is free; None: not at all."""
+        self.looked_ahead = False
+        if not self.instances or not -self.limits.ahead < self.idle <= 0:
+            self.ahead_at = None
+            return
+        before = sorted(self.running.values(), key=_expected_at)[-self.idle]
+        self.ahead_at = before.expected_at - LEAD * self._takes_s(before.batch)
 
     def cancel(self, request: InferRequest[P]) -> None:
         """Forget a request wherever it is; a batch that already runs goes on for its other requests."""
@@ -112,9 +176,9 @@ class Lane(Generic[P]):
         self.waiting.remove(request)
         self.suspects.discard(request.id)
 
-    def learn(self, batch: Batch[P], now: float) -> None:
+    def learn(self, batch: Batch[P], took_s: float) -> None:
         """Move the pace (measured ÷ predicted) towards what this batch took."""
-        ratio = (now - batch.formed_at) / self.costs.batch_s(batch.rows, batch.length)
+        ratio = took_s / self.costs.batch_s(batch.rows, batch.length)
         low, high = PACE_LIMITS
         self.pace = min(max(self.pace + LEARNING_RATE * (ratio - self.pace), low), high)
 
@@ -131,13 +195,15 @@ class Lane(Generic[P]):
             rows = min(int(share * self.waiting.rows) + request.rows, self.limits.batch_rows)
             own_s = max(own_s, self.costs.batch_s(rows, request.length))
             before_s = max(0.0, before_s - (rows - request.rows) * self.costs.row_s(request.length))
-        return self._free_at(now) + self._planned(before_s) + self.pace * own_s
+        return self.free_at(now) + self._planned(before_s) + self.pace * own_s
 
     def _planned(self, work_s: float) -> float:
         """Wall time for so much of one instance's work, spread over all of them."""
-        return self.pace * work_s / max(1, len(self.idle) + len(self.running))
+        return self.pace * work_s / max(1, self.instances)
 
-    def _free_at(self, now: float) -> float:
-        if self.idle or not self.running:
-            return now
-        return max(now, min(running.expected_at for running in self.running.values()))
+    def _takes_s(self, batch: Batch[P]) -> float:
+        return self.pace * self.costs.batch_s(batch.rows, batch.length)
+
+
+def _expected_at(running: _Running[P]) -> float:
+    return running.expected_at

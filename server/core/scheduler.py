@@ -1,6 +1,7 @@
 """The scheduler: handle(event, now) → actions, next_wakeup() → time. It decides; the runtime does.
 
-Dispatches whenever an instance is idle and something waits; the next batch forms while the device is busy.
+Dispatches whenever an instance is idle and something waits; the next batch forms while the device is busy. Under backlog
+it is handed over before an instance is free, so that the device never waits for us.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from server.core.events import (
     Wake,
 )  # fmt: skip
 from server.core.lane import Lane
-from server.core.policy import Choice
+from server.core.policy import Choice, is_complete
 from server.core.types import Batch, Failure, InferRequest, ModelKey, P, Refusal
 
 
@@ -62,20 +63,20 @@ class Scheduler(Generic[P]):
                 assert model not in self._lanes, f"{model} is open"
                 self._lanes[model] = Lane(model, limits, mixing, costs)
                 return []
-            case InstanceUp(model, instance):
+            case InstanceUp(model):
                 lane = self._lanes[model]
-                lane.idle.append(instance)
+                lane.add_instance(now)
                 return [*self._dispatch(lane, now), *self._close_if_empty(lane)]
-            case InstanceLost(model, instance, detail):
-                return self._lost(self._lanes[model], instance, detail)
+            case InstanceLost(model, batch, detail):
+                return self._lost(self._lanes[model], batch, detail, now)
             case Drain(model):  # pragma: no branch  # the last kind of event
                 self._lanes[model].draining = True
                 return self._close_if_empty(self._lanes[model])
 
     def next_wakeup(self) -> float | None:
-        """When a waiting request becomes hopeless unless something happens before; None when nothing waits."""
-        times = [lane.latest_start(lane.waiting.head) for lane in self._lanes.values() if lane.waiting]
-        return min(times, default=None)
+        """When a waiting request becomes hopeless or a batch may be formed ahead, unless something happens before; None when
+        nothing waits."""
+        return min([lane.wake_at for lane in self._lanes.values() if lane.waiting], default=None)
 
     def _submit(self, model: ModelKey, requests: Iterable[InferRequest[P]], now: float) -> list[Action[P]]:
         lane = self._lanes.get(model)
@@ -94,18 +95,35 @@ class Scheduler(Generic[P]):
         actions: list[Action[P]] = []
         for lane in list(self._lanes.values()):
             actions += _refuse_late(lane, now, at_wakeup=True)
+            actions += self._form_ahead(lane, now)
+            actions += _refuse_late(lane, now, at_wakeup=True)  # the new head may be longer, and so hopeless earlier
             actions += self._close_if_empty(lane)
         return actions
 
     def _dispatch(self, lane: Lane[P], now: float) -> list[Action[P]]:
-        """Fill every idle instance."""
+        """Fill every idle instance, then look ahead."""
         actions: list[Action[P]] = []
-        while lane.idle and lane.waiting:
+        while lane.waiting and lane.idle > 0:
             actions += _refuse_late(lane, now, at_wakeup=False)
             if not lane.waiting:
                 break
             choice = lane.choose(now)
             actions.append(Run(self._form(lane, choice, now)) if choice.requests else _refuse_head(lane, now))
+        return actions + self._form_ahead(lane, now)
+
+    def _form_ahead(self, lane: Lane[P], now: float) -> list[Action[P]]:
+        """Hand a batch over shortly before an instance is free, if it would not become better by waiting."""
+        actions: list[Action[P]] = []
+        while lane.waiting and lane.ahead_at is not None and lane.ahead_at <= now:
+            start_at = lane.free_at(now)
+            if lane.latest_start(lane.waiting.head) < start_at:
+                break  # its turn to be refused comes when an instance is really free
+            requests, close = choice = lane.choose(start_at)
+            rows = sum(request.rows for request in requests)
+            if not is_complete(rows, close, lane.mixing, lane.limits, len(lane.waiting)):
+                break
+            actions.append(Run(self._form(lane, choice, now)))
+        lane.looked_ahead = lane.ahead_at is not None and lane.ahead_at <= now
         return actions
 
     def _form(self, lane: Lane[P], choice: Choice, now: float) -> Batch[P]:
@@ -114,14 +132,14 @@ class Scheduler(Generic[P]):
         self._n_batches += 1
         rows = sum(request.rows for request in requests)
         length = max(request.length for request in requests)
-        batch = Batch(self._n_batches, lane.model, lane.idle.popleft(), tuple(requests), rows, length, now, close)
+        batch = Batch(self._n_batches, lane.model, tuple(requests), rows, length, now, close)
         lane.start(batch)
         return batch
 
     def _done(self, batch: Batch[P], now: float) -> list[Action[P]]:
         lane = self._lanes[batch.model]
-        wanted = lane.finish(batch)
-        lane.learn(batch, now)
+        wanted, took_s = lane.finish(batch, now)
+        lane.learn(batch, took_s)
         actions = self._dispatch(lane, now)
         actions.append(Answer(batch, wanted))
         return actions + self._close_if_empty(lane)
@@ -129,7 +147,7 @@ class Scheduler(Generic[P]):
     def _failed(self, batch: Batch[P], detail: str, now: float) -> list[Action[P]]:
         """One bad request must not fail its batch-mates: each of them runs again, alone."""
         lane = self._lanes[batch.model]
-        wanted = lane.finish(batch)
+        wanted, _ = lane.finish(batch, now)
         failed: list[Action[P]] = []
         if len(batch.requests) == 1:
             failed = [Fail(request, Failure.MODEL, detail) for request in wanted]
@@ -137,13 +155,11 @@ class Scheduler(Generic[P]):
             lane.retry_alone(wanted)
         return [*self._dispatch(lane, now), *failed, *self._close_if_empty(lane)]
 
-    def _lost(self, lane: Lane[P], instance: int, detail: str) -> list[Action[P]]:
-        if instance in lane.idle:
-            lane.idle.remove(instance)
+    def _lost(self, lane: Lane[P], batch: Batch[P] | None, detail: str, now: float) -> list[Action[P]]:
+        lane.remove_instance()
+        if batch is None:
             return []
-        batch = lane.running[instance].batch
-        wanted = lane.finish(batch)
-        lane.idle.remove(instance)
+        wanted, _ = lane.finish(batch, now)
         failed: list[Action[P]] = [Fail(request, Failure.INSTANCE_LOST, detail) for request in wanted]
         return failed + self._close_if_empty(lane)
 

@@ -50,11 +50,10 @@ class Close(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch(Generic[P]):
-    """Requests that run together on one instance, padded to `length`."""
+    """Requests that run together, padded to `length`, on whichever instance comes free first."""
 
     id: int
     model: ModelKey
-    instance: int
     requests: tuple[InferRequest[P], ...]
     rows: int
     length: int
@@ -63,7 +62,7 @@ class Batch(Generic[P]):
 
     def __repr__(self) -> str:
         ids = ",".join(str(request.id) for request in self.requests)
-        return f"<batch {self.id} on {self.instance}: {ids} ({self.rows}x{self.length}, {self.close.value})>"
+        return f"<batch {self.id}: {ids} ({self.rows}x{self.length}, {self.close.value})>"
 
 
 class Mixing(Enum):
@@ -76,10 +75,11 @@ class Mixing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Budgets of one model: rows in a batch, rows waiting."""
+    """Budgets of one model: rows in a batch, rows waiting, and batches formed ahead of a free instance."""
 
     batch_rows: int
     queue_rows: int
+    ahead: int = 0
 
 
 class Refusal(Enum):

@@ -30,7 +30,7 @@ from server.errors import Cancelled, FerryError, ModelFailed, Refused
 from server.errors import InstanceLost as InstanceLostError
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
-from server.runtime.instance import InlineInstance, Runner, StepResult, ThreadInstance
+from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.served import ServedModel
 from server.runtime.work import Work
 
@@ -48,6 +48,7 @@ class Engine:
         self._clock = clock
         self._scheduler: Scheduler[Work] = Scheduler()
         self._models: dict[ModelKey, ServedModel] = {}
+        self._instances: dict[ModelKey, Instances] = {}
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._n_requests = 0
         self._arrived: dict[ModelKey, list[WorkRequest]] = {}
@@ -96,8 +97,9 @@ class Engine:
         """Start the model's instances and take requests for it."""
         self._models[model.key] = model
         self._feed(Open(model.key, model.limits, model.mixing, model.costs))
-        for number in range(model.placement.instances):
-            self._start_instance(model, number)
+        self._instances[model.key] = self._make_instances(model)
+        for _ in range(model.placement.instances):
+            self._add_instance(model)
 
     async def close(self, model: ServedModel) -> None:
         """Refuse new requests, answer the accepted ones, then stop the instances and give the memory back."""
@@ -105,31 +107,32 @@ class Engine:
         closed = self._closing[model.key] = self._loop.create_future()
         self._feed(Drain(model.key))
         await closed
-        for instance in model.instances.values():
-            instance.stop()
-        await asyncio.gather(*(asyncio.to_thread(instance.join) for instance in model.instances.values()))
+        instances = self._instances.pop(model.key)
+        instances.stop()
+        await asyncio.to_thread(instances.join)
         model.session.close()
         del self._models[model.key]
 
-    def _start_instance(self, model: ServedModel, number: int) -> None:
+    def _make_instances(self, model: ServedModel) -> Instances:
         def report(result: StepResult) -> None:
             self._step_ended(model, result)
 
-        def lost(detail: str) -> None:
-            self._instance_lost(model, number, detail)
+        def lost(batch: WorkBatch, detail: str) -> None:
+            self._instance_lost(model, batch, detail)
 
         runner = Runner(model.session, model.assembler, self._clock)
-        model.instances[number] = (
-            InlineInstance(runner, self._loop, report, lost)
-            if model.inline
-            else ThreadInstance(f"{model.key}#{number}", runner, self._loop, report, lost)
-        )
-        self._feed(InstanceUp(model.key, number))
+        if model.inline:
+            return InlineInstances(runner, self._loop, report, lost)
+        return ThreadInstances(str(model.key), runner, self._loop, report, lost)
 
-    def _instance_lost(self, model: ServedModel, number: int, detail: str) -> None:
-        self._feed(InstanceLost(model.key, number, detail))
+    def _add_instance(self, model: ServedModel) -> None:
+        self._instances[model.key].add()
+        self._feed(InstanceUp(model.key))
+
+    def _instance_lost(self, model: ServedModel, batch: WorkBatch, detail: str) -> None:
+        self._feed(InstanceLost(model.key, batch, detail))
         if self.lane(model.key) is not None:  # a draining model too needs one for what still waits
-            self._start_instance(model, number)
+            self._add_instance(model)
 
     def _flush(self) -> None:
         arrived, self._arrived = self._arrived, {}
@@ -154,7 +157,7 @@ class Engine:
     def _carry_out(self, action: Action[Work], result: StepResult | None) -> None:
         match action:
             case Run(batch):
-                self._models[batch.model].instances[batch.instance].start(batch)
+                self._instances[batch.model].start(batch)
             case Answer(_, requests):
                 assert result is not None, "answers come from steps"
                 self._answer(requests, result)

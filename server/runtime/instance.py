@@ -1,4 +1,4 @@
-"""Instances of a model: they run batches and report back to the event loop, on which both callbacks are called."""
+"""Instances of a model: they run batches and report back on the event loop, where both callbacks are called."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ class StepResult:
 
 
 Report = Callable[[StepResult], None]
-Lost = Callable[[str], None]
+Lost = Callable[[WorkBatch, str], None]
 
 
-class Instance(Protocol):
-    """Runs one batch at a time."""
+class Instances(Protocol):
+    """All instances of one model version. Each runs one batch at a time; whichever is free takes the next one given."""
+
+    def add(self) -> None:
+        """One more instance."""
 
     def start(self, batch: WorkBatch) -> None:
         """Take a batch and return at once; its StepResult is reported later."""
@@ -72,37 +75,49 @@ class Runner:
         return StepResult(batch, began_at, joined_at, computed_at, clock(), answers)
 
 
-class ThreadInstance:
-    """A thread of its own, and one wake-up of the event loop per batch. The default."""
+class ThreadInstances:
+    """A thread for each instance, one queue for all, and one wake-up of the event loop per batch. The default.
+
+    A thread that ends a batch begins the next one given, if there is one, before the event loop has heard of it.
+    """
 
     def __init__(self, name: str, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost) -> None:
+        self._name = name
         self._runner = runner
         self._loop = loop
         self._report = report
         self._lost = lost
         self._batches: SimpleQueue[WorkBatch | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._threads: list[threading.Thread] = []
+
+    def add(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}#{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def start(self, batch: WorkBatch) -> None:
         self._batches.put(batch)
 
     def stop(self) -> None:
-        self._batches.put(None)
+        for _ in self._threads:
+            self._batches.put(None)
 
     def join(self) -> None:
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
-        try:
-            while (batch := self._batches.get()) is not None:
-                self._loop.call_soon_threadsafe(self._report, self._runner.run(batch))
-        except Exception as error:  # not the batch's fault: the instance is gone and says so, then a new one comes
-            self._loop.call_soon_threadsafe(self._lost, _described(error))
+        while (batch := self._batches.get()) is not None:
+            try:
+                result = self._runner.run(batch)
+            except Exception as error:  # not the batch's fault: the instance is gone and says so, then a new one comes
+                self._loop.call_soon_threadsafe(self._lost, batch, _described(error))
+                return
+            self._loop.call_soon_threadsafe(self._report, result)
 
 
-class InlineInstance:
-    """Runs batches on the event loop itself, for models so fast that changing threads would cost more than the model.
+class InlineInstances:
+    """Run batches on the event loop itself, for models so fast that changing threads would cost more than the model.
 
     The batch runs after what the loop has to do in the current turn, so requests that arrive meanwhile form the next.
     """
@@ -112,6 +127,9 @@ class InlineInstance:
         self._loop = loop
         self._report = report
         self._lost = lost
+
+    def add(self) -> None:
+        """All instances are the event loop."""
 
     def start(self, batch: WorkBatch) -> None:
         self._loop.call_soon(self._run, batch)
@@ -126,7 +144,7 @@ class InlineInstance:
         try:
             result = self._runner.run(batch)
         except Exception as error:  # as above
-            self._lost(_described(error))
+            self._lost(batch, _described(error))
         else:
             self._report(result)
 

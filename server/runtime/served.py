@@ -9,7 +9,6 @@ from server.contract.wants import Wants
 from server.core.costs import CostTable
 from server.core.types import Limits, Mixing, ModelKey
 from server.runtime.assemble import Assembler
-from server.runtime.instance import Instance
 from server.telemetry.model_stats import ModelStats
 
 QUEUED_SLOS = 2.0
@@ -22,7 +21,7 @@ for the interpreter lock cost a batch some 100 µs, and nobody notices a loop th
 
 
 class ServedModel:
-    """Everything about one loaded version. The engine owns `instances`; the rest does not change."""
+    """Everything about one loaded version. It does not change."""
 
     def __init__(
         self, key: ModelKey, files: VersionFiles, wants: Wants, profile: Profile, session: Session, stats: ModelStats
@@ -37,10 +36,9 @@ class ServedModel:
         self.max_rows = min(wants.max_rows or files.manifest.max_rows, files.manifest.max_rows)
         self.costs = CostTable(profile, self.max_rows)
         self.inline = profile.predict_p99(self.max_rows, profile.measured_lengths[-1]) < INLINE_S
-        self.limits = Limits(self.max_rows, self._queue_rows())
+        self.limits = Limits(self.max_rows, self._queue_rows(), ahead=0 if self.inline else 1)
         self.mixing = _mixing(files.manifest.ragged.mixes if files.manifest.ragged else None)
         self.assembler = Assembler(files.manifest)
-        self.instances: dict[int, Instance] = {}
 
     def _queue_rows(self) -> int:
         """From the peak rate at the shortest length; never less than a few batches, so that a burst finds room."""

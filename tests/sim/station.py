@@ -12,6 +12,7 @@ from server.core.events import Action, Answer, Event, InstanceUp, Open, Refuse, 
 from server.core.invariants import Onlooker
 from server.core.scheduler import Scheduler
 from server.core.types import Batch, InferRequest, Limits, Mixing, ModelKey
+from tests.sim.device import Device
 
 Request = InferRequest[None]
 KEY = ModelKey("m", 1)
@@ -60,48 +61,78 @@ def serve(
     instances: int = 1,
     queue_rows: int = 10**6,
     truth: Callable[[float, float], float] | None = None,
+    ahead: int = 0,
+    hand_over_s: float = 0.0,
 ) -> Tally:
     """Play the requests through a Scheduler under the eye of the Onlooker; every answer is delivered at once.
 
-    `truth(predicted_s, now)`: what a batch really takes (default: exactly what is predicted).
+    `truth(predicted_s, now)`: what a batch really takes (default: exactly what is predicted). `hand_over_s`: how long
+    an idle instance takes to begin a batch; one that was formed ahead it begins at once.
     """
-    scheduler: Scheduler[None] = Scheduler()
-    onlooker: Onlooker[None] = Onlooker(scheduler)
-    tally = Tally()
-    order = iter(range(10**9))
-    agenda: list[tuple[float, int, Event[None]]] = [(r.arrived_at, next(order), Submit(KEY, (r,))) for r in requests]
-    heapq.heapify(agenda)
+    station = _Station(requests, costs, truth, hand_over_s)
+    station.feed(Open(KEY, Limits(costs.max_rows, queue_rows, ahead), mixing, costs))
+    for _ in range(instances):
+        station.feed(InstanceUp(KEY))
+    return station.run()
 
-    def carry_out(action: Action[None], now: float) -> None:
+
+class _Station:
+    """The agenda, the device and the books of one run."""
+
+    def __init__(
+        self, requests: Sequence[Request], costs: CostTable, truth: Callable[[float, float], float] | None, hand_over_s: float
+    ) -> None:
+        self._costs = costs
+        self._truth = truth
+        self._hand_over_s = hand_over_s
+        self._scheduler: Scheduler[None] = Scheduler()
+        self._onlooker: Onlooker[None] = Onlooker(self._scheduler)
+        self._device: Device[None] = Device(self._begin)
+        self._tally = Tally()
+        self._now = 0.0
+        self._order = iter(range(10**9))
+        self._agenda: list[tuple[float, int, Event[None]]] = []
+        for request in requests:
+            self._at(request.arrived_at, Submit(KEY, (request,)))
+
+    def run(self) -> Tally:
+        while self._agenda:
+            wake_at = self._scheduler.next_wakeup()
+            if wake_at is not None and wake_at < self._agenda[0][0]:
+                self._now = wake_at
+                self.feed(Wake())
+            else:
+                self._now, _, event = heapq.heappop(self._agenda)
+                self.feed(event)
+        self._onlooker.end()
+        return self._tally
+
+    def feed(self, event: Event[None]) -> None:
+        if isinstance(event, InstanceUp | StepDone):
+            self._device.free()
+        actions = self._scheduler.handle(event, self._now)
+        self._onlooker.see(event, actions, self._now)
+        for action in actions:
+            self._carry_out(action)
+
+    def _at(self, time: float, event: Event[None]) -> None:
+        heapq.heappush(self._agenda, (time, next(self._order), event))
+
+    def _begin(self, batch: Batch[None]) -> None:
+        predicted_s = self._costs.batch_s(batch.rows, batch.length)
+        takes_s = self._truth(predicted_s, self._now) if self._truth else predicted_s
+        late_s = self._hand_over_s if batch.formed_at == self._now else 0.0
+        self._at(self._now + late_s + takes_s, StepDone(batch))
+
+    def _carry_out(self, action: Action[None]) -> None:
         match action:
             case Run(batch):
-                predicted_s = costs.batch_s(batch.rows, batch.length)
-                end_at = now + (truth(predicted_s, now) if truth else predicted_s)
-                heapq.heappush(agenda, (end_at, next(order), StepDone(batch)))
-                tally.batches.append(batch)
+                self._tally.batches.append(batch)
+                self._device.give(batch)
             case Answer(_, answered):
-                tally.answered(answered, now)
+                self._tally.answered(answered, self._now)
             case Refuse():
-                tally.n_refused += 1
-
-    def feed(event: Event[None], now: float) -> None:
-        actions = scheduler.handle(event, now)
-        onlooker.see(event, actions, now)
-        for action in actions:
-            carry_out(action, now)
-
-    feed(Open(KEY, Limits(costs.max_rows, queue_rows), mixing, costs), 0.0)
-    for number in range(instances):
-        feed(InstanceUp(KEY, number), 0.0)
-    while agenda:
-        wake_at = scheduler.next_wakeup()
-        if wake_at is not None and wake_at < agenda[0][0]:
-            feed(Wake(), wake_at)
-        else:
-            now, _, event = heapq.heappop(agenda)
-            feed(event, now)
-    onlooker.end()
-    return tally
+                self._tally.n_refused += 1
 
 
 def serve_fifo(

@@ -11,6 +11,7 @@ from server.core.costs import CostTable
 from server.core.invariants import BrokenLaw
 from server.core.lane import Lane
 from server.core.types import Close, InferRequest, Mixing
+from tests.server.core.build import ids
 from tests.sim.profiles import linear_profile
 from tests.sim.station import KEY, Request, Tally, poisson, serve, serve_fifo
 
@@ -128,11 +129,26 @@ def test_lengths_that_must_not_be_padded_share_batches_among_equals() -> None:
 def test_two_instances_share_one_queue_without_idling() -> None:
     requests = poisson(1.9 * PEAK, 4000, SLO_S)
     one, two = serve(requests, COSTS), serve(requests, COSTS, instances=2)
-    assert {batch.instance for batch in two.batches} == {0, 1}
     assert (len(two.latencies), two.n_late, two.n_refused) == (4000, 0, 0), "twice the device, all of 1.9 times its peak"
     assert len(one.latencies) < 2300
     busy_s = sum(COSTS.batch_s(batch.rows, 0) for batch in two.batches)
     assert busy_s / (2 * two.ended_at) >= 0.95
+
+
+@pytest.mark.parametrize("load", [0.5, 0.95, 1.1, 1.5])
+def test_forming_ahead_changes_no_batch_while_the_device_keeps_to_its_profile(load: float) -> None:
+    late, early = serve(offered(load), COSTS), serve(offered(load), COSTS, ahead=1)
+    assert [ids(batch.requests) for batch in early.batches] == [ids(batch.requests) for batch in late.batches]
+    assert early.latencies == pytest.approx(late.latencies)
+
+
+@pytest.mark.parametrize(("mixing", "costs"), [(Mixing.ANY, COSTS), (Mixing.PADDED, TOKENS)])
+def test_forming_ahead_hides_the_hand_over(mixing: Mixing, costs: CostTable) -> None:
+    requests = sentences(1e5, 2000, 1e3) if mixing is Mixing.PADDED else poisson(1e5, 2000, 1e3)
+    waits, hidden = (serve(requests, costs, mixing, ahead=ahead, hand_over_s=0.002) for ahead in (0, 1))
+    ideal = serve(requests, costs, mixing)
+    assert waits.ended_at == pytest.approx(ideal.ended_at + 0.002 * len(waits.batches))
+    assert hidden.ended_at < ideal.ended_at + 0.002 * 0.2 * len(waits.batches)
 
 
 def test_law_3_without_lengths_the_order_is_that_of_the_deadlines() -> None:

@@ -28,6 +28,7 @@ from server.core.events import (
 from server.core.invariants import Onlooker
 from server.core.scheduler import Scheduler
 from server.core.types import Batch, InferRequest, Limits, Mixing, ModelKey
+from tests.sim.device import Device
 from tests.sim.profiles import linear_profile
 
 Request = InferRequest[str]
@@ -57,7 +58,7 @@ class World:
         self._order = 0
         self._ids = 0
         self._wake_at: float | None = None
-        self._lost: set[int] = set()
+        self._devices: dict[ModelKey, Device[str]] = {}
         self._poisoned: set[int] = set()
         self.nature = Nature(
             cancels=self.random.choice((0.0, 0.1, 0.4)),
@@ -97,9 +98,10 @@ class World:
         profile = linear_profile(alpha / max(1, lengths[-1] // 4), beta, lengths=lengths)
         batch_rows = rnd.choice((1, 4, 32))
         costs = CostTable(profile, batch_rows)
-        self.feed(Open(model, Limits(batch_rows, rnd.choice((8, 1000))), mixing, costs))
-        for instance in range(rnd.choice((1, 1, 2, 3))):
-            self._at(rnd.choice((0.0, 0.05)), lambda i=instance: self._come_up(model, i))  # type: ignore[misc]
+        self._devices[model] = Device(self._begin)
+        self.feed(Open(model, Limits(batch_rows, rnd.choice((8, 1000)), rnd.choice((0, 1, 1, 2))), mixing, costs))
+        for _ in range(rnd.choice((1, 1, 2, 3))):
+            self._at(rnd.choice((0.0, 0.05)), lambda: self._come_up(model))
         slo_s = costs.batch_s(1, lengths[-1]) * rnd.choice((1.2, 3, 10, 100))
         at = 0.0
         gap_s = costs.batch_s(batch_rows, lengths[-1]) / batch_rows / rnd.choice((0.2, 0.9, 1.5, 4))
@@ -127,32 +129,37 @@ class World:
     def _carry_out(self, actions: list[Action[str]]) -> None:
         for action in actions:
             if isinstance(action, Run):
-                self._start(action.batch)
+                self._devices[action.batch.model].give(action.batch)
 
-    def _start(self, batch: Batch[str]) -> None:
+    def _begin(self, batch: Batch[str]) -> None:
         rnd = self.random
         cost_s = self.scheduler.lane(batch.model).costs.batch_s(batch.rows, batch.length)
         end_at = self.now + cost_s * self.nature.slowdown * rnd.uniform(0.9, 1.1)
         if rnd.random() < self.nature.losses:
             self._at(self.now + rnd.random() * cost_s, lambda: self._lose(batch))
         elif rnd.random() < self.nature.step_failures or self._is_poisoned(batch):
-            self._at(end_at, lambda: self.feed(StepFailed(batch, "boom")))
+            self._at(end_at, lambda: self._end(StepFailed(batch, "boom")))
         else:
-            self._at(end_at, lambda: self.feed(StepDone(batch)))
+            self._at(end_at, lambda: self._end(StepDone(batch)))
+
+    def _end(self, event: StepDone[str] | StepFailed[str]) -> None:
+        self._devices[event.batch.model].free()
+        self.feed(event)
 
     def _is_poisoned(self, batch: Batch[str]) -> bool:
         return any(request.id in self._poisoned for request in batch.requests)
 
     def _lose(self, batch: Batch[str]) -> None:
-        self.feed(InstanceLost(batch.model, batch.instance, "gone"))
-        self._at(self.now + 0.01, lambda: self._come_up(batch.model, batch.instance))
+        self.feed(InstanceLost(batch.model, batch, "gone"))
+        self._at(self.now + 0.01, lambda: self._come_up(batch.model))
 
-    def _come_up(self, model: ModelKey, instance: int) -> None:
+    def _come_up(self, model: ModelKey) -> None:
         try:
             self.scheduler.lane(model)
         except KeyError:
             return  # the model closed meanwhile
-        self.feed(InstanceUp(model, instance))
+        self._devices[model].free()
+        self.feed(InstanceUp(model))
 
     def _set_timer(self) -> None:
         wanted = self.scheduler.next_wakeup()

@@ -29,9 +29,9 @@ def request(
     return InferRequest(number, model, rows, length, arrived_ms * MS, deadline_ms * MS, f"payload {number}")
 
 
-def batch(*requests: Request, instance: int = 0, formed_ms: float = 0.0) -> Batch[str]:
+def batch(*requests: Request, number: int = 1, formed_ms: float = 0.0) -> Batch[str]:
     rows, length = sum(r.rows for r in requests), max(r.length for r in requests)
-    return Batch(1, requests[0].model, instance, requests, rows, length, formed_ms * MS, Close.IDLE)
+    return Batch(number, requests[0].model, requests, rows, length, formed_ms * MS, Close.IDLE)
 
 
 def lane(table: CostTable | None = None, mixing: Mixing = Mixing.ANY, batch_rows: int = 8, queue_rows: int = 100) -> Lane[str]:

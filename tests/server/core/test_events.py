@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from server.core.events import Cancel, Closed, Drain, InstanceUp, StepFailed, Wake
+from server.core.types import ModelKey
 from tests.server.core.build import KEY, batch, request
 
 
@@ -13,7 +14,7 @@ def test_events_are_values() -> None:
     both = batch(one)
     assert Drain(KEY) == Drain(KEY)
     assert {Drain(KEY)}.isdisjoint({Closed(KEY)})
-    assert InstanceUp(KEY, 0) != InstanceUp(KEY, 1)
+    assert InstanceUp(KEY) != InstanceUp(ModelKey("n", 1))
     assert StepFailed(both, "x") == StepFailed(both, "x")
     assert Cancel(one) != Cancel(request(1)), "requests are told apart by identity"
     assert Wake() == Wake()

@@ -51,11 +51,11 @@ class FakeScheduler:
 class Scene:
     """An onlooker that has seen a model with one instance open."""
 
-    def __init__(self, mixing: Mixing = Mixing.ANY, lengths: tuple[int, ...] = (0,)) -> None:
+    def __init__(self, mixing: Mixing = Mixing.ANY, lengths: tuple[int, ...] = (0,), ahead: int = 0) -> None:
         self.scheduler = FakeScheduler()
         self.onlooker: Onlooker[str] = Onlooker(cast(Any, self.scheduler))
-        self.see(Open(KEY, Limits(4, 100), mixing, costs(lengths=lengths)))
-        self.see(InstanceUp(KEY, 0))
+        self.see(Open(KEY, Limits(4, 100, ahead), mixing, costs(lengths=lengths)))
+        self.see(InstanceUp(KEY))
 
     def see(self, event: Event[str], *actions: Action[str], now: float = 0.0) -> None:
         self.onlooker.see(event, list(actions), now)
@@ -91,7 +91,7 @@ def test_a_lawful_life() -> None:
     scene.see(Cancel(C))
     scene.see(Cancel(C))
     scene.see(Wake())
-    scene.see(InstanceLost(KEY, 0, "gone"), Fail(A, Failure.INSTANCE_LOST, "gone"))
+    scene.see(InstanceLost(KEY, scene.onlooker.batches[-1], "gone"), Fail(A, Failure.INSTANCE_LOST, "gone"))
     scene.see(Drain(KEY), *(Refuse(r, Refusal.DEADLINE, None) for r in (B, scene.onlooker.submitted[4])), Closed(KEY))
     scene.see(Submit(KEY, (request(9),)), Refuse(request(9), Refusal.DRAINING, None))
     outcomes = {number: outcome.value for number, outcome in scene.onlooker.outcomes.items()}
@@ -128,7 +128,7 @@ def test_law_1_two_outcomes() -> None:
 
 def test_law_1_the_answer_of_another_batch() -> None:
     scene = Scene().submitted(A)
-    with pytest.raises(BrokenLaw, match=r"law 1: <#1 .* is answered with the results of <batch 1 "):
+    with pytest.raises(BrokenLaw, match=r"law 1: <#1 .* is answered with the results of <batch 1: "):
         scene.see(StepDone(scene.first), run(A), Answer(scene.first, (A,)))
 
 
@@ -169,7 +169,6 @@ def test_law_3_overtaking() -> None:
 @pytest.mark.parametrize(
     ("action", "message"),
     [
-        (run(A, instance=1), "law 4: <batch .* starts on an instance that is lost or busy"),
         (run(A, B, rows=3), "law 4: <batch .* exceeds 4 rows or miscounts them"),
         (run(A, B, C, request(4), request(5)), "law 4: <batch .* exceeds 4 rows or miscounts them"),
     ],
@@ -179,9 +178,22 @@ def test_law_4_limits(action: Run[str], message: str) -> None:
         Scene().submitted(A, B, C).done(action)
 
 
-def test_law_4_a_busy_instance() -> None:
-    with pytest.raises(BrokenLaw, match=r"law 4: .* lost or busy"):
-        Scene().submitted(A, B).done(run(A), run(B))
+def test_law_4_more_batches_than_instances() -> None:
+    with pytest.raises(BrokenLaw, match=r"law 4: .* is one too many for 1 instances"):
+        Scene().submitted(A, B).done(run(A, id=2), run(B, id=3))
+    lost = Scene(ahead=1)
+    lost.see(InstanceLost(KEY, None, "gone"))
+    with pytest.raises(BrokenLaw, match=r"law 4: .* is one too many for 0 instances"):
+        lost.see(Submit(KEY, (A,)), run(A))
+
+
+def test_law_4_a_batch_formed_ahead_that_could_still_gain() -> None:
+    scene = Scene(ahead=1).submitted(A, B, C)
+    scene.see(Wake(), run(A, close=Close.FULL, id=2))
+    with pytest.raises(BrokenLaw, match=r"law 4: .* is one too many for 1 instances"):
+        scene.see(Wake(), run(B, close=Close.FULL, id=3))
+    with pytest.raises(BrokenLaw, match=r"law 4: .* is formed ahead, but could still gain"):
+        Scene(ahead=1).submitted(A).see(Wake(), run(A, id=2))
 
 
 def test_law_4_lengths_that_must_not_mix() -> None:

@@ -6,13 +6,14 @@ import pytest
 
 from server.core.events import Refuse
 from server.core.lane import LEARNING_RATE, PACE_LIMITS, Lane
-from server.core.types import Mixing
+from server.core.types import Limits, Mixing
 from tests.server.core.build import MS, Request, batch, costs, ids, lane, request
 
 
 def busy_lane(n_waiting: int = 0, queue_rows: int = 100, mixing: Mixing = Mixing.ANY) -> Lane[str]:
     """One instance that runs a row until 5 ms, and so many rows that wait."""
     one = lane(mixing=mixing, queue_rows=queue_rows)
+    one.instances = 1
     one.start(batch(request(1)))
     for number in range(n_waiting):
         one.waiting.add(request(100 + number))
@@ -65,7 +66,7 @@ def test_a_more_urgent_newcomer_does_not_wait_for_the_others() -> None:
 
 def test_an_idle_device_always_tries() -> None:
     one = lane()
-    one.idle.append(0)
+    one.instances = 1
     one.pace = 8.0
     assert verdict(one.refusal(request(1, 5.1), 0.0)) == "accepted"
 
@@ -79,7 +80,8 @@ def test_without_any_instance_the_queue_counts_alone() -> None:
 def test_two_instances_share_the_work() -> None:
     one = busy_lane(20)
     alone_s = one.retry_after(0.0)
-    one.start(batch(request(2), instance=1, formed_ms=1))
+    one.instances = 2
+    one.start(batch(request(2), number=2, formed_ms=1))
     assert math.isclose(one.retry_after(0.0), 0.005 + (alone_s - 0.005) / 2)
 
 
@@ -90,6 +92,7 @@ def test_an_overdue_batch_is_expected_any_moment() -> None:
 def test_lengths_are_predicted_without_company() -> None:
     table = costs(0.01, 1, lengths=(1, 100))
     one = lane(table, Mixing.PADDED)
+    one.instances = 1
     one.start(batch(request(1, length=100)))
     one.waiting.add(request(2, 4, length=100))
     predicted_ms = 2 + table.row_s(100) / MS + 1.1  # the running batch, the row that waits, a batch of its own
@@ -99,14 +102,14 @@ def test_lengths_are_predicted_without_company() -> None:
 
 def test_pace_follows_the_device_within_limits() -> None:
     one = lane()
-    ten_ms_late = batch(request(1), formed_ms=0)
-    one.learn(ten_ms_late, 0.015)
+    one_row = batch(request(1))
+    one.learn(one_row, 0.015)
     assert math.isclose(one.pace, 1 + LEARNING_RATE * (3 - 1))
     for _ in range(100):
-        one.learn(ten_ms_late, 10.0)
+        one.learn(one_row, 10.0)
     assert one.pace == PACE_LIMITS[1]
     for _ in range(200):
-        one.learn(ten_ms_late, 0.0)
+        one.learn(one_row, 0.0)
     assert one.pace == PACE_LIMITS[0]
 
 
@@ -121,21 +124,50 @@ def test_a_slow_device_does_not_shorten_the_latest_start() -> None:
 
 def test_finish_returns_those_who_still_want_an_answer() -> None:
     one = lane()
+    one.instances = 1
     first, second = request(1), request(2)
     both = batch(first, second)
     one.start(both)
-    assert one.finish(both) == (first, second)
-    assert list(one.idle) == [0]
-    one.idle.clear()
+    assert one.finish(both, 0.007) == ((first, second), 0.007)
+    assert one.idle == 1
     one.start(both)
     one.cancel(first)
-    assert one.finish(both) == (second,)
+    assert one.finish(both, 0.007) == ((second,), 0.007)
+
+
+def test_a_batch_formed_ahead_counts_from_when_an_instance_took_it() -> None:
+    one = lane()
+    one.instances, one.limits = 1, Limits(8, 100, ahead=1)
+    one.start(batch(request(1)))
+    assert one.ahead_at == pytest.approx(0.00375), "when a quarter of the 5 ms is left"
+    assert math.isclose(one.free_at(0.001), 0.005)
+    ahead = batch(request(2), number=2, formed_ms=1)
+    one.start(ahead)
+    assert one.ahead_at is None, "one is enough"
+    assert math.isclose(one.free_at(0.001), 0.010), "after the one that runs and the one formed ahead"
+    one.finish(batch(request(1)), 0.006)
+    assert math.isclose(one.free_at(0.006), 0.011), "the first batch was late, so the next is"
+    assert math.isclose(one.finish(ahead, 0.012).took_s, 0.006)
+
+
+def test_nothing_is_formed_ahead_of_no_instance() -> None:
+    one = lane()
+    one.limits = Limits(8, 100, ahead=1)
+    one.add_instance(0.0)
+    one.start(batch(request(1)))
+    one.start(batch(request(2), number=2))
+    one.remove_instance()
+    one.finish(batch(request(1)), 0.005)
+    assert one.running[2].began_at is None, "it waits for a new instance"
+    assert one.ahead_at is None
+    one.add_instance(0.007)
+    assert one.running[2].began_at == 0.007
 
 
 def test_finishing_what_does_not_run_is_a_bug() -> None:
     one = busy_lane()
-    with pytest.raises(AssertionError, match=r"<batch 1 on 0: 9 .* is not what instance 0 runs"):
-        one.finish(batch(request(9)))
+    with pytest.raises(AssertionError, match=r"<batch 7: 9 .* does not run"):
+        one.finish(batch(request(9), number=7), 0.0)
 
 
 def test_cancel_of_a_waiting_a_running_and_an_unknown_request() -> None:
@@ -147,7 +179,7 @@ def test_cancel_of_a_waiting_a_running_and_an_unknown_request() -> None:
     assert not one.waiting
     assert not one.suspects
     one.cancel(request(1))
-    assert one.running[0].wanted == set()
+    assert one.running[1].wanted == set()
     one.cancel(request(77))
     assert len(one.running) == 1
 

@@ -53,8 +53,8 @@ class Play:
 
     def open(self, model: ModelKey, instances: int = 1, mixing: Mixing = Mixing.ANY, queue_rows: int = 100) -> None:
         self.at(0, Open(model, Limits(8, queue_rows), mixing, costs()))
-        for number in range(instances):
-            self.at(0, InstanceUp(model, number))
+        for _ in range(instances):
+            self.at(0, InstanceUp(model))
 
     def at(self, now_ms: float, event: Event[str]) -> list[str]:
         actions = self.scheduler.handle(event, now_ms * MS)
@@ -78,7 +78,7 @@ def test_repr_shows_every_lane() -> None:
 
 def test_an_idle_instance_takes_what_comes_at_once() -> None:
     play = Play()
-    assert play.submit(1, request(1), request(2)) == ["run <batch 1 on 0: 1,2 (2x0, idle)>"]
+    assert play.submit(1, request(1), request(2)) == ["run <batch 1: 1,2 (2x0, idle)>"]
     assert play.scheduler.next_wakeup() is None
 
 
@@ -87,19 +87,19 @@ def test_the_next_batch_forms_while_the_device_is_busy_and_starts_before_the_ans
     play.submit(0, request(1))
     assert play.submit(1, request(2)) == []
     assert play.submit(2, request(3)) == []
-    assert play.done(5, 1) == ["run <batch 2 on 0: 2,3 (2x0, idle)>", "answer 1 from 1"]
+    assert play.done(5, 1) == ["run <batch 2: 2,3 (2x0, idle)>", "answer 1 from 1"]
 
 
 def test_the_more_urgent_go_first() -> None:
     play = Play()
     play.submit(0, request(1))
     play.submit(0, *(request(number, 100 - number) for number in range(2, 12)))
-    assert play.done(5, 1)[0] == "run <batch 2 on 0: 11,10,9,8,7,6,5,4 (8x0, full)>"
+    assert play.done(5, 1)[0] == "run <batch 2: 11,10,9,8,7,6,5,4 (8x0, full)>"
 
 
 def test_late_requests_are_refused_at_the_door() -> None:
     play = Play(queue_rows=1)
-    assert play.submit(0, request(1, 4.9), request(2)) == ["run <batch 1 on 0: 2 (1x0, idle)>", "refuse 1: deadline"]
+    assert play.submit(0, request(1, 4.9), request(2)) == ["run <batch 1: 2 (1x0, idle)>", "refuse 1: deadline"]
     assert play.submit(1, request(3), request(4)) == ["refuse 4: queue_full, retry 5.5 ms"]
     assert play.submit(1, request(5, 8)) == ["refuse 5: queue_full, retry 5.5 ms"]
 
@@ -125,7 +125,7 @@ def test_what_cannot_end_in_time_any_more_is_refused_when_an_instance_comes_free
     play = Play()
     play.submit(0, request(1))
     play.submit(0, request(2, 11), request(3, 30))
-    assert play.done(7, 1) == ["refuse 2: deadline, retry 1.6 ms", "run <batch 2 on 0: 3 (1x0, idle)>", "answer 1 from 1"]
+    assert play.done(7, 1) == ["refuse 2: deadline, retry 1.6 ms", "run <batch 2: 3 (1x0, idle)>", "answer 1 from 1"]
     play.submit(8, request(4, 18))
     assert play.done(20, 2) == ["refuse 4: deadline, retry 0.0 ms", "answer 3 from 2"]
 
@@ -135,7 +135,7 @@ def test_a_head_that_would_shrink_the_batch_is_refused() -> None:
     play.submit(0, request(1))
     play.submit(0, request(2, 12), *(request(number, 18) for number in range(3, 10)))
     assert play.done(6, 1)[:2] == [
-        "refuse 2: deadline, retry 10.7 ms", "run <batch 2 on 0: 3,4,5,6,7,8,9 (7x0, idle)>"
+        "refuse 2: deadline, retry 10.7 ms", "run <batch 2: 3,4,5,6,7,8,9 (7x0, idle)>"
     ]  # fmt: skip
 
 
@@ -156,16 +156,16 @@ def test_a_batch_that_nobody_wants_any_more_still_frees_its_instance() -> None:
     play.submit(0, one)
     play.at(1, Cancel(one))
     assert play.done(5, 1) == ["answer  from 1"]
-    assert play.submit(5, request(2)) == ["run <batch 2 on 0: 2 (1x0, idle)>"]
+    assert play.submit(5, request(2)) == ["run <batch 2: 2 (1x0, idle)>"]
 
 
 def test_the_requests_of_a_failed_batch_run_again_alone_and_only_the_culprit_fails() -> None:
     play = Play()
     play.submit(0, request(1, 100), request(2, 101))
     play.submit(1, request(3, 102), request(4, 103))
-    assert play.failed(6, 1) == ["run <batch 2 on 0: 1 (1x0, alone)>"]
-    assert play.failed(11, 2) == ["run <batch 3 on 0: 2 (1x0, alone)>", "fail 1: model_error (boom)"]
-    assert play.done(16, 3) == ["run <batch 4 on 0: 3,4 (2x0, idle)>", "answer 2 from 3"]
+    assert play.failed(6, 1) == ["run <batch 2: 1 (1x0, alone)>"]
+    assert play.failed(11, 2) == ["run <batch 3: 2 (1x0, alone)>", "fail 1: model_error (boom)"]
+    assert play.done(16, 3) == ["run <batch 4: 3,4 (2x0, idle)>", "answer 2 from 3"]
 
 
 def test_a_failed_batch_has_no_second_try_for_who_left() -> None:
@@ -173,7 +173,7 @@ def test_a_failed_batch_has_no_second_try_for_who_left() -> None:
     first, second = request(1), request(2)
     play.submit(0, first, second)
     play.at(1, Cancel(first))
-    assert play.failed(6, 1) == ["run <batch 2 on 0: 2 (1x0, alone)>"]
+    assert play.failed(6, 1) == ["run <batch 2: 2 (1x0, alone)>"]
     play.at(7, Cancel(second))
     assert play.failed(11, 2) == []
 
@@ -182,22 +182,25 @@ def test_a_lost_instance_fails_its_batch_only() -> None:
     play = Play()
     play.submit(0, request(1), request(2))
     play.submit(1, request(3))
-    assert play.at(2, InstanceLost(KEY, 0, "gone")) == ["fail 1: instance_lost (gone)", "fail 2: instance_lost (gone)"]
-    assert play.at(3, InstanceUp(KEY, 0)) == ["run <batch 2 on 0: 3 (1x0, idle)>"]
+    assert play.at(2, InstanceLost(KEY, play.batches[1], "gone")) == [
+        "fail 1: instance_lost (gone)",
+        "fail 2: instance_lost (gone)",
+    ]
+    assert play.at(3, InstanceUp(KEY)) == ["run <batch 2: 3 (1x0, idle)>"]
 
 
 def test_a_lost_idle_instance_gets_no_more_batches() -> None:
     play = Play(instances=2)
-    assert play.at(0, InstanceLost(KEY, 0, "gone")) == []
-    assert play.submit(0, request(1)) == ["run <batch 1 on 1: 1 (1x0, idle)>"]
+    assert play.at(0, InstanceLost(KEY, None, "gone")) == []
+    assert play.submit(0, request(1)) == ["run <batch 1: 1 (1x0, idle)>"]
 
 
 def test_instances_share_one_queue() -> None:
     play = Play(instances=2)
-    assert play.submit(0, request(1)) == ["run <batch 1 on 0: 1 (1x0, idle)>"]
-    assert play.submit(0, request(2)) == ["run <batch 2 on 1: 2 (1x0, idle)>"]
+    assert play.submit(0, request(1)) == ["run <batch 1: 1 (1x0, idle)>"]
+    assert play.submit(0, request(2)) == ["run <batch 2: 2 (1x0, idle)>"]
     play.submit(0, request(3))
-    assert play.done(4, 2) == ["run <batch 3 on 1: 3 (1x0, idle)>", "answer 2 from 2"]
+    assert play.done(4, 2) == ["run <batch 3: 3 (1x0, idle)>", "answer 2 from 2"]
 
 
 def test_a_drain_answers_what_was_accepted_then_closes() -> None:
@@ -206,7 +209,7 @@ def test_a_drain_answers_what_was_accepted_then_closes() -> None:
     play.submit(0, request(2))
     assert play.at(1, Drain(KEY)) == []
     assert play.submit(2, request(3)) == ["refuse 3: draining"]
-    assert play.done(5, 1) == ["run <batch 2 on 0: 2 (1x0, idle)>", "answer 1 from 1"]
+    assert play.done(5, 1) == ["run <batch 2: 2 (1x0, idle)>", "answer 1 from 1"]
     assert play.done(10, 2) == ["answer 2 from 2", "closed m/1"]
     with pytest.raises(KeyError):
         play.scheduler.lane(KEY)
@@ -225,7 +228,8 @@ def test_a_drain_ends_however_its_last_request_does() -> None:
 
     one = request(1)
     assert draining(one).failed(5, 1) == ["fail 1: model_error (boom)", "closed m/1"]
-    assert draining(one).at(2, InstanceLost(KEY, 0, "gone")) == ["fail 1: instance_lost (gone)", "closed m/1"]
+    play = draining(one)
+    assert play.at(2, InstanceLost(KEY, play.batches[1], "gone")) == ["fail 1: instance_lost (gone)", "closed m/1"]
 
 
 def test_a_drain_without_instances_ends_by_cancel_wakeup_or_a_late_instance() -> None:
@@ -238,7 +242,7 @@ def test_a_drain_without_instances_ends_by_cancel_wakeup_or_a_late_instance() ->
     last = request(1, 10)
     assert stranded().at(1, Cancel(last)) == ["closed m/1"]
     assert stranded().at(6, Wake()) == ["refuse 1: deadline, retry 0.0 ms", "closed m/1"]
-    assert stranded().at(6, InstanceUp(KEY, 0)) == ["refuse 1: deadline, retry 0.0 ms", "closed m/1"]
+    assert stranded().at(6, InstanceUp(KEY)) == ["refuse 1: deadline, retry 0.0 ms", "closed m/1"]
 
 
 def test_a_model_is_opened_once() -> None:
@@ -250,7 +254,7 @@ def test_models_do_not_disturb_each_other() -> None:
     play = Play()
     play.open(OTHER)
     play.submit(0, request(1), request(2, model=KEY))
-    assert play.submit(0, request(3, model=OTHER)) == ["run <batch 2 on 0: 3 (1x0, idle)>"]
+    assert play.submit(0, request(3, model=OTHER)) == ["run <batch 2: 3 (1x0, idle)>"]
     play.submit(0, request(4, 30))
     play.submit(0, request(5, 20, model=OTHER))
     assert play.scheduler.next_wakeup() == pytest.approx(15 * MS)
@@ -259,7 +263,7 @@ def test_models_do_not_disturb_each_other() -> None:
     assert play.scheduler.next_wakeup() == pytest.approx(25 * MS)
     assert play.at(20, Drain(OTHER)) == []
     assert play.done(20, 2) == ["answer 3 from 2", "closed n/1"]
-    assert play.done(20, 1) == ["run <batch 3 on 0: 4 (1x0, idle)>", "answer 1,2 from 1"]
+    assert play.done(20, 1) == ["run <batch 3: 4 (1x0, idle)>", "answer 1,2 from 1"]
 
 
 def test_a_pessimistic_pace_does_not_lock_requests_out_for_ever() -> None:

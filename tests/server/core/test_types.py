@@ -7,7 +7,7 @@ from tests.server.core.build import batch, request
 def test_reprs_tell_all_that_matters() -> None:
     one = request(7, deadline_ms=20, rows=2, length=5)
     assert repr(one) == "<#7 m/1 2x5 by 0.020000>"
-    assert repr(batch(one, request(8, length=3), instance=1)) == "<batch 1 on 1: 7,8 (3x5, idle)>"
+    assert repr(batch(one, request(8, length=3))) == "<batch 1: 7,8 (3x5, idle)>"
 
 
 def test_a_request_equals_only_itself() -> None:

@@ -122,8 +122,12 @@ class World:
         return first
 
     def waiting(self, model: str = MODEL) -> int:
+        """How many requests have not begun to run: those in the queue, and those in a batch formed ahead."""
         lane = self.engine.lane(self.registry.find(model).key)
-        return 0 if lane is None else len(lane.waiting)
+        if lane is None:
+            return 0
+        ahead = [running.batch for running in lane.running.values() if running.began_at is None]
+        return len(lane.waiting) + sum(len(batch.requests) for batch in ahead)
 
     async def queued(self, count: int) -> None:
         await self.reaches(lambda: self.waiting() == count)
