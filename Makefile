@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo serve test lint bench certify clean
+.PHONY: demo serve test lint bench bench-peers certify proto clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
@@ -26,12 +26,21 @@ bench: $(VENV)/examples      ## ferry beside a bare echo server and the in-proce
 	test -d $(REPOSITORY)/digits || $(MAKE) demo
 	$(BIN)/python -m loadtests.bench --repository $(REPOSITORY)
 
+bench-peers: $(VENV)/examples  ## ferry beside seven other servers, each in an environment of its own (.venv-peers)
+	test -d $(REPOSITORY)/digits -a -d $(REPOSITORY)/minilm || $(MAKE) demo
+	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --repository $(REPOSITORY)
+	$(BIN)/python -m loadtests.bench_peers --repository $(REPOSITORY)
+
 certify: $(VENV)/dev         ## is our load test's verdict that of MLPerf LoadGen?
 	$(BIN)/pip install --quiet --editable '.[certify]'
 	$(BIN)/python -m loadtests.certify
 
+proto: $(VENV)/dev           ## compile server/grpc_api/protocol/ into server/grpc_api/generated/
+	cd server/grpc_api && ../../$(BIN)/python -m grpc_tools.protoc --proto_path=protocol \
+		--descriptor_set_out=generated/protocol.binpb --pyi_out=generated protocol/inference.proto protocol/health.proto
+
 clean:
-	rm -rf $(VENV) .ferry-cache $(REPOSITORY)/*/ $(REPOSITORY)/.staging
+	rm -rf $(VENV) .venv-peers .ferry-cache $(REPOSITORY)/*/ $(REPOSITORY)/.staging
 
 # One stamp per set of packages, made again when pyproject.toml changes.
 $(VENV)/pip:

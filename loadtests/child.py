@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
+from loadtests import cpu
 from loadtests.call import call
 from loadtests.errors import ChildFailed, LoadTestError
 from loadtests.wire import get_request
@@ -18,6 +23,7 @@ from loadtests.wire import get_request
 HOST = "127.0.0.1"
 _POLL_S = 0.01
 _STOP_TIMEOUT_S = 20.0
+_KILL_TIMEOUT_S = 5.0
 _TAIL_BYTES = 2_000
 
 
@@ -37,16 +43,28 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, *, ready_path: str, timeout_s: float = 120.0) -> Iterator[Child]:
-    """Start `command`, wait until GET `ready_path` on `port` answers 200, and stop it at the end.
+def running(
+    command: Sequence[str],
+    port: int,
+    *,
+    ready_path: str,
+    timeout_s: float = 120.0,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Iterator[Child]:
+    """Start `command` in `folder`, wait until GET `ready_path` on `port` answers 200, and stop it at the end.
 
-    Stopping is SIGTERM, then SIGKILL after 20 s. Raises ChildFailed, with the end of what the child printed, if it
-    cannot be started, ends or is not ready within `timeout_s`.
+    `environment` is added to this process's own. Stopping is SIGTERM, then SIGKILL after 20 s, and for whatever process
+    of its making is left. Raises ChildFailed, with the end of what the child printed, if it cannot be started, ends or
+    is not ready within `timeout_s`.
     """
+    variables = {**os.environ, **environment} if environment is not None else None
     with tempfile.TemporaryFile() as output:
         started_at = time.perf_counter()
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=variables, cwd=folder
+            )
         except OSError as error:
             raise ChildFailed(f"cannot start {command[0]}: {error}") from error
         try:
@@ -70,12 +88,31 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, gi
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+    with _descendants(process.pid) as family:
+        process.terminate()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for handle in family:
+            with suppress(ProcessLookupError):  # most have ended by themselves
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], _KILL_TIMEOUT_S)  # readable once the process has ended
+
+
+@contextmanager
+def _descendants(pid: int) -> Iterator[list[int]]:
+    """Handles of the living descendants of `pid`: they stay right when a number is given to another process."""
+    handles = []
     try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        for one in cpu.tree(pid)[1:]:
+            with suppress(ProcessLookupError):
+                handles.append(os.pidfd_open(one))
+        yield handles
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
 def _tail(output: IO[bytes]) -> str:

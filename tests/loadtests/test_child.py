@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,23 @@ def test_a_server_that_is_never_ready_is_given_up() -> None:
 def test_a_missing_command_is_one_clear_error() -> None:
     with pytest.raises(ChildFailed, match="cannot start"), running(["/no/such/command"], 1, ready_path="/"):
         raise AssertionError("not reached")
+
+
+def test_what_a_server_started_ends_with_it(tmp_path: Path) -> None:
+    port = free_port()
+    script = (
+        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True);"
+        f"import os; os.execv(sys.executable, {command(port)!r})"
+    )
+    words = [sys.executable, "-c", script]
+    with running(words, port, ready_path="/v2/health/ready", environment={"A": "b"}, folder=tmp_path) as child:
+        family = cpu.tree(child.pid)
+        assert len(family) == 2
+        assert Path(f"/proc/{child.pid}/cwd").resolve() == tmp_path.resolve()
+        assert b"A=b" in Path(f"/proc/{child.pid}/environ").read_bytes().split(b"\0")
+    assert not any(Path(f"/proc/{one}").exists() and "zombie" not in _state(one) for one in family)
+
+
+def _state(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line for line in lines if line.startswith("State:"))

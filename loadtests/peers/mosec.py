@@ -1,0 +1,27 @@
+"""Mosec: a Rust front end, Python workers behind it."""
+
+from __future__ import annotations
+
+from loadtests.child import HOST
+from loadtests.peers.peer import SERVERS, Launch, Peer, Tuning, Visit, environment, plain_json
+
+
+def _launch(visit: Visit) -> Launch:
+    flags = ["--address", HOST, "--port", str(visit.port), "--timeout", "30000", "--log-level", "error"]
+    return Launch([str(visit.python), "-m", f"{SERVERS}.mosec_server", *flags], "/", environment(visit))
+
+
+MOSEC = Peer(
+    name="mosec",
+    label="Mosec",
+    package="mosec",
+    requirements=("mosec==0.9.8", "onnxruntime==1.31.1", "orjson==3.13.0"),
+    candidates={
+        "digits": (Tuning(64, 1, workers=1), Tuning(64, 1, workers=2), Tuning(workers=2)),
+        "resnet18": (Tuning(8, 1, workers=2), Tuning(workers=2)),
+        "minilm": (Tuning(workers=2),),
+    },
+    settings="JSON by orjson, one stage; queue of 1024 as by default",
+    launch=_launch,
+    wire=plain_json("/inference"),
+)

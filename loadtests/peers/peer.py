@@ -1,0 +1,114 @@
+"""What a peer is: what to install, how to start it for one model, what it is asked in which words. Nothing is run here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests.child import HOST
+from loadtests.peers.servers.setup import VARIABLE
+from loadtests.peers.wires import V2, PlainJson, Wire
+from loadtests.tensors import Array
+
+SERVERS = "loadtests.peers.servers"
+ROOT = Path(__file__).resolve().parents[2]
+"""What the peers' interpreters need on their path to import `SERVERS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a model is run: rows joined at most (1: batching is off), how long a batch waits, processes, threads of each run.
+
+    `threads` 0 leaves them to onnxruntime.
+    """
+
+    max_batch: int = 1
+    wait_ms: float = 0.0
+    workers: int = 1
+    threads: int = 1
+
+    def __str__(self) -> str:
+        batching = f"batches of {self.max_batch}, {self.wait_ms:g} ms wait" if self.max_batch > 1 else "no batching"
+        return f"{batching}, {self.workers} x {self.threads or 'default'} threads"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model under test: a published file, and rows with the answers that the file gives in process."""
+
+    name: str
+    file: Path
+    rows: Sequence[Mapping[str, Array]]
+    outputs: tuple[str, ...]
+    expected: Sequence[Mapping[str, Array]]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One start of a peer: what it serves, how, where, and an empty folder for whatever it writes."""
+
+    model: Model
+    tuning: Tuning
+    port: int
+    folder: Path
+    python: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A command, what it needs in its environment, and a path that answers 200 once it listens.
+
+    `shared_memory` is how the names of its shared memory begin, if it may leave some when it is stopped under load.
+    """
+
+    command: list[str]
+    ready_path: str
+    environment: Mapping[str, str]
+    shared_memory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server to compare with. `requirements` empty: it runs in this environment. `settings` is for people.
+
+    `candidates` are the ways to run each model that are tried before the rounds; the fastest is measured.
+    """
+
+    name: str
+    label: str
+    package: str
+    requirements: tuple[str, ...]
+    candidates: Mapping[str, Sequence[Tuning]]
+    settings: str
+    launch: Callable[[Visit], Launch]
+    wire: Callable[[Model], Wire]
+    binary: Callable[[Model], Wire] | None = None
+
+
+def plain_json(path: str) -> Callable[[Model], Wire]:
+    """The wire of a server with JSON of its own at `path`."""
+    return lambda model: PlainJson(path, model.outputs)
+
+
+def v2(model: Model) -> Wire:
+    """The wire of a V2 server, tensors as JSON."""
+    return V2(model.name)
+
+
+def v2_binary(model: Model) -> Wire:
+    """The wire of a V2 server, tensors as bytes."""
+    return V2(model.name, binary=True)
+
+
+def environment(visit: Visit, **more: str) -> dict[str, str]:
+    """What the server scripts read, on top of what the process has anyway; scratch files go to the visit's folder."""
+    setup = {"file": str(visit.model.file.resolve()), "host": HOST, "port": visit.port, **asdict(visit.tuning)}
+    return {VARIABLE: json.dumps(setup), "PYTHONPATH": str(ROOT), "TMPDIR": str(visit.folder), **more}
+
+
+def described(peer: Peer) -> dict[str, Any]:
+    """A peer as values for JSON."""
+    return {"label": peer.label, "requirements": list(peer.requirements), "settings": peer.settings}

@@ -1,0 +1,79 @@
+"""What a peer's server is told, and the model file as its code would hold it. Runs inside the peer's environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+VARIABLE = "PEER_SETUP"
+"""The environment variable: every process that a peer starts inherits it, whatever its own way of configuration is."""
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One model file, where to listen, and how to run it. `max_batch` 1 is batching off, `threads` 0 onnxruntime's default."""
+
+    file: str
+    host: str
+    port: int
+    max_batch: int
+    wait_ms: float
+    workers: int
+    threads: int
+
+
+def read_setup() -> Setup:
+    """The setup this process was started with."""
+    return Setup(**json.loads(os.environ[VARIABLE]))
+
+
+class OnnxModel:
+    """A session, and requests to and from its tensors. A row is a list of numbers per input: `{"image": [[...]]}`."""
+
+    def __init__(self, setup: Setup) -> None:
+        options = ort.SessionOptions()
+        if setup.threads:
+            options.intra_op_num_threads = setup.threads
+            options.inter_op_num_threads = 1
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(setup.file, options, providers=["CPUExecutionProvider"])
+        self._inputs = {
+            one.name: (
+                np.int64 if "int64" in one.type else np.float32,
+                [size for size in one.shape[1:] if isinstance(size, int)],
+            )
+            for one in self._session.get_inputs()
+        }
+        self._outputs = [one.name for one in self._session.get_outputs()]
+
+    def tensors(self, rows: Mapping[str, Any]) -> Tensors:
+        """Lists [n, values] by input as arrays of the shapes the model wants."""
+        return {
+            name: np.asarray(rows[name], dtype).reshape(len(rows[name]), *(shape or [-1]))
+            for name, (dtype, shape) in self._inputs.items()
+        }
+
+    def run(self, tensors: Mapping[str, npt.NDArray[Any]]) -> Tensors:
+        """One run, outputs by name."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(tensors)), strict=True))
+
+    def run_many(self, requests: Sequence[Tensors]) -> list[Tensors]:
+        """Requests of one row each as one run."""
+        if len(requests) == 1:
+            return [self.run(requests[0])]
+        joined = self.run({name: np.concatenate([one[name] for one in requests]) for name in self._inputs})
+        return [{name: array[at : at + 1] for name, array in joined.items()} for at in range(len(requests))]
+
+
+def plain(tensors: Tensors) -> dict[str, Any]:
+    """Outputs as lists that any JSON encoder takes."""
+    return {name: array.tolist() for name, array in tensors.items()}

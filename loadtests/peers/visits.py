@@ -1,0 +1,161 @@
+"""One visit: start a server for one model, see that it answers right, measure it, stop it. Only one runs at any time."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests import cpu
+from loadtests.call import call
+from loadtests.child import HOST, Child, free_port, running
+from loadtests.closed_loop import drive
+from loadtests.errors import CannotConnect, ChildFailed, LoadTestError, ServerError
+from loadtests.lanes import Lane, measure
+from loadtests.peers.overload import overload
+from loadtests.peers.peer import Model, Peer, Tuning, Visit
+from loadtests.peers.wires import Wire
+
+TOLERANCE = 1e-4
+OVERLOAD_FACTORS = (0.8, 1.5)
+JSON, ALONE, BINARY = "JSON", "JSON, alone", "binary"
+_SHARED_MEMORY = Path("/dev/shm")
+_WARM_UP_S = 0.5
+_FEW_CONNECTIONS = 8
+_FIRST_ANSWER_TIMEOUT_S = 60.0
+_RETRY_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how hard each visit asks. `slo_s` by model: who has one is also loaded at multiples of its own maximum."""
+
+    round_s: float
+    alone_s: float
+    open_s: float
+    connections: int
+    slo_s: Mapping[str, float]
+
+
+@contextmanager
+def started(peer: Peer, model: Model, tuning: Tuning, python: Path) -> Iterator[Child]:
+    """A server that listens; its scratch folder goes with it. Raises ChildFailed."""
+    with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as scratch:
+        visit = Visit(model, tuning, free_port(), Path(scratch), python)
+        try:
+            launch = peer.launch(visit)
+        except OSError as error:
+            raise ChildFailed(f"{peer.label} is not laid out as expected: {error}") from error
+        try:
+            with running(
+                launch.command, visit.port, ready_path=launch.ready_path, environment=launch.environment, folder=visit.folder
+            ) as server:
+                yield server
+        finally:
+            if launch.shared_memory:
+                for left in _SHARED_MEMORY.glob(f"{launch.shared_memory}*"):
+                    left.unlink(missing_ok=True)
+
+
+def measured(peer: Peer, model: Model, tuning: Tuning, python: Path, plan: Plan, seed: int) -> dict[str, Any]:
+    """Everything one visit finds, as values for JSON. Raises LoadTestError for a server that fails or answers wrongly."""
+    with started(peer, model, tuning, python) as server:
+        return _measured(peer, model, server, plan, seed)
+
+
+def trial(peer: Peer, model: Model, tuning: Tuning, python: Path, plan: Plan) -> float:
+    """Answers per second of one way to run a model. Raises LoadTestError."""
+    wire = peer.wire(model)
+    with started(peer, model, tuning, python) as server:
+        _first_right_answer(server, wire, model)
+        verify(server.port, wire, model)
+        lane = Lane("trial", server, [wire.request(row) for row in model.rows], plan.connections)
+        _warm_up(lane, plan)
+        return measure(lane, plan.round_s / 2).per_s
+
+
+def _measured(peer: Peer, model: Model, server: Child, plan: Plan, seed: int) -> dict[str, Any]:
+    wire = peer.wire(model)
+    requests = [wire.request(row) for row in model.rows]
+    found: dict[str, Any] = {"cold_start_s": _first_right_answer(server, wire, model)}
+    found["difference"] = verify(server.port, wire, model)
+    _warm_up(Lane(JSON, server, requests, plan.connections), plan)
+    found["memory"] = asdict(cpu.memory(server.pid))
+    lanes = {
+        JSON: measure(Lane(JSON, server, requests, plan.connections), plan.round_s),
+        ALONE: measure(Lane(ALONE, server, requests, 1), plan.alone_s),
+    }
+    if peer.binary is not None and model.name != "minilm":
+        binary = peer.binary(model)
+        verify(server.port, binary, model)
+        lanes[BINARY] = measure(
+            Lane(BINARY, server, [binary.request(row) for row in model.rows], plan.connections), plan.round_s
+        )
+    if silent := [name for name, sample in lanes.items() if not sample.n_answered]:
+        raise LoadTestError(f"right when asked a few at a time, but no answer at all under load ({', '.join(silent)})")
+    found["lanes"] = {name: asdict(sample) for name, sample in lanes.items()}
+    if (slo_s := plan.slo_s.get(model.name)) is not None:
+        found["overload"] = {
+            str(factor): overload(server, requests, factor * lanes[JSON].per_s, slo_s, plan.open_s, seed)
+            for factor in OVERLOAD_FACTORS
+        }
+    return found
+
+
+def _warm_up(lane: Lane, plan: Plan) -> None:
+    """Few connections: what a slow server still owes at the end has to be waited for."""
+    measure(replace(lane, connections=min(_FEW_CONNECTIONS, lane.connections)), min(_WARM_UP_S, plan.round_s))
+
+
+def _first_right_answer(server: Child, wire: Wire, model: Model) -> float:
+    """Seconds from the start to the first right answer: some servers listen before they can answer."""
+    request, give_up_at = wire.request(model.rows[0]), server.started_at + _FIRST_ANSWER_TIMEOUT_S
+    while True:
+        try:
+            response = call(HOST, server.port, request)
+            difference(wire.answer(response.status, response.headers, response.body), model.expected[0])
+        except (CannotConnect, ServerError):
+            if time.perf_counter() > give_up_at:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return time.perf_counter() - server.started_at
+
+
+def verify(port: int, wire: Wire, model: Model) -> float:
+    """The largest difference to the answers in process, several at a time so that batches form. Raises LoadTestError."""
+    wrong: list[LoadTestError] = []
+    worst = [0.0]
+
+    def compare(index: int, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        try:
+            worst.append(difference(wire.answer(status, headers, body), model.expected[index]))
+        except LoadTestError as error:
+            wrong.append(error)
+
+    requests = [wire.request(row) for row in model.rows[: len(model.expected)]]
+    done = drive(
+        HOST, port, requests, connections=_FEW_CONNECTIONS, n_requests=len(requests), on_answer=compare
+    )  # fmt: skip
+    if wrong or done.failed:
+        raise LoadTestError(str(wrong[0]) if wrong else f"{done.failed} of {done.sent} requests got no reply")
+    return max(worst)
+
+
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> float:
+    """The largest difference, absolute for values up to 1 and relative above. Raises LoadTestError beyond `TOLERANCE`."""
+    shapes = [{name: one.shape for name, one in outputs.items()} for outputs in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise LoadTestError(f"answered {shapes[0]} where {shapes[1]} was expected")
+    most = max(
+        float(np.max(np.abs(found[name] - one) / np.maximum(1.0, np.abs(one)), initial=0.0)) for name, one in wanted.items()
+    )
+    if not most <= TOLERANCE:
+        raise LoadTestError(f"wrong answers: {most:.2g} away from those in process, where {TOLERANCE:g} is allowed")
+    return most

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtests.errors import LoadTestError
+from loadtests.peers import visits
+from loadtests.peers.fastapi import FASTAPI
+from loadtests.peers.peer import Tuning
+from loadtests.peers.triton import TRITON
+from loadtests.peers.visits import Plan, difference, measured, trial
+from tests.loadtests.peers.example import doubling
+
+PLAN = Plan(0.05, 0.05, 0.2, 4, {"digits": 0.05})
+PYTHON = Path(sys.executable)
+
+
+def test_the_naive_endpoint_is_started_checked_measured_and_stopped(tmp_path: Path) -> None:
+    model, _ = doubling(tmp_path)
+    found = measured(FASTAPI, model, Tuning(), PYTHON, PLAN, 0)
+    assert found["difference"] == 0.0
+    assert found["cold_start_s"] > 0
+    assert found["memory"]["rss"] > 0
+    assert set(found["lanes"]) == {"JSON", "JSON, alone"}
+    assert all(lane["n_answered"] > 0 and not lane["n_failed"] for lane in found["lanes"].values())
+    assert list(found["overload"]) == ["0.8", "1.5"]
+    for load in found["overload"].values():
+        ends = sum(load[name] for name in ("in_slo", "late", "refused", "failed", "timed_out"))
+        assert ends == load["scheduled"] > 0
+
+
+def test_a_trial_gives_a_rate(tmp_path: Path) -> None:
+    model, _ = doubling(tmp_path)
+    assert trial(FASTAPI, model, Tuning(), PYTHON, PLAN) > 0
+
+
+def test_who_answers_wrongly_is_not_measured(tmp_path: Path) -> None:
+    model, _ = doubling(tmp_path)
+    wrong = replace(model, expected=[{"y": one["y"] + 0.01} for one in model.expected])
+    with pytest.raises(LoadTestError, match=r"wrong answers: 0\.01 away"):
+        measured(FASTAPI, wrong, Tuning(), PYTHON, PLAN, 0)
+
+
+def test_shared_memory_that_is_left_goes_with_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = doubling(tmp_path / "models")
+    (tmp_path / "mine-1").touch()
+    (tmp_path / "other").touch()
+    monkeypatch.setattr(visits, "_SHARED_MEMORY", tmp_path)
+    peer = replace(FASTAPI, launch=lambda visit: replace(FASTAPI.launch(visit), shared_memory="mine-"))
+    trial(peer, model, Tuning(), PYTHON, PLAN)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["models", "other"]
+
+
+def test_a_package_that_is_laid_out_otherwise_is_told(tmp_path: Path) -> None:
+    model, _ = doubling(tmp_path)
+    with pytest.raises(LoadTestError, match=r"Triton .* is not laid out as expected: .*pytriton"):
+        trial(TRITON, model, Tuning(), tmp_path / "bin" / "python", PLAN)
+
+
+@pytest.mark.parametrize(
+    ("found", "match"),
+    [
+        ({"y": np.zeros((1, 3))}, "was expected"),
+        ({"z": np.zeros((1, 2))}, "was expected"),
+        ({"y": np.full((1, 2), np.nan)}, "wrong answers: nan"),
+        ({"y": np.array([[0, 100.1]])}, "wrong answers"),
+    ],
+)
+def test_other_shapes_and_values_are_wrong(found: Mapping[str, Any], match: str) -> None:
+    with pytest.raises(LoadTestError, match=match):
+        difference(found, {"y": np.array([[0.0, 100.0]])})
+
+
+def test_large_values_may_differ_in_proportion() -> None:
+    assert difference({"y": np.array([[100.005]])}, {"y": np.array([[100.0]])}) == pytest.approx(5e-5)
