@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir . \
 
 USER ferry
 VOLUME /models
-EXPOSE 8000
+EXPOSE 8000 8001 8002
 ENV FERRY_REPOSITORY=/models FERRY_HOST=0.0.0.0
 HEALTHCHECK --interval=10s --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=5)"]
 ENTRYPOINT ["ferry"]

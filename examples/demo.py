@@ -110,7 +110,18 @@ def main() -> int:
 def _serve_and_ask(repository: Path) -> list[Figures]:
     port = free_port()
     _say(f"ferry serve on port {port}")
-    command = [sys.executable, "-m", "server.cli", "serve", "--repository", str(repository), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "server.cli",
+        "serve",
+        "--repository",
+        str(repository),
+        "--port",
+        str(port),
+        "--grpc-port",
+        "off",
+    ]
     with running(command, port, ready_path="/v2/health/ready") as server:
         return [_ask(example, server, repository) for example in EXAMPLES]
 

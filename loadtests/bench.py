@@ -106,7 +106,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
 
     add("--repository", "folder of published models", Path("model_repository"), Path)
     add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
-    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve")
+    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
     add("--rounds", "rounds, of which the median counts", 5, _positive(int))
     add("--round-s", "seconds of each lane in a round", 3.0, _positive(float))
     add("--sweep-s", "seconds of each in-process setting, tried once", 0.5, _positive(float))

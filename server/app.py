@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,18 +20,23 @@ from starlette.exceptions import HTTPException
 from server import __version__
 from server.api.admin import admin_routes
 from server.api.disconnects import DisconnectWatch, Receive
+from server.api.door import Door
 from server.api.errors_http import INTERNAL, error_reply
 from server.api.guard import Guard
 from server.api.infer import InferRoutes, Scope, Send
+from server.api.openapi import document
+from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
+from server.grpc_api.front import GrpcFront, PortTaken
 from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.registration import Registrar
 from server.runtime.registry import Registry
 from server.settings import Settings
+from server.telemetry.log_levels import LogLevels
 from server.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -49,37 +57,78 @@ class Ferry:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._web = FastAPI(title="ferry", version=__version__, lifespan=self._lifespan)
+        self._web = FastAPI(title="ferry", version=__version__, lifespan=self._lifespan, redirect_slashes=False)
+        self.metrics = Metrics(monotonic_clock)
+        self.door = Door()
         self._infer: InferRoutes | None = None
+        self._grpc: GrpcFront | None = None
         _install_error_handlers(self._web)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._infer is not None and scope["type"] == "http":
             await self._infer(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
         else:
             await self._web(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start and stop; a start that fails for a reason outside is told in words instead of a traceback."""
+
+        async def tell(message: MutableMapping[str, Any]) -> None:
+            error = sys.exc_info()[1] if message["type"] == "lifespan.startup.failed" else None
+            await send({**message, "message": str(error)} if isinstance(error, PortTaken) else message)
+
+        await self._web(scope, receive, tell)
 
     @asynccontextmanager
     async def _lifespan(self, web: FastAPI) -> AsyncIterator[None]:
         settings = self._settings
         loop = asyncio.get_running_loop()
-        metrics = Metrics(monotonic_clock)
+        metrics = self.metrics
         engine = Engine(loop, monotonic_clock)
         backend = OnnxRuntimeBackend()
         registry = Registry(settings.repository, {backend.name: backend}, engine, metrics)
         guard = Guard(settings.admin_token, settings.host)
+        self._grpc = self._bind_grpc(engine, registry, guard)
         registrar = Registrar(settings.repository, settings.max_upload_bytes, settings.registration_timeout_s)
         web.include_router(v2_routes(registry, guard))
+        web.include_router(extension_routes(registry, guard, LogLevels(logging.getLogger())))
         web.include_router(admin_routes(registry, registrar, guard))
         _add_metrics_route(web, metrics)
+        web.openapi = partial(document, web)  # type: ignore[method-assign]  # the way FastAPI wants it extended
         for folder in await asyncio.to_thread(sweep, settings.repository):
             log.warning("removed %s, left behind by a publisher that was killed", folder)
         await registry.load_all()
-        self._infer = InferRoutes(engine, registry, DisconnectWatch(loop), settings.max_body_bytes, web)
+        self._infer = InferRoutes(
+            engine, registry, DisconnectWatch(loop), settings.max_body_bytes, web, settings.compress_from_bytes
+        )
+        self.door.open(engine, registry)
+        if self._grpc is not None:
+            await self._grpc.start()
         log.info("admin API: %s", guard.state)
         _settle_memory()
         yield
+        await self.drain()
         await registry.close()
+
+    async def drain(self) -> None:
+        """Let gRPC take nothing new and answer what it accepted; HTTP's own server does the same for HTTP."""
+        if self._grpc is not None:
+            await self._grpc.drain(self._settings.drain_timeout_s)
+
+    def _bind_grpc(self, engine: Engine, registry: Registry, guard: Guard) -> GrpcFront | None:
+        """Before the models are loaded, so that a port in use is told at once. Raises PortTaken for a port that was asked for."""
+        settings = self._settings
+        if settings.grpc_port == "off":
+            return None
+        try:
+            return GrpcFront(settings.host, settings.grpc_port, engine, registry, guard, settings.max_body_bytes)
+        except PortTaken as error:
+            if "grpc_port" in settings.model_fields_set:
+                raise
+            log.warning("no gRPC: %s", error)
+            return None
 
 
 def _settle_memory() -> None:

@@ -22,7 +22,7 @@ class BadRequest(FerryError):
 class TooLarge(FerryError):
     """The body is over the limit."""
 
-    status, grpc_status, label = 413, "INVALID_ARGUMENT", "too_large"
+    status, grpc_status, label = 413, "RESOURCE_EXHAUSTED", "too_large"
 
 
 class Unauthorized(FerryError):
@@ -47,6 +47,22 @@ class Unsupported(FerryError):
     """Part of the protocol that ferry does not offer."""
 
     status, grpc_status, label = 501, "UNIMPLEMENTED", "unsupported"
+
+
+class UnknownEncoding(Unsupported):
+    """A Content-Encoding that ferry cannot unpack; the reply says which it can."""
+
+
+class TooSlow(FerryError):
+    """The request did not come in within its time."""
+
+    status, grpc_status, label, retryable = 408, "DEADLINE_EXCEEDED", "too_slow", True
+
+
+class HeadTooLarge(FerryError):
+    """The request line and headers are over the limit."""
+
+    status, grpc_status, label = 431, "INVALID_ARGUMENT", "head_too_large"
 
 
 class NotReady(FerryError):

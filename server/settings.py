@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -21,10 +21,23 @@ class Settings(BaseSettings):
     repository: Path = Field(Path("model_repository"), description="Folder of the models to serve")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port for HTTP; 0 takes a free one and prints it")
+    metrics_port: int = Field(
+        8002, ge=0, le=65535, description="Port for /metrics alone, besides the main one; 0 takes a free one"
+    )
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] = Field(
+        8001, description='Port for gRPC; 0 takes a free one and prints it, "off" is no gRPC'
+    )
     admin_token: str | None = Field(None, min_length=8, description="Token of the admin API (header Authorization: Bearer)")
     max_body_bytes: int = Field(64 << 20, ge=1024, description="Largest body of an infer request, also when unpacked")
+    compress_from_bytes: int = Field(
+        0, ge=0, description="Replies from this size on are compressed for clients that accept it; 0 compresses none"
+    )
     max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model")
     registration_timeout_s: float = Field(600, gt=0, description="Longest time to check and profile an upload")
+    receive_timeout_s: float = Field(
+        20, gt=0, description="Longest time for a request's headers, and for its body beyond a second per 16 KiB"
+    )
+    idle_timeout_s: int = Field(75, ge=1, description="Longest time that a connection may stay open without a request")
     drain_timeout_s: int = Field(30, ge=1, description="Longest wait for accepted requests after SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
@@ -67,6 +80,7 @@ def _explain(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return f"settings file: {error}"
     first = error.errors()[0]
-    name = ".".join(map(str, first["loc"]))
+    name = str(first["loc"][0])
+    wanted = " or ".join(one["msg"] for one in error.errors() if one["loc"][0] == name)
     found = "" if name == "admin_token" else f" (found {first['input']!r})"
-    return f"setting {name!r}: {first['msg']}{found}; see `ferry serve --help`"
+    return f"setting {name!r}: {wanted}{found}; see `ferry serve --help`"

@@ -65,10 +65,15 @@ class ChildServer:
         self._command = [sys.executable, "-m", "server.cli", "serve", "--repository", str(repository), *flags]
         if "--port" not in flags:
             self._command += ["--port", "0"]
+        if "--grpc-port" not in flags:
+            self._command += ["--grpc-port", "0"]
+        if "--metrics-port" not in flags:
+            self._command += ["--metrics-port", "0"]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FERRY_")}
         self._environment = clean | environment
         self._log = log
         self.port = 0
+        self.grpc_port = 0
 
     def __enter__(self) -> ChildServer:
         self.spawn()
@@ -121,4 +126,6 @@ class ChildServer:
     def _has_started(self) -> bool:
         found = re.search(r"running on http://[^ ]*:(\d+)", self.log)
         self.port = int(found[1]) if found else 0
+        grpc = re.search(r"gRPC running on [^ ]*:(\d+)", self.log)
+        self.grpc_port = int(grpc[1]) if grpc else 0
         return found is not None

@@ -24,7 +24,7 @@ def from_bytes(name: str, raw: memoryview, shape: list[int], dtype: np.dtype[Any
     for size in shape:
         expected *= size
     if raw.nbytes != expected:
-        raise BadRequest(f"input {name!r}: shape {shape} of {dtype} takes {expected} bytes, binary_data_size is {raw.nbytes}")
+        raise BadRequest(f"input {name!r}: shape {shape} of {dtype} takes {expected} bytes, {raw.nbytes} were sent")
     if dtype.kind == "b" and raw.nbytes and np.frombuffer(raw, np.uint8).max() > 1:
         raise BadRequest(f"input {name!r}: a BOOL byte must be 0 or 1")
     return np.frombuffer(raw, dtype).reshape(shape)

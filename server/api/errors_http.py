@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from server.errors import FerryError
+from server.errors import FerryError, UnknownEncoding
 
 INTERNAL = "internal error; the server's log has the details"
 
@@ -19,6 +19,8 @@ def error_reply(error: FerryError) -> tuple[int, list[tuple[bytes, bytes]], byte
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
         headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))
+    if isinstance(error, UnknownEncoding):
+        headers.append((b"accept-encoding", b"gzip, deflate"))
     return error.status, headers, body
 
 

@@ -29,12 +29,16 @@ class Guard:
         return "off: set an admin token (FERRY_ADMIN_TOKEN) to have it on an address that others can reach"
 
     def __call__(self, request: Request) -> None:
+        self.check(request.headers.get("authorization", ""))
+        if self._token is None:
+            _check_not_a_foreign_page(request.headers)
+
+    def check(self, given: str) -> None:
+        """`given`: the authorization that the client sent, in whatever protocol."""
         if self._token is None:
             if not self._is_loopback:
                 raise Unsupported("the admin API is off: this server has no admin token and is not bound to loopback")
-            _check_not_a_foreign_page(request.headers)
             return
-        given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             raise Unauthorized("the admin token is missing or wrong; send the header Authorization: Bearer TOKEN")
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from server.api.arrival import waited_s
+from server.api.compression import choose_encoding, pack_body, too_large, unpack_body
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL, error_reply
 from server.api.v2_request import RequestDecoder
 from server.api.v2_response import ReplyEncoder
-from server.errors import BadRequest, Cancelled, FerryError, MethodNotAllowed, NotFound, TooLarge, Unsupported
+from server.errors import BadRequest, Cancelled, FerryError, MethodNotAllowed, NotFound
 from server.runtime.engine import Engine
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
@@ -24,17 +26,26 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _MOST_DIGITS = 18
-_WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 
 class InferRoutes:
     """POST /v2/models/{model}[/versions/{version}]/infer; other paths go to `other`."""
 
-    def __init__(self, engine: Engine, registry: Registry, watch: DisconnectWatch, max_body_bytes: int, other: App) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        registry: Registry,
+        watch: DisconnectWatch,
+        max_body_bytes: int,
+        other: App,
+        compress_from_bytes: int = 0,
+    ) -> None:
+        """`compress_from_bytes`: replies of this size and more may be compressed; 0: none is."""
         self._engine = engine
         self._registry = registry
         self._watch = watch
         self._max_body_bytes = max_body_bytes
+        self._compress_from_bytes = compress_from_bytes
         self._other = other
         self._codecs: WeakKeyDictionary[ServedModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
 
@@ -44,6 +55,8 @@ class InferRoutes:
             return
         try:
             status, (headers, body) = 200, await self._infer(scope, receive)
+            if 0 < self._compress_from_bytes <= len(body):
+                headers, body = await _compressed(scope["headers"], headers, body)
         except Cancelled:
             return  # nobody is left to read an answer
         except FerryError as error:
@@ -57,28 +70,46 @@ class InferRoutes:
     async def _infer(self, scope: Scope, receive: Receive) -> tuple[list[tuple[bytes, bytes]], bytes]:
         name, version = _route(scope)
         self._registry.find(name, version)  # an unknown model is refused before its body is read
-        header_length, encoding = _read_headers(scope["headers"])
+        header_length, encoding = self._read_headers(scope["headers"])
         body = await self._read_body(receive, encoding)
         if header_length is not None and not 0 <= header_length <= len(body):
             raise BadRequest(
                 f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes; it must count the JSON part"
             )
         model = self._registry.find(name, version)  # again: it may have been replaced while the body came in
+        arrived_at = self._engine.arrival(model, waited_s(scope.get("ferry.socket")))
         decoder, encoder = self._codec(model)
         call = decoder.decode(body, header_length)
-        request = self._engine.submit(model, call.inputs, call.rows, call.length, call.timeout_s)
+        request = self._engine.submit(model, call.inputs, call.rows, call.length, call.timeout_s, arrived_at)
         self._watch.begin(request.id, receive, lambda: self._engine.cancel(request))
         try:
             outputs = await request.payload.answer
         finally:
             self._watch.end(request.id)
-        return encoder.encode(call.id, outputs, call.outputs)
+        reply = encoder.encode(call.id, outputs, call.outputs)
+        self._engine.replied(request.payload)
+        return reply
 
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
         codec = self._codecs.get(model)
         if codec is None:
             codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
         return codec
+
+    def _read_headers(self, headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bytes]:
+        """The length of the JSON part (None: all of it) and the content encoding. Raises BadRequest or TooLarge."""
+        length, encoding = None, b"identity"
+        for name, value in headers:
+            if name == b"content-length":
+                if int(value) > self._max_body_bytes:  # a number: the HTTP parser has seen to that
+                    raise too_large("has more", self._max_body_bytes)
+            elif name == b"inference-header-content-length":
+                if not value.isdigit() or len(value) > _MOST_DIGITS:
+                    raise BadRequest(f"Inference-Header-Content-Length must be a number, found {value.decode('latin-1')!r}")
+                length = int(value)
+            elif name == b"content-encoding" and value:
+                encoding = value.lower()
+        return length, encoding
 
     async def _read_body(self, receive: Receive, encoding: bytes) -> bytes:
         """The whole body, decoded. Raises TooLarge as soon as the limit is passed, without reading the rest."""
@@ -94,28 +125,8 @@ class InferRoutes:
         if message["type"] == "http.disconnect":
             raise Cancelled("the client closed the connection while it sent the body")
         if len(body) > self._max_body_bytes:
-            raise self._too_large("has more")
-        return body if encoding == b"identity" else self._decompress(body, encoding)
-
-    def _decompress(self, body: bytes, encoding: bytes) -> bytes:
-        bits = _WINDOW_BITS.get(encoding)
-        if bits is None:
-            raise Unsupported(f"Content-Encoding {encoding.decode('latin-1')!r} is not supported; use gzip, deflate or none")
-        stream = zlib.decompressobj(bits)
-        try:
-            plain = stream.decompress(body, self._max_body_bytes + 1)
-        except zlib.error as error:
-            raise BadRequest(f"the body is not valid {encoding.decode()}: {error}") from None
-        if len(plain) > self._max_body_bytes:
-            raise self._too_large("unpacks to more")
-        if not stream.eof:
-            raise BadRequest(f"the {encoding.decode()} body is cut off")
-        return plain
-
-    def _too_large(self, what: str) -> TooLarge:
-        return TooLarge(
-            f"the body {what} than {self._max_body_bytes} bytes; send fewer rows or raise the server's max_body_bytes"
-        )
+            raise too_large("has more", self._max_body_bytes)
+        return body if encoding == b"identity" else unpack_body(body, encoding, self._max_body_bytes)
 
 
 def _route(scope: Scope) -> tuple[str, str | None]:
@@ -132,14 +143,16 @@ def _route(scope: Scope) -> tuple[str, str | None]:
     return name, version
 
 
-def _read_headers(headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bytes]:
-    """The length of the JSON part (None: all of it) and the content encoding. Raises BadRequest."""
-    length, encoding = None, b"identity"
-    for name, value in headers:
-        if name == b"inference-header-content-length":
-            if not value.isdigit() or len(value) > _MOST_DIGITS:
-                raise BadRequest(f"Inference-Header-Content-Length must be a number, found {value.decode('latin-1')!r}")
-            length = int(value)
-        elif name == b"content-encoding" and value:
-            encoding = value.lower()
-    return length, encoding
+async def _compressed(
+    asked: list[tuple[bytes, bytes]], headers: list[tuple[bytes, bytes]], body: bytes
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The reply as the client likes it best; Inference-Header-Content-Length goes on counting the plain JSON."""
+    encoding = choose_encoding(b",".join(value for name, value in asked if name == b"accept-encoding"))
+    headers = [*headers, (b"vary", b"accept-encoding")]
+    if encoding is None:
+        return headers, body
+    packed = await asyncio.to_thread(pack_body, body, encoding)
+    if len(packed) >= len(body):
+        return headers, body
+    kept = [(name, value) for name, value in headers if name != b"content-length"]
+    return [*kept, (b"content-encoding", encoding), (b"content-length", b"%d" % len(packed))], packed

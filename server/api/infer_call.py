@@ -9,17 +9,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from server.api.classification import UNRANKED
 from server.backends.base import NUMPY_TYPES, Array
-from server.contract.tensors import TensorSpec
+from server.contract.tensors import DataType, TensorSpec
 from server.errors import BadRequest
 from server.runtime.served import ServedModel
 
 
 class OutputChoice(NamedTuple):
-    """One output to return: its place in model order, and whether as raw bytes."""
+    """One output to return: its place in model order, whether as raw bytes, and how many classes instead of the tensor (0: the tensor)."""
 
     place: int
     binary: bool
+    classes: int = 0
+
+
+TEXT_BACKENDS = ("onnxruntime",)
+"""Backends whose strings are text: an element of a BYTES input must be UTF-8."""
+
+MOST_CLASSES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,9 @@ class ModelInterface:
         axis = manifest.ragged.axis if manifest.ragged else None
         self._inputs = {spec.name: ExpectedInput(spec, axis) for spec in manifest.inputs}
         self._places = {spec.name: place for place, spec in enumerate(manifest.outputs)}
+        self._datatypes = [spec.datatype.value for spec in manifest.outputs]
+        is_text = manifest.backend in TEXT_BACKENDS
+        self._texts = [spec.name for spec in manifest.inputs if is_text and spec.datatype is DataType.BYTES]
         self._ragged = manifest.ragged
         self.n_outputs = len(self._places)
 
@@ -103,10 +114,27 @@ class ModelInterface:
         return shape[0], size
 
     def check_complete(self, inputs: Mapping[str, Array]) -> None:
-        """Raises BadRequest when an input is missing."""
+        """Raises BadRequest when an input is missing, or holds bytes where the model wants text."""
         if len(inputs) != len(self._inputs):
             missing = next(name for name in self._inputs if name not in inputs)
             raise BadRequest(f"model {self.model}: input {missing!r} is missing; it wants {self._wanted()}")
+        for name in self._texts:
+            self._check_text(name, inputs[name])
+
+    def only_input(self) -> ExpectedInput:
+        """The input of a model that has just one. Raises BadRequest for another."""
+        if len(self._inputs) != 1:
+            raise BadRequest(f"model {self.model} has {len(self._inputs)} inputs; a raw request needs a model with one")
+        return next(iter(self._inputs.values()))
+
+    def classes(self, place: int, wanted: object) -> int:
+        """The parameter `classification` of an output. Raises BadRequest when it is no count, or the output cannot be ranked."""
+        if type(wanted) is not int or not 1 <= wanted <= MOST_CLASSES:
+            raise BadRequest(f"parameter 'classification' must be a number of classes from 1, found {wanted!r}")
+        datatype = self._datatypes[place]
+        if datatype in UNRANKED:
+            raise BadRequest(f"model {self.model}: an output of {datatype} has no best classes; leave 'classification' out")
+        return wanted
 
     def output_place(self, name: object) -> int:
         """Where an output is in model order. Raises BadRequest when the model has none of that name."""
@@ -120,6 +148,15 @@ class ModelInterface:
         if len({choice.place for choice in choices}) != len(choices):
             raise BadRequest(f"model {self.model}: an output is asked for twice")
         return choices
+
+    def _check_text(self, name: str, array: Array) -> None:
+        try:
+            for item in array.reshape(-1).tolist():
+                item.decode()
+        except UnicodeDecodeError:
+            raise BadRequest(
+                f"model {self.model}: input {name!r} holds bytes that are not UTF-8; its strings are text"
+            ) from None
 
     def _wanted(self) -> str:
         return ", ".join(f"{one.name} ({one.datatype} {one.wire_shape})" for one in self._inputs.values())

@@ -1,18 +1,9 @@
-"""The HTTP protocol with one write per response: headers and body leave in one segment and one system call."""
+"""One write per response: headers and body leave in one segment and one system call."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-
-class OneWriteProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on a transport that joins what is written within one turn of the event loop."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn says the same
-        super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]  # delegates the rest
 
 
 class JoiningTransport:
@@ -32,6 +23,11 @@ class JoiningTransport:
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
+
+    def write_eof(self) -> None:
+        self._flush()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
 
     def close(self) -> None:
         self._flush()

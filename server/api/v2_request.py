@@ -9,6 +9,8 @@ import orjson
 from server.api.binary_tensors import from_bytes
 from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice
 from server.api.json_tensors import from_json
+from server.api.parameters import read_timeout
+from server.api.raw_request import raw_input
 from server.backends.base import Array
 from server.errors import BadRequest, Unsupported
 from server.runtime.served import ServedModel
@@ -23,12 +25,15 @@ class RequestDecoder:
         self._all_binary = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
     def decode(self, body: bytes, header_length: int | None) -> InferCall:
-        """`header_length`: where the JSON ends and the raw tensors begin; None when there are none.
+        """`header_length`: where the JSON ends and the raw tensors begin; None when there are none, 0 when the whole body
+        is the one input's data.
 
         Raises BadRequest or Unsupported.
         """
         if header_length is None:
             header, blobs = _parse(body), memoryview(b"")
+        elif header_length == 0:
+            return self._decode_raw(body)
         else:
             view = memoryview(body)
             header, blobs = _parse(view[:header_length]), view[header_length:]
@@ -37,7 +42,16 @@ class RequestDecoder:
         if not isinstance(request_id, str):
             raise BadRequest("'id' must be a string")
         parameters = _parameters(header, "the request")
-        return InferCall(request_id, inputs, rows, length, _timeout(parameters), self._outputs(header, parameters))
+        timeout_s = read_timeout(parameters) if parameters else None
+        return InferCall(request_id, inputs, rows, length, timeout_s, self._outputs(header, parameters))
+
+    def _decode_raw(self, body: bytes) -> InferCall:
+        expected = self._interface.only_input()
+        array = raw_input(self._interface.model, expected, body)
+        rows, length = self._interface.check_sizes(expected, array.shape, -1, -1)
+        inputs = {expected.name: array}
+        self._interface.check_complete(inputs)
+        return InferCall("", inputs, rows, max(length, 0), None, self._all_binary)
 
     def _inputs(self, items: object, blobs: memoryview) -> tuple[dict[str, Array], int, int]:
         if not isinstance(items, list) or not items:
@@ -101,10 +115,10 @@ class RequestDecoder:
         place = self._interface.output_place(name)
         where = f"output {name!r}"
         parameters = _parameters(item, where)
-        for extension in ("classification", "shared_memory_region"):
-            if extension in parameters:
-                raise Unsupported(f"{where}: the {extension} extension is not offered by this server")
-        return OutputChoice(place, _flag(parameters, "binary_data", binary, where))
+        if "shared_memory_region" in parameters:
+            raise _bad_parameters(parameters, where)
+        classes = self._interface.classes(place, parameters["classification"]) if "classification" in parameters else 0
+        return OutputChoice(place, _flag(parameters, "binary_data", binary, where), classes)
 
 
 def _parse(text: bytes | memoryview) -> dict[str, Any]:
@@ -137,11 +151,3 @@ def _flag(parameters: dict[str, Any], name: str, default: bool, where: str) -> b
     if not isinstance(value, bool):
         raise BadRequest(f"{where}: parameter {name!r} must be true or false")
     return value
-
-
-def _timeout(parameters: dict[str, Any]) -> float | None:
-    """The V2 parameter is in microseconds; 0 means none. ferry counts the whole request, not just its queueing."""
-    timeout = parameters.get("timeout", 0)
-    if type(timeout) is not int or timeout < 0:
-        raise BadRequest("parameter 'timeout' must be a number of microseconds that is not negative")
-    return timeout * 1e-6 if timeout else None

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from server.api.binary_tensors import to_bytes
+from server.api.classification import classify
 from server.api.infer_call import OutputChoice
 from server.api.json_tensors import to_json
 from server.backends.base import Array
@@ -28,9 +29,11 @@ class ReplyEncoder:
         """`outputs`: arrays in model order. Raises BadRequest for an output that JSON cannot carry."""
         tensors: list[dict[str, Any]] = []
         blobs: list[bytes] = []
-        for place, binary in choices:
+        for place, binary, classes in choices:
             name, datatype = self._outputs[place]
             array = outputs[place]
+            if classes:
+                array, datatype = classify(array, classes), "BYTES"
             tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
             if binary:
                 blob = to_bytes(array, datatype)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from server import __version__
+from server.api.bodies import documented, json_object
 from server.api.guard import Guard
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
-from server.errors import BadRequest, NotReady, TooLarge
+from server.errors import BadRequest, NotReady, Unsupported
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
 from server.telemetry.model_stats import all_stats
 
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
-
-MAX_CONTROL_BYTES = 1 << 20
+EXTENSIONS = ["binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "statistics"]
+"""What works, and nothing else. `parameters` and `schedule_policy` are not here: custom parameters and priorities are
+checked and then have no effect."""
 
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
 
@@ -84,44 +84,29 @@ def _model_routes(routes: APIRouter, prefix: str, registry: Registry) -> None:
 def _repository_routes(routes: APIRouter, registry: Registry, guard: Guard) -> None:
     protected = [Depends(guard)]
 
-    @routes.post("/repository/index")
+    @routes.post("/repository/index", openapi_extra=documented(ready="boolean"))
     async def index(request: Request) -> JSONResponse:
-        only_ready = (await _json_object(request)).get("ready", False)
+        only_ready = (await json_object(request)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise BadRequest("'ready' must be true or false")
         rows = [row for name in registry.names() for row in _index_rows(registry, name)]
         return JSONResponse([row for row in rows if not only_ready or row.get("state") == "READY"])
 
-    @routes.post("/repository/models/{name}/load", dependencies=protected)
+    @routes.post("/repository/models/{name}/load", dependencies=protected, openapi_extra=documented())
     async def load(name: str, request: Request) -> Response:
-        if (await _json_object(request)).get("parameters"):
-            raise BadRequest("load parameters are not supported: ferry loads what the repository holds")
+        if (await json_object(request)).get("parameters"):
+            raise Unsupported(
+                "load with parameters is not offered: register files with POST /admin/models/NAME/versions, "
+                "and put what differs from the defaults into the model's model.toml"
+            )
         await registry.load(name)
         return Response()
 
-    @routes.post("/repository/models/{name}/unload", dependencies=protected)
+    @routes.post("/repository/models/{name}/unload", dependencies=protected, openapi_extra=documented(parameters="object"))
     async def unload(name: str, request: Request) -> Response:
-        await _json_object(request)  # unload_dependents is legal and has nothing to do here: no model depends on another
+        await json_object(request)  # unload_dependents is legal and has nothing to do here: no model depends on another
         await registry.unload(name)
         return Response()
-
-
-async def _json_object(request: Request) -> dict[str, Any]:
-    """The body, which may be absent. Raises BadRequest."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_CONTROL_BYTES:
-            raise TooLarge(f"the body has more than {MAX_CONTROL_BYTES} bytes; this request needs a small JSON object or none")
-    if not body:
-        return {}
-    try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not valid JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise BadRequest("the body must be a JSON object")
-    return data
 
 
 def _index_rows(registry: Registry, name: str) -> list[dict[str, str]]:
@@ -154,9 +139,14 @@ def _config(model: ServedModel) -> dict[str, Any]:
         "backend": model.manifest.backend,
         "max_batch_size": model.max_rows,
         "version_policy": {"latest": {"num_versions": 1}},
-        "input": [_config_tensor(spec) for spec in model.manifest.inputs],
+        "input": [
+            _config_tensor(spec) | {"is_shape_tensor": False, "allow_ragged_batch": False, "optional": False}
+            for spec in model.manifest.inputs
+        ],
         "output": [_config_tensor(spec) for spec in model.manifest.outputs],
         "dynamic_batching": {},
+        "model_transaction_policy": {"decoupled": False},
+        "response_cache": {"enable": False},
         "instance_group": [{"kind": "KIND_CPU", "count": model.placement.instances}],
         "default_model_filename": next(file.path for file in model.manifest.files if file.path != MANIFEST),
         "parameters": {"slo_ms": {"string_value": f"{model.slo_s * 1e3:g}"}},

@@ -35,7 +35,9 @@ from server.runtime.served import ServedModel
 from server.runtime.work import Work
 
 REPLY_S = 0.0005
-"""Taken off every deadline: encoding the answer and writing it to the socket."""
+"""Taken off every deadline: encoding the answer and writing it to the socket. As much as is measured, but no less than this."""
+
+REPLY_LEARNING_RATE = 0.02
 
 WorkRequest = InferRequest[Work]
 
@@ -51,6 +53,7 @@ class Engine:
         self._instances: dict[ModelKey, Instances] = {}
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._n_requests = 0
+        self._reply_s = REPLY_S
         self._arrived: dict[ModelKey, list[WorkRequest]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -65,17 +68,49 @@ class Engine:
         except KeyError:
             return None
 
-    def submit(self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None) -> WorkRequest:
+    def arrival(self, model: ServedModel, waited_s: float) -> float:
+        """The time at which a request arrived that has waited so long to be read.
+
+        Raises Refused, before anything is spent on decoding it, when it cannot be answered in time any more.
+        """
+        error = self.refuse_unread(model, waited_s)
+        if error is not None:
+            raise error
+        return self._clock() - waited_s
+
+    def refuse_unread(self, model: ServedModel, waited_s: float) -> Refused | None:
+        """The refusal, already in the books, of a request that has waited too long to be answered in time; else None."""
+        late_s = waited_s + model.fastest_s + self._reply_s - model.slo_s
+        if late_s <= 0:
+            return None
+        error = _read_too_late(model, waited_s, late_s)
+        now = self._clock()
+        model.stats.arrived()
+        model.stats.ended(now - waited_s, error, now)
+        return error
+
+    def replied(self, work: Work) -> None:
+        """An answer is encoded: what that took, its wait for the event loop included, is taken off the next deadlines."""
+        took_s = self._clock() - work.answered_at
+        self._reply_s = max(REPLY_S, self._reply_s + REPLY_LEARNING_RATE * (took_s - self._reply_s))
+
+    def submit(
+        self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
+        arrived_at: float | None = None,
+    ) -> WorkRequest:  # fmt: skip
         """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError.
 
-        `timeout_s`: what the client allows, if shorter than the SLO it counts. Requests that arrive in one turn of the
-        event loop reach the scheduler together, so that they can share a batch even on an idle device.
+        `timeout_s`: what the client allows, if shorter than the SLO it counts, from `arrived_at` (now by default).
+        Requests that come in one turn of the event loop reach the scheduler together, so that they can share a batch even
+        on an idle device.
         """
-        now = self._clock()
+        if arrived_at is None:
+            arrived_at = self._clock()
         slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
         self._n_requests += 1
-        work = Work(inputs, self._loop.create_future())
-        request = InferRequest(self._n_requests, model.key, rows, length, now, now + slo_s - REPLY_S, work)
+        work = Work(inputs, self._loop.create_future(), slo_s)
+        deadline_at = arrived_at + slo_s - self._reply_s
+        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
         if not self._arrived:
             self._loop.call_soon(self._flush)
         self._arrived.setdefault(model.key, []).append(request)
@@ -174,15 +209,18 @@ class Engine:
         if len(requests) < len(batch.requests):
             wanted = {request.id for request in requests}
             answers = [(request, outputs) for request, outputs in answers if request.id in wanted]
+        now = self._clock()
         for request, outputs in answers:
-            if not request.payload.answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
-                request.payload.answer.set_result(outputs)
-        self._models[batch.model].stats.answered(requests, result, self._clock())
+            work = request.payload
+            if not work.answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
+                work.answered_at = now
+                work.answer.set_result(outputs)
+        self._models[batch.model].stats.answered(requests, result, now)
 
     def _end(self, request: WorkRequest, error: FerryError) -> None:
         model = self._models.get(request.model)
         if model is not None:
-            model.stats.ended(request, error, self._clock())
+            model.stats.ended(request.arrived_at, error, self._clock())
         if not request.payload.answer.done():
             request.payload.answer.set_exception(error)
 
@@ -211,12 +249,19 @@ def _refusal(model: ServedModel | None, request: WorkRequest, why: Refusal, retr
     if why is Refusal.QUEUE_FULL:
         message = f"model {request.model} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
     else:
-        allowed_ms = (request.deadline_at - request.arrived_at + REPLY_S) * 1e3
         message = (
-            f"model {request.model} would answer later than the {allowed_ms:.4g} ms allowed (the smaller of its SLO and the "
+            f"model {request.model} would answer later than the {request.payload.allowed_s * 1e3:g} ms allowed (the smaller of its SLO and the "
             "request's timeout); send fewer requests, allow more time, or add instances"
         )
     return Refused(message, why.value, retry_after_s)
+
+
+def _read_too_late(model: ServedModel, waited_s: float, late_s: float) -> Refused:
+    message = (
+        f"the request waited {waited_s * 1e3:.0f} ms until the server could read it, too long for model {model.key} to answer "
+        f"within its {model.slo_s * 1e3:g} ms; send fewer requests, or raise the model's SLO"
+    )
+    return Refused(message, Refusal.DEADLINE.value, late_s)
 
 
 def _failure(request: WorkRequest, why: Failure, detail: str) -> FerryError:

@@ -49,6 +49,7 @@ class Registry:
         self._failed: dict[str, str] = {}
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._n_loads = 0
+        self._changed = asyncio.Event()
 
     @property
     def serving(self) -> list[ServedModel]:
@@ -61,6 +62,10 @@ class Registry:
         if model is not None and (version is None or version == str(model.key.version)):
             return model
         raise self._why_not(name, version)
+
+    def serving_now(self, name: bytes) -> ServedModel | None:
+        """The served version of a model by its name in ASCII; None when it does not serve."""
+        return self._serving.get(name.decode("latin-1"))
 
     def status(self, name: str) -> dict[int, VersionStatus]:
         """Versions of a model that are on disk or still loaded, ascending."""
@@ -81,6 +86,10 @@ class Registry:
     def ready(self) -> bool:
         """Strict: every model that is to be served is."""
         return not self._failed
+
+    async def change(self) -> None:
+        """Wait until a model begins or stops to serve, or fails to."""
+        await self._changed.wait()
 
     async def load_all(self) -> None:
         """Load what the repository holds; a model that fails is reported and does not stop the others."""
@@ -126,6 +135,7 @@ class Registry:
         async with self._locks[name]:
             self._failed.pop(name, None)
             model = self._serving.pop(name, None)
+            self._announce()
             if model is not None:
                 await self._retire(model, "unloaded by request")
 
@@ -134,6 +144,10 @@ class Registry:
         models = self.serving
         self._serving.clear()
         await asyncio.gather(*(self._retire(model, "the server stopped") for model in models))
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _newest(self, name: str) -> int:
         try:
@@ -144,6 +158,7 @@ class Registry:
     def _note_failure(self, name: str, reason: str) -> BadRequest:
         if name not in self._serving:
             self._failed[name] = reason
+            self._announce()
         return BadRequest(reason)
 
     async def _serve(self, loaded: Loaded) -> ServedModel:
@@ -156,6 +171,7 @@ class Registry:
         old = self._serving.get(key.name)
         self._serving[key.name] = model
         self._failed.pop(key.name, None)
+        self._announce()
         log.info("%s/%d: serving, SLO %g ms, %s", key.name, key.version, model.slo_s * 1e3, model.placement)
         if old is not None:
             replaced = old.key.version != key.version

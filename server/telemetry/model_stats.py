@@ -88,11 +88,11 @@ class ModelStats:
         metrics.in_flight.dec(len(requests))
         self._last_inference_ms = time.time_ns() // 1_000_000
 
-    def ended(self, request: InferRequest[Any], error: FerryError, now: float) -> None:
-        """A request was refused or failed."""
+    def ended(self, arrived_at: float, error: FerryError, now: float) -> None:
+        """A request that arrived then was refused or failed."""
         self._metrics.ended[error.label].inc()
         self._metrics.in_flight.dec()
-        self._fail.add(now - request.arrived_at)
+        self._fail.add(now - arrived_at)
 
     def cancelled(self) -> None:
         """A request's client went away."""

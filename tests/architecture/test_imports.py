@@ -23,6 +23,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "server", "server.api", "server.contract", "server.errors", "server.runtime", "server.telemetry", "server.backends.base",
         "server.core.types", "server.core.lifecycle",
     ),
+    "server.grpc_api": (
+        "server", "server.grpc_api", "server.api", "server.contract", "server.errors", "server.runtime", "server.telemetry",
+        "server.backends.base",
+    ),
     "optimizer": ("optimizer", "server", "server.contract", "server.backends", "server.intake", "server.verbs"),
     "loadtests": ("loadtests",),
 }  # fmt: skip
@@ -35,7 +39,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "server.intake": ("numpy",),
     "server.runtime": ("numpy",),
     "server.telemetry": ("prometheus_client",),
-    "server.api": ("numpy", "fastapi", "starlette", "orjson", "pydantic", "uvicorn"),
+    "server.api": ("numpy", "fastapi", "starlette", "orjson", "pydantic", "uvicorn", "httptools"),
+    "server.grpc_api": ("numpy", "grpc", "google"),
 }
 """Package → the third-party libraries that it may import."""
 

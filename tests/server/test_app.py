@@ -31,7 +31,7 @@ async def request(ferry: Ferry, method: str, path: str, body: bytes = b"") -> tu
 
 def run(repository: Path, scenario: Any) -> None:
     async def main() -> None:
-        ferry = Ferry(read_settings({"repository": repository}, None))
+        ferry = Ferry(read_settings({"repository": repository, "grpc_port": "off"}, None))
         incoming, started, stop = [{"type": "lifespan.startup"}], asyncio.Event(), asyncio.Event()
 
         async def receive() -> Any:

@@ -174,7 +174,7 @@ from server.serve import ServeVerb
 from server.settings import Settings
 
 async def main(repository):
-    ferry, sent = Ferry(Settings(repository=repository)), []
+    ferry, sent = Ferry(Settings(repository=repository, grpc_port="off")), []
     incoming = [{"type": "lifespan.startup"}]
     started, stop = asyncio.Event(), asyncio.Event()
     async def lifespan_receive():

@@ -131,7 +131,31 @@ BAD = [
     Bad("output twice", {**GOOD, "outputs": [{"name": "y"}, {"name": "y"}]}, "twice"),
     Bad("outputs is text", {**GOOD, "outputs": "y"}, "'outputs'"),
     Bad("output is text", {**GOOD, "outputs": ["y"]}, "an object with a name"),
-    Bad("classification", {**GOOD, "outputs": [{"name": "y", "parameters": {"classification": 1}}]}, "classification", 501),
+    Bad("no classes", {**GOOD, "outputs": [{"name": "y", "parameters": {"classification": 0}}]}, "classification"),
+    Bad("classes is text", {**GOOD, "outputs": [{"name": "y", "parameters": {"classification": "3"}}]}, "classification"),
+    Bad("classes is true", {**GOOD, "outputs": [{"name": "y", "parameters": {"classification": True}}]}, "classification"),
+    Bad("best of texts", {**typed("BYTES", ["a", "b"]), "outputs": [{"name": "y", "parameters": {"classification": 1}}]},
+        "no best classes", model="id_bytes"),
+    Bad("output in shared memory", {**GOOD, "outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]},
+        "shared memory", 501),
+    Bad("reserved parameter", {**GOOD, "parameters": {"triton_enable_empty_final_response": True}}, "triton_"),
+    Bad("parameter is a list", {**GOOD, "parameters": {"mine": [1]}}, "'mine'"),
+    Bad("parameter is null", {**GOOD, "parameters": {"mine": None}}, "'mine'"),
+    Bad("priority is negative", {**GOOD, "parameters": {"priority": -1}}, "'priority'"),
+    Bad("priority is text", {**GOOD, "parameters": {"priority": "high"}}, "'priority'"),
+    Bad("sequence", {**GOOD, "parameters": {"sequence_id": 7}}, "'sequence_id'", 501),
+    Bad("sequence with a name", {**GOOD, "parameters": {"sequence_id": "s"}}, "'sequence_id'", 501),
+    Bad("sequence id is a list", {**GOOD, "parameters": {"sequence_id": []}}, "'sequence_id'"),
+    Bad("sequence start is a number", {**GOOD, "parameters": {"sequence_start": 1}}, "'sequence_start'"),
+    Bad("timeout is huge", {**GOOD, "parameters": {"timeout": 2**70}}, "'timeout'"),
+    Bad("bytes that are not text", **blob(10, struct.pack("<I", 2) + b"\xff\xfe" + bytes(4), "BYTES", [1, 2]),
+        says="input 'x' holds bytes that are not UTF-8", model="id_bytes"),
+    Bad("two gzip streams", gzip.compress(json.dumps(GOOD).encode()) + gzip.compress(b"{}"), "22 bytes follow", 400,
+        headers={"Content-Encoding": "gzip"}),
+    Bad("raw data of no whole row", bytes(15), "multiple of 16 bytes", headers={LENGTH: "0"}),
+    Bad("raw data of no row", b"", "0 rows", headers={LENGTH: "0"}),
+    Bad("raw data for two inputs", bytes(16), "2 inputs", model="two", headers={LENGTH: "0"}),
+    Bad("raw text for two elements", b"ab", "one BYTES element", model="id_bytes", headers={LENGTH: "0"}),
     Bad("size missing from JSON-only body", x(data=None, parameters={"binary_data_size": 16}), "binary_data_size"),
     Bad("negative size of a blob", **blob(-1, bytes(16)), says="binary_data_size"),
     Bad("huge size of a blob", **blob(2**60, bytes(16)), says="binary_data_size"),
@@ -209,6 +233,13 @@ def test_a_chunked_body_over_the_limit_is_refused_and_the_connection_survives(se
         ("POST", "/v2/repository/models/nosuch/unload", 404, "nosuch"),
         ("POST", "/v2/repository/models/%2e%2e/load", 404, "'..'"),
         ("POST", "/admin/models/%2e%2e/versions?slo=1s", 400, "'..'"),
+        ("GET", "/v2/", 404, "/v2/"),
+        ("GET", "/v2/health/live/", 404, "live/"),
+        ("GET", "/v2/models/a%20b", 404, "a b"),
+        ("GET", "/v2/models/a/b/c", 404, "/v2/models/a/b/c"),
+        ("DELETE", "/v2/models/affine", 405, "DELETE"),
+        ("POST", "/v2/models/stats", 405, "POST"),
+        ("GET", "/v2/models/affine/generate", 405, "GET"),
     ],
 )
 def test_routes_that_lead_nowhere(server: ChildServer, method: str, path: str, status: int, says: str) -> None:
@@ -230,7 +261,8 @@ def test_bad_bodies_of_repository_requests(server: ChildServer, path: str, body:
     assert (reply.status, bool(reply.error)) == (status, True)
 
 
-def test_load_with_parameters_is_refused_because_it_would_be_ignored(server: ChildServer) -> None:
-    reply = server.call("POST", "/v2/repository/models/affine/load", {"parameters": {"config": "{}"}})
-    assert (reply.status, "parameters" in reply.error) == (400, True)
+@pytest.mark.parametrize("parameters", [{"config": "{}"}, {"config": "{}", "file:1/../../evil": "AAAA"}])
+def test_load_with_parameters_is_refused_with_the_way_that_works(server: ChildServer, parameters: dict[str, str]) -> None:
+    reply = server.call("POST", "/v2/repository/models/affine/load", {"parameters": parameters})
+    assert (reply.status, "/admin/models/NAME/versions" in reply.error) == (501, True)
     assert server.call("POST", "/v2/repository/index", {"ready": 1}).status == 400

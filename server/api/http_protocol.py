@@ -1,0 +1,192 @@
+"""HTTP as ferry speaks it: uvicorn's protocol, with bounds on what a client may send, and on the time it may take.
+
+Whatever is refused here gets V2's error body, after the answers to the requests before it on the same connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from server.api.door import Door
+from server.api.errors_http import error_reply
+from server.api.one_write import JoiningTransport
+from server.api.patience import Patience
+from server.errors import BadRequest, FerryError, HeadTooLarge, TooSlow
+
+MOST_HEAD_BYTES = 65536
+"""Of request line and headers, and of trailers; checked after each read, so one read (256 KiB) may come on top."""
+
+MOST_PIPELINED = 256
+"""Requests on one connection that wait for the answers before theirs."""
+
+LINGER_S = 1.0
+"""After an error that ends the connection: time for the client to read it before what it still sends resets the connection."""
+
+
+class FerryProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, patience: Patience, door: Door, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._patience = patience
+        self._door = door
+        self._socket: Any = None
+        self._whole: object = None  # scope of the last request that is complete
+        self._owed: object = None  # scope of the request that is known to be incomplete
+        self._had_body = False
+        self._n_quiet = 0
+        self.n_received = 0
+        self._last_words: FerryError | None = None
+        self._is_deaf = False
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn says the same
+        self._socket = transport.get_extra_info("socket")
+        super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]  # delegates the rest
+        self.flow = _PipelineFlow(self.transport, self.pipeline)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.has_sent(self)
+        self._patience.has_read(self)
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        self._unset_keepalive_if_required()
+        if self.scope is self._whole and (self.cycle is None or self.cycle.response_complete):
+            refusal = self._door.refusal(data, self._socket)
+            if refusal is not None:
+                self.transport.write(refusal)
+                self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+                return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._refuse(self._last_words or BadRequest(f"this is not HTTP that can be served: {_reason(error)}"))
+        except httptools.HttpParserUpgrade:
+            self._is_deaf = True  # whatever follows is not HTTP/1.1; the request itself is answered
+            self.cycle.keep_alive = False
+        else:
+            if self.scope is not self._whole:
+                self._note_unfinished(len(data))
+            elif self._owed is not None:
+                self._owed = None
+                self._patience.has_sent(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._patience.expect_reading(self, self.transport.get_write_buffer_size(), self.loop)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._patience.has_read(self)
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["ferry.socket"] = self._socket  # type: ignore[typeddict-unknown-key]  # ours: tells when data came in
+
+    def on_body(self, body: bytes) -> None:
+        self._had_body = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._whole = self.scope
+        if len(self.pipeline) > MOST_PIPELINED:
+            self._last_words = BadRequest(
+                f"more than {MOST_PIPELINED} requests wait on this connection; read some answers before you send more"
+            )
+            raise self._last_words
+
+    # What the application tells
+
+    def on_response_complete(self) -> None:
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if self._last_words is not None and is_last:
+            self._say_and_close(self._last_words)
+
+    # What patience asks and says
+
+    @property
+    def is_held_up(self) -> bool:
+        return self.flow.read_paused
+
+    def give_up(self) -> None:
+        self._refuse(TooSlow("the request did not come in within its time; send it faster, or raise receive_timeout_s"))
+
+    def abandon(self) -> None:
+        self.transport.abort()
+
+    def _note_unfinished(self, size: int) -> None:
+        if self._owed is not self.scope:
+            self._owed = self.scope
+            self._n_quiet = self.n_received = 0
+            self._patience.expect_request(self, self.loop)
+        elif self._had_body:
+            self._n_quiet = 0
+            if not self.cycle.response_complete:  # who was answered already gains no time by sending on
+                self.n_received += size
+        else:
+            self._n_quiet += size
+        self._had_body = False
+        if self._n_quiet > MOST_HEAD_BYTES:
+            self._refuse(HeadTooLarge(f"the headers have more than {MOST_HEAD_BYTES} bytes"))
+
+    def _refuse(self, error: FerryError) -> None:
+        """Nothing more is read; the error goes out when the requests before this one are answered."""
+        self._is_deaf = True
+        self._patience.has_sent(self)
+        cycle = self.cycle
+        if self.scope is not self._whole and cycle is not None and cycle.scope is self.scope:  # its body is what is wrong
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+            else:
+                cycle.disconnected = True
+                cycle.message_event.set()
+                self._say_and_close(None if cycle.response_started else error)
+                return
+        elif cycle is None or cycle.response_complete:
+            self._say_and_close(error)
+            return
+        self._last_words = error
+
+    def _say_and_close(self, error: FerryError | None) -> None:
+        self._unset_keepalive_if_required()
+        if error is None or self.transport.is_closing():
+            self.transport.close()
+            return
+        status, headers, body = error_reply(error)
+        lines = [name + b": " + value + b"\r\n" for name, value in (*headers, (b"connection", b"close"))]
+        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
+        self.transport.write_eof()
+        self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self.timeout_keep_alive_handler)
+
+
+class _PipelineFlow(FlowControl):
+    """Reads nothing more while a request waits for the answers before its own."""
+
+    def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
+
+
+def _reason(error: httptools.HttpParserError) -> str:
+    """Of a callback's failure the parser tells nothing of use: all that callbacks refuse is the target of the request."""
+    return "the path cannot be read" if isinstance(error, httptools.HttpParserCallbackError) else str(error)

@@ -1,0 +1,77 @@
+"""V2's extensions about the server itself: logging, which is offered, and those that answer why they are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+
+from server.api.bodies import documented, json_object
+from server.api.guard import Guard
+from server.errors import Unsupported
+from server.runtime.registry import Registry
+from server.telemetry.log_levels import LogLevels
+
+LOG_SETTINGS = documented(log_info="boolean", log_warning="boolean", log_error="boolean", log_verbose_level="integer")
+
+
+def extension_routes(registry: Registry, guard: Guard, levels: LogLevels) -> APIRouter:
+    """Routes under /v2. `guard` protects what changes the server."""
+    routes = APIRouter(prefix="/v2", tags=["KServe V2"])
+
+    @routes.get("/logging")
+    async def log_settings() -> dict[str, bool | int]:
+        """Which kinds of records are logged."""
+        return levels.to_json()
+
+    @routes.post("/logging", dependencies=[Depends(guard)], openapi_extra=LOG_SETTINGS)
+    async def change_log_settings(request: Request) -> dict[str, bool | int]:
+        """Switch kinds of log records on or off, at once; the reply holds all settings."""
+        levels.change(await json_object(request))
+        return levels.to_json()
+
+    _not_offered(routes, registry)
+    return routes
+
+
+def _not_offered(routes: APIRouter, registry: Registry) -> None:
+    """Parts of the protocol that clients may try: they get a reason, not an unknown route."""
+
+    def refuse(why: str, *paths: str, methods: tuple[str, ...]) -> None:
+        async def answer(request: Request) -> None:
+            name, version = request.path_params.get("model"), request.path_params.get("version")
+            if name is not None:
+                registry.find(name, version)  # an unknown model is the better reason
+            raise Unsupported(why)
+
+        for path in paths:
+            routes.add_api_route(path, answer, methods=list(methods), include_in_schema=False)
+
+    models = ("/models/{model}", "/models/{model}/versions/{version}")
+    trace = "the trace extension is not offered by this server"
+    refuse(trace, "/trace/setting", "/models/{model}/trace/setting", methods=("GET", "POST"))
+    generate = "no model here generates text; ask with infer"
+    refuse(generate, *(f"{m}/{verb}" for m in models for verb in ("generate", "generate_stream")), methods=("POST",))
+    repositories = "repositories have no names here; use /v2/repository/index and /v2/repository/models/NAME/load or unload"
+    refuse(
+        repositories, "/repository/{repository}/index", *(f"/repository/{{repository}}/models/{{name}}/{verb}" for verb in _CONTROL),
+        methods=("POST",),
+    )  # fmt: skip
+    for kind in ("system", "cuda"):
+        _shared_memory(routes, kind, refuse)
+
+
+_CONTROL = ("load", "unload")
+
+
+def _shared_memory(routes: APIRouter, kind: str, refuse: Any) -> None:
+    base = f"/{kind}sharedmemory"
+    why = f"the {kind} shared memory extension is not offered by this server; send tensors in the body"
+    refuse(why, f"{base}/status", f"{base}/region/{{region}}/status", methods=("GET",))
+    refuse(why, f"{base}/region/{{region}}/register", f"{base}/region/{{region}}/unregister", methods=("POST",))
+
+    async def unregister_all() -> dict[str, Any]:
+        """Nothing is registered, so nothing is left to do: clients call this before anything else."""
+        return {}
+
+    routes.add_api_route(f"{base}/unregister", unregister_all, methods=["POST"], include_in_schema=False)

@@ -1,0 +1,56 @@
+"""What a loaded model looks like from outside: metadata and configuration, from its manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from server.contract.layout import MANIFEST
+from server.contract.tensors import TensorSpec
+from server.grpc_api.messages import ModelConfig, ModelMetadataResponse
+from server.runtime.served import ServedModel
+
+_PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
+
+
+def metadata(model: ServedModel) -> ModelMetadataResponse:
+    """Shapes with the batch axis; −1 where a size is free."""
+    manifest = model.manifest
+    return ModelMetadataResponse(
+        name=model.key.name,
+        versions=[str(model.key.version)],
+        platform=_platform(model),
+        inputs=[_tensor(spec) for spec in manifest.inputs],
+        outputs=[_tensor(spec) for spec in manifest.outputs],
+    )
+
+
+def config(model: ServedModel) -> ModelConfig:
+    """The configuration as far as clients read it. The batch axis is not part of dims."""
+    manifest = model.manifest
+    made = ModelConfig(
+        name=model.key.name,
+        platform=_platform(model),
+        backend=manifest.backend,
+        max_batch_size=model.max_rows,
+        version_policy={"latest": {"num_versions": 1}},
+        input=[_config_tensor(spec) for spec in manifest.inputs],
+        output=[_config_tensor(spec) for spec in manifest.outputs],
+        dynamic_batching={},
+        instance_group=[{"kind": "KIND_CPU", "count": model.placement.instances}],
+        default_model_filename=next(file.path for file in manifest.files if file.path != MANIFEST),
+    )
+    made.parameters["slo_ms"].string_value = f"{model.slo_s * 1e3:g}"
+    return made
+
+
+def _platform(model: ServedModel) -> str:
+    return _PLATFORMS.get(model.manifest.backend, model.manifest.backend)
+
+
+def _tensor(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:
+    return ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype.value, shape=spec.wire_shape)
+
+
+def _config_tensor(spec: TensorSpec) -> dict[str, Any]:
+    name = "STRING" if spec.datatype.value == "BYTES" else spec.datatype.value
+    return {"name": spec.name, "data_type": f"TYPE_{name}", "dims": spec.wire_shape[1:]}

@@ -1,0 +1,79 @@
+"""Inference: one message in, one message out; and the unary call ModelInfer around that."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakKeyDictionary
+
+from server.errors import FerryError, TooLarge
+from server.grpc_api.decode import RequestDecoder, wants_final_flag
+from server.grpc_api.encode import ReplyEncoder
+from server.grpc_api.messages import ModelInferRequest, ModelInferResponse
+from server.grpc_api.statuses import Context, abort, parse, told
+from server.runtime.engine import Engine
+from server.runtime.registry import Registry
+from server.runtime.served import ServedModel
+
+
+class Inference:
+    """Answers ModelInferRequests, whichever call they came by."""
+
+    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._max_body_bytes = max_body_bytes
+        self._codecs: WeakKeyDictionary[ServedModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
+
+    async def unary(self, data: bytes, context: Context) -> bytes | None:
+        """ModelInfer."""
+        reply = await told(self._unary(data, context.time_remaining()))
+        if isinstance(reply, FerryError):
+            await abort(context, reply)
+            return None
+        return reply
+
+    async def _unary(self, data: bytes, remaining_s: float | None) -> bytes:
+        reply = await self.answer(self.read(data), remaining_s)
+        packed: bytes = reply.SerializeToString()
+        return packed
+
+    def read(self, data: bytes) -> ModelInferRequest:
+        """Raises TooLarge or BadRequest."""
+        if len(data) > self._max_body_bytes:
+            raise TooLarge(
+                f"the message has {len(data)} bytes, {self._max_body_bytes} are allowed; send fewer rows or raise the server's "
+                "max_body_bytes"
+            )
+        request: ModelInferRequest = parse(ModelInferRequest.FromString, data, "ModelInferRequest")
+        return request
+
+    async def answer(self, request: ModelInferRequest, remaining_s: float | None) -> ModelInferResponse:
+        """`remaining_s`: until the call's deadline, None without one. When the awaiting task is cancelled, so is the request.
+
+        Raises FerryError.
+        """
+        model = self._registry.find(request.model_name, request.model_version or None)
+        decoder, encoder = self._codec(model)
+        call = decoder.decode(request)
+        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, _shorter(call.timeout_s, remaining_s))
+        try:  # shielded: a cancelled future would look to the engine as if the request had its outcome
+            outputs = await asyncio.shield(submitted.payload.answer)
+        except asyncio.CancelledError:
+            self._engine.cancel(submitted)
+            raise
+        reply = encoder.encode(call.id, outputs, call.outputs)
+        if request.parameters and wants_final_flag(request):
+            reply.parameters["triton_final_response"].bool_param = True
+        return reply
+
+    def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
+        codec = self._codecs.get(model)
+        if codec is None:
+            codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
+        return codec
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)
