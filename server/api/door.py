@@ -12,8 +12,13 @@ from typing import Any
 
 from server.api.arrival import waited_s
 from server.api.errors_http import error_reply
-from server.runtime.engine import Engine
+from server.core.types import ModelKey
+from server.errors import Refused
+from server.runtime.engine import Engine, read_too_late
 from server.runtime.registry import Registry
+from server.runtime.served import ServedModel
+
+_MOST_REPLIES = 4096
 
 _START = b"POST /v2/models/"
 _PLAIN = re.compile(rb"/infer HTTP/1\.1\r\n")
@@ -27,6 +32,7 @@ class Door:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._registry: Registry | None = None
+        self._replies: dict[tuple[ModelKey, int], tuple[Refused, bytes]] = {}
 
     def open(self, engine: Engine, registry: Registry) -> None:
         """From now on; before, everything is let in."""
@@ -47,8 +53,22 @@ class Door:
         if not _PLAIN.match(data, name_end) or not _is_whole(data):
             return None
         model = self._registry.serving_now(data[len(_START) : name_end])
-        error = None if model is None else self._engine.refuse_unread(model, waited)
-        return None if error is None else _response(error)
+        if model is None or (late_s := self._engine.late_s(model, waited)) <= 0:
+            return None
+        error, response = self._reply(model, waited, late_s)
+        self._engine.turned_away(model, waited, error)
+        return response
+
+    def _reply(self, model: ServedModel, waited: float, late_s: float) -> tuple[Refused, bytes]:
+        """One for each millisecond of waiting: under overload it is asked for tens of thousands of times a second."""
+        key = (model.key, round(waited * 1e3))
+        reply = self._replies.get(key)
+        if reply is None:
+            if len(self._replies) >= _MOST_REPLIES:
+                self._replies.clear()
+            error = read_too_late(model, waited, late_s)
+            reply = self._replies[key] = error, _response(error)
+        return reply
 
 
 def _is_whole(data: bytes) -> bool:
@@ -59,7 +79,7 @@ def _is_whole(data: bytes) -> bool:
     return len(data) == head_end + 4 + int(length[1])
 
 
-def _response(error: Any) -> bytes:
+def _response(error: Refused) -> bytes:
     _, headers, body = error_reply(error)
     lines = b"".join([b"%s: %s\r\n" % header for header in headers])
     return b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (lines, body)

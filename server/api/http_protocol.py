@@ -37,6 +37,7 @@ class FerryProtocol(HttpToolsProtocol):
         self._patience = patience
         self._door = door
         self._socket: Any = None
+        self._was_at_the_door = False
         self._whole: object = None  # scope of the last request that is complete
         self._owed: object = None  # scope of the request that is known to be incomplete
         self._had_body = False
@@ -62,13 +63,13 @@ class FerryProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
-        self._unset_keepalive_if_required()
         if self.scope is self._whole and (self.cycle is None or self.cycle.response_complete):
             refusal = self._door.refusal(data, self._socket)
             if refusal is not None:
-                self.transport.write(refusal)
-                self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+                self.transport.write_whole(refusal)  # type: ignore[attr-defined]  # a JoiningTransport
+                self._was_at_the_door = True
                 return
+        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -96,6 +97,14 @@ class FerryProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["ferry.socket"] = self._socket  # type: ignore[typeddict-unknown-key]  # ours: tells when data came in
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Idle is who was not even turned away."""
+        if self._was_at_the_door and not self.transport.is_closing():
+            self._was_at_the_door = False
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def on_body(self, body: bytes) -> None:
         self._had_body = True

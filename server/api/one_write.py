@@ -24,6 +24,13 @@ class JoiningTransport:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
 
+    def write_whole(self, data: bytes) -> None:
+        """A response in one piece has nothing to wait for, unless another is before it."""
+        if self._parts:
+            self._parts.append(data)
+        else:
+            self._transport.write(data)
+
     def write_eof(self) -> None:
         self._flush()
         if not self._transport.is_closing():

@@ -73,21 +73,22 @@ class Engine:
 
         Raises Refused, before anything is spent on decoding it, when it cannot be answered in time any more.
         """
-        error = self.refuse_unread(model, waited_s)
-        if error is not None:
+        late_s = self.late_s(model, waited_s)
+        if late_s > 0:
+            error = read_too_late(model, waited_s, late_s)
+            self.turned_away(model, waited_s, error)
             raise error
         return self._clock() - waited_s
 
-    def refuse_unread(self, model: ServedModel, waited_s: float) -> Refused | None:
-        """The refusal, already in the books, of a request that has waited too long to be answered in time; else None."""
-        late_s = waited_s + model.fastest_s + self._reply_s - model.slo_s
-        if late_s <= 0:
-            return None
-        error = _read_too_late(model, waited_s, late_s)
+    def late_s(self, model: ServedModel, waited_s: float) -> float:
+        """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
+        return waited_s + model.fastest_s + self._reply_s - model.slo_s
+
+    def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
+        """Note a request that was refused unread."""
         now = self._clock()
         model.stats.arrived()
         model.stats.ended(now - waited_s, error, now)
-        return error
 
     def replied(self, work: Work) -> None:
         """An answer is encoded: what that took, its wait for the event loop included, is taken off the next deadlines."""
@@ -256,7 +257,8 @@ def _refusal(model: ServedModel | None, request: WorkRequest, why: Refusal, retr
     return Refused(message, why.value, retry_after_s)
 
 
-def _read_too_late(model: ServedModel, waited_s: float, late_s: float) -> Refused:
+def read_too_late(model: ServedModel, waited_s: float, late_s: float) -> Refused:
+    """The refusal of a request that was too late already when it was read."""
     message = (
         f"the request waited {waited_s * 1e3:.0f} ms until the server could read it, too long for model {model.key} to answer "
         f"within its {model.slo_s * 1e3:g} ms; send fewer requests, or raise the model's SLO"
