@@ -7,6 +7,9 @@ import socket
 import struct
 from typing import Any
 
+ARRIVED_AT = "ferry.arrived_at"
+"""Where an ASGI scope holds when the last data of its request came in, in absolute seconds of the monotonic clock."""
+
 TICK_S = 0.004
 """The coarsest clock that Linux keeps these times by."""
 

@@ -8,9 +8,7 @@ them only to find that it is late would take the time in which younger ones coul
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from server.api.arrival import waited_s
 from server.api.errors_http import error_reply
 from server.core.types import ModelKey
 from server.errors import Refused
@@ -38,16 +36,14 @@ class Door:
         """From now on; before, everything is let in."""
         self._engine, self._registry = engine, registry
 
-    def refusal(self, data: bytes, connection: Any) -> bytes | None:
-        """A whole HTTP response for a request that is too late, None for whatever should take its normal course.
+    def refusal(self, data: bytes, waited: float) -> bytes | None:
+        """A whole HTTP response for a request that has waited so many seconds and is too late, None for whatever should take
+        its normal course.
 
         Only the usual form is recognised: one whole infer request for a model's default version, in one piece. All else,
         and whatever is not quite right about a request, is left to those who explain it.
         """
         if self._engine is None or self._registry is None or not data.startswith(_START):
-            return None
-        waited = waited_s(connection)
-        if not waited:
             return None
         name_end = data.find(b"/", len(_START))
         if not _PLAIN.match(data, name_end) or not _is_whole(data):

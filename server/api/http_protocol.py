@@ -13,11 +13,13 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from server.api.arrival import ARRIVED_AT, waited_s
 from server.api.door import Door
 from server.api.errors_http import error_reply
 from server.api.one_write import JoiningTransport
 from server.api.patience import Patience
 from server.errors import BadRequest, FerryError, HeadTooLarge, TooSlow
+from server.runtime.clock import monotonic_clock
 
 MOST_HEAD_BYTES = 65536
 """Of request line and headers, and of trailers; checked after each read, so one read (256 KiB) may come on top."""
@@ -37,6 +39,7 @@ class FerryProtocol(HttpToolsProtocol):
         self._patience = patience
         self._door = door
         self._socket: Any = None
+        self._arrived_at = 0.0
         self._was_at_the_door = False
         self._whole: object = None  # scope of the last request that is complete
         self._owed: object = None  # scope of the request that is known to be incomplete
@@ -63,8 +66,10 @@ class FerryProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
-        if self.scope is self._whole and (self.cycle is None or self.cycle.response_complete):
-            refusal = self._door.refusal(data, self._socket)
+        waited = waited_s(self._socket)
+        self._arrived_at = monotonic_clock() - waited
+        if waited and self.scope is self._whole and (self.cycle is None or self.cycle.response_complete):
+            refusal = self._door.refusal(data, waited)
             if refusal is not None:
                 self.transport.write_whole(refusal)  # type: ignore[attr-defined]  # a JoiningTransport
                 self._was_at_the_door = True
@@ -94,10 +99,6 @@ class FerryProtocol(HttpToolsProtocol):
 
     # What the parser tells
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["ferry.socket"] = self._socket  # type: ignore[typeddict-unknown-key]  # ours: tells when data came in
-
     def timeout_keep_alive_handler(self) -> None:
         """Idle is who was not even turned away."""
         if self._was_at_the_door and not self.transport.is_closing():
@@ -112,6 +113,7 @@ class FerryProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self.scope[ARRIVED_AT] = self._arrived_at  # type: ignore[literal-required]  # not ASGI's but ours
         self._whole = self.scope
         if len(self.pipeline) > MOST_PIPELINED:
             self._last_words = BadRequest(

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from server.api.arrival import waited_s
+from server.api.arrival import ARRIVED_AT
 from server.api.compression import choose_encoding, pack_body, too_large, unpack_body
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL, error_reply
@@ -77,7 +77,7 @@ class InferRoutes:
                 f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes; it must count the JSON part"
             )
         model = self._registry.find(name, version)  # again: it may have been replaced while the body came in
-        arrived_at = self._engine.arrival(model, waited_s(scope.get("ferry.socket")))
+        arrived_at = self._engine.arrival(model, scope.get(ARRIVED_AT))
         decoder, encoder = self._codec(model)
         call = decoder.decode(body, header_length)
         request = self._engine.submit(model, call.inputs, call.rows, call.length, call.timeout_s, arrived_at)

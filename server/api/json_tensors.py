@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array as machine_numbers
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from server.backends.base import Array
 from server.errors import BadRequest
 
 _ACCEPTED = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}
+_FLOATS = {float}
 _WORDS = {"f": "numbers", "i": "integers", "u": "integers that are not negative", "b": "booleans"}
 
 
@@ -30,6 +32,26 @@ def from_json(name: str, data: object, shape: list[int], dtype: np.dtype[Any], d
 
 
 def _number_array(name: str, data: list[Any], dtype: np.dtype[Any], datatype: str) -> Array:
+    array = _flat_floats(data) if dtype.kind == "f" else None
+    if array is None:
+        array = _checked_array(name, data, dtype, datatype)
+    if dtype.kind in "iu":
+        return _narrowed(name, array, dtype, datatype)
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(dtype, copy=False)
+    except FloatingPointError:
+        raise BadRequest(f"input {name!r}: a number is too large for {datatype}") from None
+
+
+def _flat_floats(data: list[Any]) -> Array | None:
+    """The usual case, a flat list of floats and nothing else, at a third of the cost; None for all other cases."""
+    if set(map(type, data)) != _FLOATS:
+        return None
+    return np.frombuffer(machine_numbers("d", data), np.float64)
+
+
+def _checked_array(name: str, data: list[Any], dtype: np.dtype[Any], datatype: str) -> Array:
     try:
         array: Array = np.array(data)
     except (ValueError, OverflowError):  # nested lists of unequal lengths
@@ -40,13 +62,7 @@ def _number_array(name: str, data: list[Any], dtype: np.dtype[Any], datatype: st
         array = _unsigned(name, data)  # numpy joins small and very large integers as floats, which rounds them
     if array.dtype.kind not in _ACCEPTED[dtype.kind] or (dtype.kind != "b" and bool in set(map(type, _flatten(data)))):
         raise BadRequest(f"input {name!r}: datatype {datatype} wants {_WORDS[dtype.kind]} only, within 64 bits")
-    if dtype.kind in "iu":
-        return _narrowed(name, array, dtype, datatype)
-    try:
-        with np.errstate(over="raise"):
-            return array.astype(dtype)
-    except FloatingPointError:
-        raise BadRequest(f"input {name!r}: a number is too large for {datatype}") from None
+    return array
 
 
 def _unsigned(name: str, data: list[Any]) -> Array:

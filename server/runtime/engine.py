@@ -68,17 +68,21 @@ class Engine:
         except KeyError:
             return None
 
-    def arrival(self, model: ServedModel, waited_s: float) -> float:
-        """The time at which a request arrived that has waited so long to be read.
+    def arrival(self, model: ServedModel, arrived_at: float | None) -> float:
+        """When a request arrived (now, if that is not known).
 
         Raises Refused, before anything is spent on decoding it, when it cannot be answered in time any more.
         """
+        now = self._clock()
+        if arrived_at is None:
+            return now
+        waited_s = now - arrived_at
         late_s = self.late_s(model, waited_s)
         if late_s > 0:
             error = read_too_late(model, waited_s, late_s)
             self.turned_away(model, waited_s, error)
             raise error
-        return self._clock() - waited_s
+        return arrived_at
 
     def late_s(self, model: ServedModel, waited_s: float) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""

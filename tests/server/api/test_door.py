@@ -21,16 +21,6 @@ def http(path: str = "/v2/models/fake/infer", headers: str = "", body: bytes = B
     return f"POST {path} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {n_bytes}\r\n\r\n".encode() + body
 
 
-class Waited:
-    """A connection whose last data came in so long ago."""
-
-    def __init__(self, seconds: float) -> None:
-        self._milliseconds = round(seconds * 1e3)
-
-    def getsockopt(self, *_: int) -> bytes:
-        return bytes(52) + self._milliseconds.to_bytes(4, "little")
-
-
 def at_the_door(repository: Path, *cases: tuple[bytes, float]) -> tuple[list[bytes | None], World]:
     """What the door says to requests that have waited so many seconds, for a model with an SLO of 20 s."""
     publish_fake(repository)
@@ -39,7 +29,7 @@ def at_the_door(repository: Path, *cases: tuple[bytes, float]) -> tuple[list[byt
         async with world(repository) as w:
             door = Door()
             door.open(w.engine, w.registry)
-            return [door.refusal(data, Waited(seconds)) for data, seconds in cases], w
+            return [door.refusal(data, seconds) for data, seconds in cases], w
 
     return asyncio.run(scenario())
 
@@ -53,7 +43,7 @@ def test_a_request_that_is_too_late_is_refused_whole_and_in_the_books(tmp_path: 
     assert f"content-length: {len(body)}\r\n".encode() in head
     assert b"\r\nretry-after: " in head
     error = orjson.loads(body)["error"]
-    assert "waited 24996 ms until" in error
+    assert "waited 25000 ms until" in error
     assert "model fake/1" in error
     assert w.sample("ferry_refused_total", reason="deadline") == 1
     assert w.sample("ferry_in_flight") == 0
@@ -88,7 +78,7 @@ def test_whatever_is_unusual_takes_its_normal_course(tmp_path: Path, data: bytes
 
 
 def test_before_it_is_open_everybody_is_let_in() -> None:
-    assert Door().refusal(http(), Waited(25.0)) is None
+    assert Door().refusal(http(), 25.0) is None
 
 
 def test_replies_that_take_long_are_taken_off_the_deadlines(tmp_path: Path) -> None:
