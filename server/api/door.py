@@ -8,13 +8,13 @@ them only to find that it is late would take the time in which younger ones coul
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from server.api.errors_http import error_reply
 from server.core.types import ModelKey
 from server.errors import Refused
-from server.runtime.engine import Engine, read_too_late
-from server.runtime.registry import Registry
-from server.runtime.served import ServedModel
+from server.runtime.engine import read_too_late
+from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 
 _MOST_REPLIES = 4096
 
@@ -28,11 +28,11 @@ class Door:
     """Looks at what has just been read on a connection that owes nothing."""
 
     def __init__(self) -> None:
-        self._engine: Engine | None = None
-        self._registry: Registry | None = None
+        self._engine: ServingEngine[Any] | None = None
+        self._registry: ServingModels[Any] | None = None
         self._replies: dict[tuple[ModelKey, int], tuple[Refused, bytes]] = {}
 
-    def open(self, engine: Engine, registry: Registry) -> None:
+    def open(self, engine: ServingEngine[M], registry: ServingModels[M]) -> None:
         """From now on; before, everything is let in."""
         self._engine, self._registry = engine, registry
 
@@ -55,7 +55,7 @@ class Door:
         self._engine.turned_away(model, waited, error)
         return response
 
-    def _reply(self, model: ServedModel, waited: float, late_s: float) -> tuple[Refused, bytes]:
+    def _reply(self, model: ServingModel, waited: float, late_s: float) -> tuple[Refused, bytes]:
         """One for each millisecond of waiting: under overload it is asked for tens of thousands of times a second."""
         key = (model.key, round(waited * 1e3))
         reply = self._replies.get(key)

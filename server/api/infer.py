@@ -15,9 +15,7 @@ from server.api.errors_http import INTERNAL, error_reply
 from server.api.v2_request import RequestDecoder
 from server.api.v2_response import ReplyEncoder
 from server.errors import BadRequest, Cancelled, FerryError, MethodNotAllowed, NotFound
-from server.runtime.engine import Engine
-from server.runtime.registry import Registry
-from server.runtime.served import ServedModel
+from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +31,21 @@ class InferRoutes:
 
     def __init__(
         self,
-        engine: Engine,
-        registry: Registry,
+        engine: ServingEngine[M],
+        registry: ServingModels[M],
         watch: DisconnectWatch,
         max_body_bytes: int,
         other: App,
         compress_from_bytes: int = 0,
     ) -> None:
         """`compress_from_bytes`: replies of this size and more may be compressed; 0: none is."""
-        self._engine = engine
-        self._registry = registry
+        self._engine: ServingEngine[Any] = engine
+        self._registry: ServingModels[Any] = registry
         self._watch = watch
         self._max_body_bytes = max_body_bytes
         self._compress_from_bytes = compress_from_bytes
         self._other = other
-        self._codecs: WeakKeyDictionary[ServedModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
+        self._codecs: WeakKeyDictionary[ServingModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].endswith("/infer") or not scope["path"].startswith("/v2/models/"):
@@ -90,7 +88,7 @@ class InferRoutes:
         self._engine.replied(request.payload)
         return reply
 
-    def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
+    def _codec(self, model: ServingModel) -> tuple[RequestDecoder, ReplyEncoder]:
         codec = self._codecs.get(model)
         if codec is None:
             codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)

@@ -13,7 +13,7 @@ from server.api.classification import UNRANKED
 from server.backends.base import NUMPY_TYPES, Array
 from server.contract.tensors import DataType, TensorSpec
 from server.errors import BadRequest
-from server.runtime.served import ServedModel
+from server.runtime.serving import ServingModel
 
 
 class OutputChoice(NamedTuple):
@@ -64,7 +64,7 @@ class ExpectedInput:
 class ModelInterface:
     """One model's inputs and outputs, prepared for the questions that each request asks."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServingModel) -> None:
         manifest = model.manifest
         self.model = str(model.key)
         self._max_rows = model.max_rows

@@ -13,13 +13,13 @@ from server.api.parameters import read_timeout
 from server.api.raw_request import raw_input
 from server.backends.base import Array
 from server.errors import BadRequest, Unsupported
-from server.runtime.served import ServedModel
+from server.runtime.serving import ServingModel
 
 
 class RequestDecoder:
     """Decodes for one model; what can be prepared is prepared here, once."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServingModel) -> None:
         self._interface = ModelInterface(model)
         self._all_json = [OutputChoice(place, False) for place in range(self._interface.n_outputs)]
         self._all_binary = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]

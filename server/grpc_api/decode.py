@@ -11,7 +11,7 @@ from server.backends.base import Array
 from server.errors import BadRequest, Unsupported
 from server.grpc_api.messages import InferParameter, ModelInferRequest
 from server.grpc_api.typed_contents import from_contents
-from server.runtime.served import ServedModel
+from server.runtime.serving import ServingModel
 
 FINAL_FLAG = "triton_enable_empty_final_response"
 """The one reserved parameter that has a meaning: mark the last reply as the last."""
@@ -20,7 +20,7 @@ FINAL_FLAG = "triton_enable_empty_final_response"
 class RequestDecoder:
     """Decodes for one model; what can be prepared is prepared here, once."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServingModel) -> None:
         self._interface = ModelInterface(model)
         self._all = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 

@@ -9,13 +9,13 @@ from server.api.classification import classify
 from server.api.infer_call import OutputChoice
 from server.backends.base import Array
 from server.grpc_api.messages import ModelInferResponse
-from server.runtime.served import ServedModel
+from server.runtime.serving import ServingModel
 
 
 class ReplyEncoder:
     """Encodes for one model."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServingModel) -> None:
         self._name = model.key.name
         self._version = str(model.key.version)
         self._outputs = [(spec.name, spec.datatype.value) for spec in model.manifest.outputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from server.errors import FerryError, TooLarge
@@ -10,19 +11,17 @@ from server.grpc_api.decode import RequestDecoder, wants_final_flag
 from server.grpc_api.encode import ReplyEncoder
 from server.grpc_api.messages import ModelInferRequest, ModelInferResponse
 from server.grpc_api.statuses import Context, abort, parse, told
-from server.runtime.engine import Engine
-from server.runtime.registry import Registry
-from server.runtime.served import ServedModel
+from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 
 
 class Inference:
     """Answers ModelInferRequests, whichever call they came by."""
 
-    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int) -> None:
-        self._engine = engine
-        self._registry = registry
+    def __init__(self, engine: ServingEngine[M], registry: ServingModels[M], max_body_bytes: int) -> None:
+        self._engine: ServingEngine[Any] = engine
+        self._registry: ServingModels[Any] = registry
         self._max_body_bytes = max_body_bytes
-        self._codecs: WeakKeyDictionary[ServedModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
+        self._codecs: WeakKeyDictionary[ServingModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
 
     async def unary(self, data: bytes, context: Context) -> bytes | None:
         """ModelInfer."""
@@ -66,7 +65,7 @@ class Inference:
             reply.parameters["triton_final_response"].bool_param = True
         return reply
 
-    def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
+    def _codec(self, model: ServingModel) -> tuple[RequestDecoder, ReplyEncoder]:
         codec = self._codecs.get(model)
         if codec is None:
             codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)

@@ -32,14 +32,13 @@ from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.served import ServedModel
-from server.runtime.work import Work
+from server.runtime.serving import ServingModel
+from server.runtime.work import A, AnyRequest, Work, WorkRequest
 
 REPLY_S = 0.0005
 """Taken off every deadline: encoding the answer and writing it to the socket. As much as is measured, but no less than this."""
 
 REPLY_LEARNING_RATE = 0.02
-
-WorkRequest = InferRequest[Work]
 
 
 class Engine:
@@ -48,20 +47,20 @@ class Engine:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self._clock = clock
-        self._scheduler: Scheduler[Work] = Scheduler()
+        self._scheduler: Scheduler[Work[Any]] = Scheduler()
         self._models: dict[ModelKey, ServedModel] = {}
         self._instances: dict[ModelKey, Instances] = {}
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._n_requests = 0
         self._reply_s = REPLY_S
-        self._arrived: dict[ModelKey, list[WorkRequest]] = {}
+        self._arrived: dict[ModelKey, list[AnyRequest]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Engine {self._scheduler!r}>"
 
-    def lane(self, key: ModelKey) -> Lane[Work] | None:
+    def lane(self, key: ModelKey) -> Lane[Work[Any]] | None:
         """The scheduler's books for one model, to read only; None when it is not open."""
         try:
             return self._scheduler.lane(key)
@@ -94,16 +93,26 @@ class Engine:
         model.stats.arrived()
         model.stats.ended(now - waited_s, error, now)
 
-    def replied(self, work: Work) -> None:
+    def replied(self, work: Work[Any]) -> None:
         """An answer is encoded: what that took, its wait for the event loop included, is taken off the next deadlines."""
-        took_s = self._clock() - work.answered_at
+        self.learn_reply(self._clock() - work.answered_at)
+
+    def learn_reply(self, took_s: float) -> None:
+        """From outputs to an encoded answer it took so long, wherever that was done."""
         self._reply_s = max(REPLY_S, self._reply_s + REPLY_LEARNING_RATE * (took_s - self._reply_s))
 
     def submit(
         self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
         arrived_at: float | None = None,
     ) -> WorkRequest:  # fmt: skip
-        """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError.
+        """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError."""
+        return self.accept(model, inputs, rows, length, timeout_s, arrived_at, self._loop.create_future())
+
+    def accept(
+        self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None, arrived_at: float | None,
+        answer: A,
+    ) -> InferRequest[Work[A]]:  # fmt: skip
+        """Queue one request whose outcome goes to `answer`.
 
         `timeout_s`: what the client allows, if shorter than the SLO it counts, from `arrived_at` (now by default).
         Requests that come in one turn of the event loop reach the scheduler together, so that they can share a batch even
@@ -113,7 +122,7 @@ class Engine:
             arrived_at = self._clock()
         slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
         self._n_requests += 1
-        work = Work(inputs, self._loop.create_future(), slo_s)
+        work = Work(inputs, answer, slo_s)
         deadline_at = arrived_at + slo_s - self._reply_s
         request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
         if not self._arrived:
@@ -122,7 +131,7 @@ class Engine:
         model.stats.arrived()
         return request
 
-    def cancel(self, request: WorkRequest) -> None:
+    def cancel(self, request: AnyRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
         if request.payload.answer.done():
             return
@@ -181,20 +190,20 @@ class Engine:
 
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch
-        event: Event[Work] = StepDone(batch) if result.error is None else StepFailed(batch, result.error)
+        event: Event[Work[Any]] = StepDone(batch) if result.error is None else StepFailed(batch, result.error)
         self._feed(event, result)
         if result.error is None:
             useful = sum(request.rows * request.length for request in batch.requests)
             share = 1 - useful / (batch.rows * batch.length) if batch.length else 0.0
             model.stats.stepped(result, batch.close, batch.rows, share)
 
-    def _feed(self, event: Event[Work], result: StepResult | None = None) -> None:
+    def _feed(self, event: Event[Work[Any]], result: StepResult | None = None) -> None:
         actions = self._scheduler.handle(event, self._clock())
         for action in actions:
             self._carry_out(action, result)
         self._set_timer()
 
-    def _carry_out(self, action: Action[Work], result: StepResult | None) -> None:
+    def _carry_out(self, action: Action[Work[Any]], result: StepResult | None) -> None:
         match action:
             case Run(batch):
                 self._instances[batch.model].start(batch)
@@ -208,7 +217,7 @@ class Engine:
             case Closed(model):
                 self._closing.pop(model).set_result(None)
 
-    def _answer(self, requests: tuple[WorkRequest, ...], result: StepResult) -> None:
+    def _answer(self, requests: tuple[AnyRequest, ...], result: StepResult) -> None:
         batch = result.batch
         answers: Any = zip(batch.requests, result.answers, strict=True)
         if len(requests) < len(batch.requests):
@@ -222,7 +231,7 @@ class Engine:
                 work.answer.set_result(outputs)
         self._models[batch.model].stats.answered(requests, result, now)
 
-    def _end(self, request: WorkRequest, error: FerryError) -> None:
+    def _end(self, request: AnyRequest, error: FerryError) -> None:
         model = self._models.get(request.model)
         if model is not None:
             model.stats.ended(request.arrived_at, error, self._clock())
@@ -248,7 +257,7 @@ class Engine:
             self._set_timer()
 
 
-def _refusal(model: ServedModel | None, request: WorkRequest, why: Refusal, retry_after_s: float | None) -> FerryError:
+def _refusal(model: ServedModel | None, request: AnyRequest, why: Refusal, retry_after_s: float | None) -> FerryError:
     if model is None or why is Refusal.DRAINING:
         return Refused(f"model {request.model} is being unloaded; ask for another version", why.value, None)
     if why is Refusal.QUEUE_FULL:
@@ -261,7 +270,7 @@ def _refusal(model: ServedModel | None, request: WorkRequest, why: Refusal, retr
     return Refused(message, why.value, retry_after_s)
 
 
-def read_too_late(model: ServedModel, waited_s: float, late_s: float) -> Refused:
+def read_too_late(model: ServingModel, waited_s: float, late_s: float) -> Refused:
     """The refusal of a request that was too late already when it was read."""
     message = (
         f"the request waited {waited_s * 1e3:.0f} ms until the server could read it, too long for model {model.key} to answer "
@@ -270,7 +279,7 @@ def read_too_late(model: ServedModel, waited_s: float, late_s: float) -> Refused
     return Refused(message, Refusal.DEADLINE.value, late_s)
 
 
-def _failure(request: WorkRequest, why: Failure, detail: str) -> FerryError:
+def _failure(request: AnyRequest, why: Failure, detail: str) -> FerryError:
     if why is Failure.INSTANCE_LOST:
         return InstanceLostError(f"an instance of model {request.model} died while it ran this request; try again")
     return ModelFailed(f"model {request.model} failed on this request: {detail}")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from server.backends.base import Array, BatchError, Session
 from server.core.types import Batch
@@ -15,7 +15,7 @@ from server.runtime.assemble import Assembler, Part
 from server.runtime.clock import Clock
 from server.runtime.work import Work
 
-WorkBatch = Batch[Work]
+WorkBatch = Batch[Work[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,7 @@ class ThreadInstances:
                 self._loop.call_soon_threadsafe(self._lost, batch, _described(error))
                 return
             self._loop.call_soon_threadsafe(self._report, result)
+            del batch, result  # its arrays may be memory that someone waits to have back
 
 
 class InlineInstances:

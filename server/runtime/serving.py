@@ -1,0 +1,66 @@
+"""What the wire asks of whatever runs the models: this process's own engine, or one in another process."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+from server.contract.manifest import Manifest
+from server.core.types import ModelKey
+from server.errors import Refused
+from server.runtime.assemble import Inputs
+from server.runtime.work import Work, WorkRequest
+
+
+class ServingModel(Protocol):
+    """A model that takes requests. It does not change; a reload is another one."""
+
+    @property
+    def key(self) -> ModelKey: ...
+    @property
+    def manifest(self) -> Manifest: ...
+    @property
+    def slo_s(self) -> float: ...
+    @property
+    def max_rows(self) -> int: ...
+    @property
+    def fastest_s(self) -> float: ...
+
+
+M = TypeVar("M", bound=ServingModel)
+M_co = TypeVar("M_co", bound=ServingModel, covariant=True)
+M_contra = TypeVar("M_contra", bound=ServingModel, contravariant=True)
+
+
+class ServingEngine(Protocol[M_contra]):
+    """Takes requests for models of its own kind. Every method must be called on the event loop's thread."""
+
+    def submit(
+        self, model: M_contra, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
+        arrived_at: float | None = None,
+    ) -> WorkRequest:  # fmt: skip
+        """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError. May raise one at once."""
+
+    def cancel(self, request: WorkRequest) -> None:
+        """The client is gone. Harmless when the request has its outcome already."""
+
+    def arrival(self, model: M_contra, arrived_at: float | None) -> float:
+        """When a request arrived (now, if that is not known). Raises Refused when it is too late already."""
+
+    def late_s(self, model: M_contra, waited_s: float) -> float:
+        """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
+
+    def turned_away(self, model: M_contra, waited_s: float, error: Refused) -> None:
+        """Note a request that was refused unread."""
+
+    def replied(self, work: Work[Any]) -> None:
+        """An answer is encoded and about to be written."""
+
+
+class ServingModels(Protocol[M_co]):
+    """The models that take requests, by name."""
+
+    def find(self, name: str, version: str | None = None) -> M_co:
+        """The served version of a model. Raises NotFound or NotReady, naming what there is."""
+
+    def serving_now(self, name: bytes) -> M_co | None:
+        """The served version of a model by its name in ASCII; None when it does not serve."""
