@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -30,6 +31,7 @@ from server.api.v2_routes import v2_routes
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
+from server.fleet.hub import Hub
 from server.grpc_api.front import GrpcFront, PortTaken
 from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
@@ -55,13 +57,15 @@ class Parts:
 class Ferry:
     """The ASGI application. Parts are made at start-up, on the event loop that will run them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, frames: Path | None = None) -> None:
+        """`frames`: where front ends in other processes connect; None when there are none."""
         self._settings = settings
         self._web = FastAPI(title="ferry", version=__version__, lifespan=self._lifespan, redirect_slashes=False)
         self.metrics = Metrics(monotonic_clock)
         self.door = Door()
         self._infer: InferRoutes | None = None
         self._grpc: GrpcFront | None = None
+        self._frames = frames
         _install_error_handlers(self._web)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,6 +108,10 @@ class Ferry:
             engine, registry, DisconnectWatch(loop), settings.max_body_bytes, web, settings.compress_from_bytes
         )
         self.door.open(engine, registry)
+        hub = None
+        if self._frames is not None:
+            hub = Hub(loop, engine, registry, monotonic_clock)
+            hub.start(self._frames)
         if self._grpc is not None:
             await self._grpc.start()
         log.info("admin API: %s", guard.state)
@@ -111,6 +119,8 @@ class Ferry:
         yield
         await self.drain()
         await registry.close()
+        if hub is not None:
+            await hub.close()
 
     async def drain(self) -> None:
         """Let gRPC take nothing new and answer what it accepted; HTTP's own server does the same for HTTP."""

@@ -71,6 +71,18 @@ class NotReady(FerryError):
     status, grpc_status, label, retryable = 503, "UNAVAILABLE", "not_ready", True
 
 
+class EngineAway(NotReady):
+    """A front end has no engine at the moment."""
+
+    label, retry_after_s = "engine_away", 1.0
+
+
+class EngineLost(FerryError):
+    """The engine died with this request in it; another try may succeed."""
+
+    status, grpc_status, label, retryable, retry_after_s = 503, "UNAVAILABLE", "engine_lost", True, 1.0
+
+
 class Refused(FerryError):
     """The scheduler predicts that the answer would be late, or its queue is full."""
 

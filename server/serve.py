@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
-import signal
-import socket
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
-from server.api.http_protocol import FerryProtocol
-from server.api.patience import Patience
-from server.app import Ferry
 from server.settings import Settings, SettingsError, read_settings
-from server.telemetry.scrape import ScrapeServer
-
-log = logging.getLogger(__name__)
 
 
 class ServeVerb:
@@ -54,58 +42,12 @@ class ServeVerb:
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT: then no new connections, accepted requests are answered, and it returns 0."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
-    ferry = Ferry(settings)
-    scrape: ScrapeServer | None = None
-    try:
-        scrape = ScrapeServer(settings.host, settings.metrics_port, ferry.metrics.registry)
-        log.info("metrics also on http://%s:%d/metrics", settings.host, scrape.port)
-    except OSError as error:
-        problem = f"no metrics on port {settings.metrics_port}: {error.strerror}; choose another with --metrics-port"
-        if "metrics_port" in settings.model_fields_set:
-            print(f"ferry: {problem}", file=sys.stderr)
-            return 1
-        log.warning("%s; /metrics on the main port works all the same", problem)
-    try:
-        return _run(settings, ferry)
-    finally:
-        if scrape is not None:
-            scrape.close()
+    if settings.frontends:
+        from server.processes import (
+            serve_in_processes,  # a supervisor stays small: it imports neither numpy nor a model's library
+        )
 
+        return serve_in_processes(settings)
+    from server.one_process import serve_in_one_process
 
-class DrainingServer(uvicorn.Server):
-    """uvicorn, with gRPC draining while HTTP does."""
-
-    def __init__(self, ferry: Ferry, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._ferry = ferry
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        draining = asyncio.create_task(self._ferry.drain())
-        await super().shutdown(sockets)
-        await draining
-
-
-def _run(settings: Settings, ferry: Ferry) -> int:
-    """One server on the main port, until a signal ends it."""
-    patience = Patience(settings.receive_timeout_s)
-    server = DrainingServer(
-        ferry,
-        uvicorn.Config(
-            ferry,
-            host=settings.host,
-            port=settings.port,
-            loop="uvloop",
-            http=partial(FerryProtocol, patience, ferry.door),  # type: ignore[arg-type]  # any callable will do
-            ws="none",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=settings.idle_timeout_s,
-            timeout_graceful_shutdown=settings.drain_timeout_s,
-        ),
-    )
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it has drained
-    server.run()
-    return 0 if server.started else 1
+    return serve_in_one_process(settings)

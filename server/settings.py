@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     grpc_port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] = Field(
         8001, description='Port for gRPC; 0 takes a free one and prints it, "off" is no gRPC'
     )
+    frontends: int = Field(
+        0, ge=0, le=64, description="Front-end processes that share the port before one engine process; 0: all in one process"
+    )
     admin_token: str | None = Field(None, min_length=8, description="Token of the admin API (header Authorization: Bearer)")
     max_body_bytes: int = Field(64 << 20, ge=1024, description="Largest body of an infer request, also when unpacked")
     compress_from_bytes: int = Field(

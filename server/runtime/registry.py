@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Registry:
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._n_loads = 0
         self._changed = asyncio.Event()
+        self._listeners: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def serving(self) -> list[ServedModel]:
@@ -90,6 +91,10 @@ class Registry:
     async def change(self) -> None:
         """Wait until a model begins or stops to serve, or fails to."""
         await self._changed.wait()
+
+    def before_retiring(self, listener: Callable[[], Awaitable[None]]) -> None:
+        """Await `listener` whenever a model is about to take no more requests: it is not listed any more, but still runs."""
+        self._listeners.append(listener)
 
     async def load_all(self) -> None:
         """Load what the repository holds; a model that fails is reported and does not stop the others."""
@@ -183,6 +188,8 @@ class Registry:
         status = self._status[model.key.name][model.key.version]
         if reason is not None:
             status.become(State.UNLOADING)
+        for listener in self._listeners:
+            await listener()
         await self._engine.close(model)
         self._metrics.close(model.key)
         if reason is not None:

@@ -94,6 +94,11 @@ class ModelStats:
         self._metrics.in_flight.dec()
         self._fail.add(now - arrived_at)
 
+    def turned_away(self, label: str, count: int, waited_s: float) -> None:
+        """So many requests were refused unread by a front end, after `waited_s` in all."""
+        self._metrics.ended[label].inc(count)
+        self._fail.add(waited_s / count, count)
+
     def cancelled(self) -> None:
         """A request's client went away."""
         self._metrics.cancelled.inc()

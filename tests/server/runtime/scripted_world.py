@@ -137,6 +137,12 @@ class World:
 
 
 @asynccontextmanager
+async def infer_routes(engine: Engine, registry: Registry) -> AsyncIterator[InferRoutes]:
+    """The wire in front of the engine. `tests.server.fleet` puts two processes' ends of a connection in between."""
+    yield InferRoutes(engine, registry, DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
+
+
+@asynccontextmanager
 async def world(repository: Path, script: Script | None = None) -> AsyncIterator[World]:
     """Load everything in `repository`; at the end drain, and leave no task behind."""
     loop = asyncio.get_running_loop()
@@ -144,16 +150,16 @@ async def world(repository: Path, script: Script | None = None) -> AsyncIterator
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
     registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics)
     await registry.load_all()
-    infer = InferRoutes(engine, registry, DisconnectWatch(loop), 1 << 20, _no)
-    made = World(repository, script, engine, registry, metrics, infer)
-    try:
-        yield made
-    finally:
-        script.release()
-        await asyncio.wait_for(registry.close(), LIMIT_S)
-        for client in made.clients:
-            client.task.cancel()
-        await asyncio.gather(*(client.task for client in made.clients), return_exceptions=True)
+    async with infer_routes(engine, registry) as infer:
+        made = World(repository, script, engine, registry, metrics, infer)
+        try:
+            yield made
+        finally:
+            script.release()
+            await asyncio.wait_for(registry.close(), LIMIT_S)
+            for client in made.clients:
+                client.task.cancel()
+            await asyncio.gather(*(client.task for client in made.clients), return_exceptions=True)
 
 
 def values(reply: Reply | None) -> list[float]:

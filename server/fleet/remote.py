@@ -1,0 +1,168 @@
+"""The front end's engine: the same interface as the real one, over a connection that comes back when the engine does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from server.core.types import InferRequest
+from server.errors import Cancelled, EngineAway, Refused
+from server.fleet.engine_link import EngineLink
+from server.fleet.slots import mapped, shared_memory
+from server.fleet.table import ModelTable, RemoteModel
+from server.runtime.assemble import Inputs
+from server.runtime.clock import Clock
+from server.runtime.engine import REPLY_LEARNING_RATE, REPLY_S, read_too_late
+from server.runtime.work import Work, WorkRequest
+
+log = logging.getLogger(__name__)
+
+HELLO = b"ferry-1\n"
+"""First bytes of a connection, with the descriptors of the front end's memory and of the engine's."""
+
+TRY_EVERY_S = 0.05
+
+
+class RemoteEngine:
+    """Requests go to the engine process while there is one. Every method must be called on the event loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, address: Path, table: ModelTable) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._address = address
+        self._table = table
+        self._link: EngineLink | None = None
+        self._ended = asyncio.Event()
+        self._n_requests = 0
+
+    @property
+    def is_there(self) -> bool:
+        """Whether requests can be asked."""
+        return self._link is not None
+
+    @property
+    def n_open(self) -> int:
+        """Requests without an outcome."""
+        return 0 if self._link is None else self._link.n_open
+
+    async def stay_connected(self) -> None:
+        """Until cancelled. What the table says is true while connected; otherwise it is empty."""
+        while True:
+            try:
+                await self._connect()
+            except OSError:  # no engine yet, or none any more: its supervisor says why
+                await asyncio.sleep(TRY_EVERY_S)
+                continue
+            await self._ended.wait()
+
+    async def connected(self, timeout_s: float) -> bool:
+        """Wait until there is an engine, but no longer than that."""
+        until = self._clock() + timeout_s
+        while not self.is_there and self._clock() < until:
+            await asyncio.sleep(TRY_EVERY_S)
+        return self.is_there
+
+    def close(self) -> None:
+        """Say what is left to say."""
+        if self._link is not None:
+            self._link.close()
+
+    def submit(
+        self, model: RemoteModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
+        arrived_at: float | None = None,
+    ) -> WorkRequest:  # fmt: skip
+        """Like Engine.submit. Raises EngineAway, Refused when the engine does not keep up, TooLarge."""
+        link = self._link
+        if link is None:
+            raise EngineAway("the engine is being restarted; try again")
+        now = self._clock()
+        if arrived_at is None:
+            arrived_at = now
+        if link.is_full:
+            error = Refused(
+                f"the engine does not read what is sent for model {model.key}; send fewer requests",
+                "queue_full",
+                EngineAway.retry_after_s,
+            )
+            link.note(model, error.label, now - arrived_at)
+            raise error
+        slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
+        self._n_requests += 1
+        work = Work(inputs, self._loop.create_future(), slo_s)
+        deadline_at = arrived_at + slo_s - link.reply_s
+        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
+        link.ask(request, model, timeout_s)
+        return request
+
+    def cancel(self, request: WorkRequest) -> None:
+        """The client is gone. Harmless when the request has its outcome already."""
+        if request.payload.answer.done():
+            return
+        request.payload.answer.set_exception(Cancelled("the client closed the connection"))
+        if self._link is not None:
+            self._link.cancel(request)
+
+    def arrival(self, model: RemoteModel, arrived_at: float | None) -> float:
+        """Like Engine.arrival."""
+        now = self._clock()
+        if arrived_at is None:
+            return now
+        waited_s = now - arrived_at
+        late_s = self.late_s(model, waited_s)
+        if late_s > 0:
+            error = read_too_late(model, waited_s, late_s)
+            self.turned_away(model, waited_s, error)
+            raise error
+        return arrived_at
+
+    def late_s(self, model: RemoteModel, waited_s: float) -> float:
+        """Like Engine.late_s."""
+        return waited_s + model.fastest_s + (REPLY_S if self._link is None else self._link.reply_s) - model.slo_s
+
+    def turned_away(self, model: RemoteModel, waited_s: float, error: Refused) -> None:
+        """Like Engine.turned_away."""
+        if self._link is not None:
+            self._link.note(model, error.label, waited_s)
+
+    def replied(self, work: Work[Any]) -> None:
+        """Like Engine.replied; the engine hears of it with the next requests."""
+        link = self._link
+        if link is not None:
+            took_s = self._clock() - work.answered_at
+            link.reply_s = max(REPLY_S, link.reply_s + REPLY_LEARNING_RATE * (took_s - link.reply_s))
+
+    async def _connect(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        memories = [shared_memory(), shared_memory()]
+        try:
+            await self._loop.sock_connect(connection, str(self._address))
+            socket.send_fds(connection, [HELLO], memories)
+            outgoing, incoming = (mapped(memory) for memory in memories)
+        except OSError:
+            connection.close()
+            raise
+        finally:
+            for memory in memories:
+                os.close(memory)
+        self._ended.clear()
+        link = EngineLink(self._loop, outgoing, incoming, self._table, self._lost)
+        await self._loop.create_unix_connection(lambda: link, sock=connection)
+        known = asyncio.ensure_future(link.knows_models.wait())
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((known, ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            known.cancel()
+            ended.cancel()
+        if not self._ended.is_set():
+            self._link = link
+            log.info("connected to the engine, which serves %d models", len(self._table))
+
+    def _lost(self) -> None:
+        self._link = None
+        self._table.clear()
+        self._ended.set()

@@ -1,0 +1,82 @@
+"""A front end's process: HTTP on the public port, the engine elsewhere. `python -m server.front_process DESCRIPTOR`, started by
+the supervisor. Neither onnxruntime nor FastAPI is imported here."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+from pathlib import Path
+
+from server.api.disconnects import DisconnectWatch, Receive
+from server.api.door import Door
+from server.api.infer import InferRoutes, Scope, Send
+from server.child_process import settings_of
+from server.fleet.child import Line
+from server.fleet.proxy import Proxy, frames_address, web_address
+from server.fleet.remote import RemoteEngine
+from server.fleet.table import ModelTable
+from server.runtime.clock import monotonic_clock
+from server.settings import Settings
+from server.web_server import WebServer, run_web_server, web_config
+
+FIRST_CONTACT_S = 2.0
+"""A front end that finds no engine for so long takes requests all the same, to tell clients to try again."""
+
+
+class FrontEnd:
+    """The ASGI application: infer requests are decoded here, everything else is passed on to the engine's own application."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._address = frames_address(folder)
+        self._table = ModelTable()
+        self._proxy = Proxy(web_address(folder))
+        self._infer: InferRoutes | None = None
+        self._engine: RemoteEngine | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self.door = Door()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._infer is not None and self._table.serves(scope["path"]):
+            await self._infer(scope, receive, send)
+        else:
+            await self._proxy(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        loop = asyncio.get_running_loop()
+        engine = RemoteEngine(loop, monotonic_clock, self._address, self._table)
+        self._connecting = loop.create_task(engine.stay_connected())
+        await engine.connected(FIRST_CONTACT_S)
+        settings = self._settings
+        self._infer = InferRoutes(
+            engine, self._table, DisconnectWatch(loop), settings.max_body_bytes, self._proxy, settings.compress_from_bytes
+        )
+        self.door.open(engine, self._table)
+        self._engine = engine
+        gc.collect()
+        gc.freeze()  # as the engine's process does: what start-up made is not walked again and again
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._connecting.cancel()
+        engine.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def main(descriptor: int) -> int:
+    """Serve until SIGTERM, or until the supervisor ends."""
+    line = Line(descriptor)
+    orders = line.orders()
+    settings = settings_of(orders)
+    assert orders.listener is not None
+    front = FrontEnd(settings, Path(orders.folder))
+    server = WebServer(web_config(settings, front, front.door), listening=line.ready)
+    return run_web_server(server, [socket.socket(fileno=orders.listener)])
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

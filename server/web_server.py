@@ -1,0 +1,73 @@
+"""uvicorn as ferry wants it, in whatever process: its configuration, and how a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import uvicorn
+
+from server.api.door import Door
+from server.api.http_protocol import FerryProtocol
+from server.api.patience import Patience
+from server.settings import Settings
+
+
+def web_config(settings: Settings, app: Any, door: Door) -> uvicorn.Config:
+    """For `app` on the main port, unless sockets are given to run on."""
+    patience = Patience(settings.receive_timeout_s)
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=partial(FerryProtocol, patience, door),  # type: ignore[arg-type]  # any callable will do
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=settings.idle_timeout_s,
+        timeout_graceful_shutdown=settings.drain_timeout_s,
+    )
+
+
+async def _nothing() -> None:
+    """Nothing else has to drain."""
+
+
+class WebServer(uvicorn.Server):
+    """uvicorn, with something else draining while HTTP does, and someone told once it takes connections."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Callable[[], Awaitable[None]] = _nothing,
+        listening: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        draining = asyncio.ensure_future(self._drain())
+        await super().shutdown(sockets)
+        await draining
+
+
+def run_web_server(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> int:
+    """Until SIGTERM or SIGINT; the exit status. What was accepted by then is answered first."""
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it has drained
+    server.run(sockets)
+    return 0 if server.started else 1
