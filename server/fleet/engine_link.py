@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from server.errors import EngineLost
 from server.fleet import frames
-from server.fleet.frames import INLINE, Ask, Kind, Note
+from server.fleet.frames import AskBatch, Kind, Note
 from server.fleet.link import Link
 from server.fleet.slots import BrokenLink
 from server.fleet.table import ModelTable, RemoteModel
@@ -20,7 +20,9 @@ from server.runtime.work import WorkRequest
 log = logging.getLogger(__name__)
 
 NOTE_EVERY_S = 0.1
+
 MOST_BATCH_BYTES = 1 << 20
+"""With so many bytes of tensors in it a frame is full."""
 
 
 class EngineLink(Link):
@@ -34,7 +36,8 @@ class EngineLink(Link):
         self._table = table
         self._ended = ended
         self._open: dict[int, tuple[WorkRequest, RemoteModel]] = {}
-        self._asks: list[tuple[Ask, bytes]] = []
+        self._asks = AskBatch()
+        self._full: list[AskBatch] = []
         self._cancels: list[int] = []
         self._notes: dict[tuple[int, str], tuple[int, float]] = {}
         self._heard: list[int] = []
@@ -49,15 +52,15 @@ class EngineLink(Link):
 
     def ask(self, request: WorkRequest, model: RemoteModel, timeout_s: float | None) -> None:
         """Raises TooLarge."""
-        packed = model.inputs.pack([request.payload.inputs[name] for name in model.input_names])
-        slot, data = self.place(packed)
-        self._asks.append((
-            Ask(
-                request.id, model.key.load, request.rows, request.length, slot, packed.n_bytes, request.arrived_at,
-                math.nan if timeout_s is None else timeout_s,
-            ),
-            data,
-        ))  # fmt: skip
+        inputs = request.payload.inputs
+        slot, n_bytes, data = self.place(model.inputs, [inputs[name] for name in model.input_names])
+        if self._asks.n_bytes > MOST_BATCH_BYTES:
+            self._full.append(self._asks)
+            self._asks = AskBatch()
+        timeout = math.nan if timeout_s is None else timeout_s
+        self._asks.add(
+            request.id, model.key.load, request.rows, request.length, slot, n_bytes, request.arrived_at, timeout, data
+        )
         self._open[request.id] = request, model
         self.flush_soon()
 
@@ -74,8 +77,8 @@ class EngineLink(Link):
             self._notes_timer = self._loop.call_later(NOTE_EVERY_S, self._note_now)
 
     def outgoing(self) -> list[bytes]:
-        parts = [frames.asks_frame(self.reply_s, batch) for batch in _batches(self._asks)]
-        self._asks = []
+        parts = [batch.frame(self.reply_s) for batch in (*self._full, self._asks) if batch]
+        self._asks, self._full = AskBatch(), []
         if self._cancels:
             parts.append(frames.numbers_frame(Kind.CANCELS, self._cancels))
             self._cancels = []
@@ -145,16 +148,3 @@ class EngineLink(Link):
     def _note_now(self) -> None:
         self._notes_timer = None
         self.flush_soon()
-
-
-def _batches(asks: list[tuple[Ask, bytes]]) -> list[list[tuple[Ask, bytes]]]:
-    """Cut where a frame would become large; as a rule there is one batch or none."""
-    batches: list[list[tuple[Ask, bytes]]] = []
-    size = MOST_BATCH_BYTES
-    for ask in asks:
-        if size >= MOST_BATCH_BYTES:
-            batches.append([])
-            size = 0
-        batches[-1].append(ask)
-        size += ask[0].n_bytes if ask[0].slot == INLINE else 0
-    return batches

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from struct import Struct
 from struct import error as StructError
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
@@ -48,14 +48,6 @@ class Ask(NamedTuple):
     timeout_s: float
 
 
-class AnswerHead(NamedTuple):
-    """An answer to request `id`; its tensors lie as an Ask's do."""
-
-    id: int
-    slot: int
-    n_bytes: int
-
-
 class Note(NamedTuple):
     """So many requests for a model were refused by a front end for one reason, after `waited_s` in all."""
 
@@ -65,10 +57,33 @@ class Note(NamedTuple):
     waited_s: float
 
 
+class Batch:
+    """A frame in the making that holds heads of one size and, after them, what belongs to each."""
+
+    kind: ClassVar[Kind]
+
+    def __init__(self) -> None:
+        self._heads: list[bytes] = []
+        self._data: list[bytes] = []
+        self.n_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._heads)
+
+    def _add(self, head: bytes, data: bytes) -> None:
+        self._heads.append(head)
+        self._data.append(data)
+        self.n_bytes += len(data)
+
+    def frame(self, number: float) -> bytes:
+        """All of it, with a number that holds for all of it."""
+        return frame(self.kind, _BATCH.pack(number, len(self._heads)), *self._heads, *self._data)
+
+
 Frame = tuple[int, memoryview]
 _HEAD = Struct("<II")
 _ASK = Struct("<QIIIiQdd")
-_ANSWER = Struct("<QiIQ")
+_ANSWER = Struct("<Qi4xQ")
 _BATCH = Struct("<dQ")
 _NUMBER = Struct("<Q")
 
@@ -80,28 +95,39 @@ def frame(kind: Kind, *parts: bytes) -> bytes:
     return b"".join((_HEAD.pack(size, kind), *parts))
 
 
-def asks_frame(reply_s: float, asks: Sequence[tuple[Ask, bytes]]) -> bytes:
-    """Requests with their inline tensors (b"" for those in slots). `reply_s`: what an answer's encoding takes at present."""
-    heads = [_ASK.pack(*ask) for ask, _ in asks]
-    return frame(Kind.ASKS, _BATCH.pack(reply_s, len(asks)), *heads, *(data for _, data in asks))
+class AskBatch(Batch):
+    """An ASKS frame in the making: requests with their inline tensors. Its number is what encoding an answer takes at present,
+    in seconds."""
+
+    kind = Kind.ASKS
+
+    def add(
+        self, number: int, load: int, rows: int, length: int, slot: int, n_bytes: int, arrived_at: float, timeout_s: float,
+        data: bytes,
+    ) -> None:  # fmt: skip
+        """An Ask, field by field, and its inline tensors: empty for tensors in slots."""
+        self._add(_ASK.pack(number, load, rows, length, slot, n_bytes, arrived_at, timeout_s), data)
 
 
-def read_asks(body: memoryview) -> tuple[float, list[Ask], int]:
-    """reply_s, the requests, and where their inline tensors begin. Raises BrokenLink."""
+class AnswerBatch(Batch):
+    """An ANSWERS frame in the making. Its number is when these answers were there, in absolute seconds."""
+
+    kind = Kind.ANSWERS
+
+    def add(self, number: int, slot: int, n_bytes: int, data: bytes) -> None:
+        """The answer to request `number`: where its tensors are, how many bytes, and they themselves when they are inline."""
+        self._add(_ANSWER.pack(number, slot, n_bytes), data)
+
+
+def read_asks(body: memoryview) -> tuple[float, Iterator[Ask], int]:
+    """The batch's number, its requests, and where their inline tensors begin. Raises BrokenLink."""
     reply_s, heads, at = _batch(body, _ASK)
-    return reply_s, [Ask(*head) for head in heads], at
+    return reply_s, map(Ask._make, heads), at
 
 
-def answers_frame(answered_at: float, answers: Sequence[tuple[AnswerHead, bytes]]) -> bytes:
-    """Answers with their inline tensors. `answered_at`: in absolute seconds."""
-    heads = [_ANSWER.pack(head.id, head.slot, 0, head.n_bytes) for head, _ in answers]
-    return frame(Kind.ANSWERS, _BATCH.pack(answered_at, len(answers)), *heads, *(data for _, data in answers))
-
-
-def read_answers(body: memoryview) -> tuple[float, list[AnswerHead], int]:
-    """answered_at, the answers, and where their inline tensors begin. Raises BrokenLink."""
-    answered_at, heads, at = _batch(body, _ANSWER)
-    return answered_at, [AnswerHead(number, slot, n_bytes) for number, slot, _, n_bytes in heads], at
+def read_answers(body: memoryview) -> tuple[float, Iterator[tuple[int, int, int]], int]:
+    """The batch's number, of each answer (request, slot, bytes), and where their inline tensors begin. Raises BrokenLink."""
+    return _batch(body, _ANSWER)
 
 
 def numbers_frame(kind: Kind, numbers: Sequence[int]) -> bytes:
@@ -189,7 +215,7 @@ def _error(kind: str, text: str, label: str, retry_after_s: float | None) -> Fer
     return _ERRORS[kind](text)
 
 
-def _batch(body: memoryview, head: Struct) -> tuple[float, list[tuple[Any, ...]], int]:
+def _batch(body: memoryview, head: Struct) -> tuple[float, Iterator[Any], int]:
     try:
         number, n = _BATCH.unpack_from(body)
     except StructError as wrong:
@@ -197,4 +223,4 @@ def _batch(body: memoryview, head: Struct) -> tuple[float, list[tuple[Any, ...]]
     end = _BATCH.size + n * head.size
     if end > len(body):
         raise BrokenLink(f"a frame of {len(body)} bytes that should hold {n} entries")
-    return number, list(head.iter_unpack(body[_BATCH.size : end])), end
+    return number, head.iter_unpack(body[_BATCH.size : end]), end

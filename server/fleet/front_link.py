@@ -12,7 +12,7 @@ from server.backends.base import Array
 from server.core.types import InferRequest, Refusal
 from server.errors import FerryError, Refused
 from server.fleet import frames
-from server.fleet.frames import AnswerHead, Ask, Kind, Note
+from server.fleet.frames import AnswerBatch, Ask, Kind, Note
 from server.fleet.link import Link
 from server.fleet.packing import Packing
 from server.fleet.slots import BrokenLink
@@ -86,7 +86,7 @@ class FrontLink(Link):
         self._engine = engine
         self._clock = clock
         self._open: dict[int, InferRequest[Work[FarAnswer]]] = {}
-        self._answers: list[tuple[AnswerHead, bytes]] = []
+        self._answers = AnswerBatch()
         self._failures: list[tuple[int, FerryError]] = []
         self._models: list[bytes] = []
         self.heard = 0
@@ -107,8 +107,7 @@ class FrontLink(Link):
         try:
             if self.is_full:
                 raise Refused("the front end does not read its answers; try again", Refusal.QUEUE_FULL.value, 1.0)
-            packed = packing.pack(outputs)
-            slot, data = self.place(packed)
+            slot, n_bytes, data = self.place(packing, outputs)
         except FerryError as error:
             self.fail(number, error)
             return
@@ -117,7 +116,7 @@ class FrontLink(Link):
             self.fail(number, FerryError("internal error; the server's log has the details"))
             return
         self._open.pop(number, None)
-        self._answers.append((AnswerHead(number, slot, packed.n_bytes), data))
+        self._answers.add(number, slot, n_bytes, data)
         self.flush_soon()
 
     def fail(self, number: int, error: FerryError) -> None:
@@ -130,8 +129,8 @@ class FrontLink(Link):
         parts = self._models
         self._models = []
         if self._answers:
-            parts.append(frames.answers_frame(self._clock(), self._answers))
-            self._answers = []
+            parts.append(self._answers.frame(self._clock()))
+            self._answers = AnswerBatch()
         if self._failures:
             parts.append(frames.failures_frame(self._failures))
             self._failures = []

@@ -9,18 +9,23 @@ import asyncio
 import logging
 import mmap
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import cast
 
+from server.backends.base import Array
 from server.errors import TooLarge
 from server.fleet import frames
 from server.fleet.frames import INLINE, FrameReader, Kind
-from server.fleet.packing import Packed
+from server.fleet.packing import Packing
 from server.fleet.slots import Borrowed, BrokenLink, Slots
 
 log = logging.getLogger(__name__)
 
 INLINE_BYTES = 16 << 10
 """Tensors up to this size travel in the frame: copying them twice costs less than keeping the books of a slot."""
+
+MOST_BYTES = frames.MOST_FRAME_BYTES // 2
+"""Of one request's or answer's tensors, so that a frame can hold them besides what it has already."""
 
 MOST_UNSENT_BYTES = 64 << 20
 """With so much waiting for the other side to read it, nothing more is taken."""
@@ -60,20 +65,21 @@ class Link(asyncio.Protocol, ABC):
             self._will_flush = True
             self._loop.call_soon(self._flush)
 
-    def place(self, packed: Packed) -> tuple[int, bytes]:
-        """Where tensors go: the first of the slots that they were written to, or INLINE and their bytes, when they are small
-        or no slots are free. Raises TooLarge."""
-        if packed.n_bytes > INLINE_BYTES:
-            if packed.n_bytes > frames.MOST_FRAME_BYTES // 2:
-                raise TooLarge(
-                    f"tensors of {packed.n_bytes} bytes; {frames.MOST_FRAME_BYTES // 2} fit between a front end and the engine: "
-                    "send fewer rows"
-                )
-            slot = self._slots.take(packed.n_bytes)
-            if slot is not None:
-                packed.write(self._slots.view(slot, packed.n_bytes))
-                return slot, b""
-        return INLINE, packed.joined()
+    def place(self, packing: Packing, arrays: Sequence[Array]) -> tuple[int, int, bytes]:
+        """Where tensors go: the first of the slots that they were written to, or INLINE when they are small or no slots are
+        free; how many bytes; and the bytes when they are inline. Raises TooLarge."""
+        data = packing.pack_small(arrays, INLINE_BYTES)
+        if data is not None:
+            return INLINE, len(data), data
+        packed = packing.pack(arrays)
+        n_bytes = packed.n_bytes
+        if n_bytes > MOST_BYTES:
+            raise TooLarge(f"tensors of {n_bytes} bytes; {MOST_BYTES} fit between a front end and the engine: send fewer rows")
+        slot = self._slots.take(n_bytes)
+        if slot is None:
+            return INLINE, n_bytes, packed.joined()
+        packed.write(self._slots.view(slot, n_bytes))
+        return slot, n_bytes, b""
 
     def find(self, slot: int, n_bytes: int, body: memoryview, at: int) -> tuple[memoryview, int, int]:
         """The other side's `place`: buffer and place of tensors, and where the next inline ones begin. Raises BrokenLink."""

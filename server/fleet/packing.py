@@ -25,6 +25,28 @@ class _Tensor(NamedTuple):
     rank: int
 
 
+class Packed(NamedTuple):
+    """Tensors ready to be written."""
+
+    parts: list[bytes | Array]
+    n_bytes: int
+
+    def joined(self) -> bytes:
+        """All in one piece."""
+        return b"".join([part if isinstance(part, bytes) else part.tobytes() for part in self.parts])
+
+    def write(self, memory: memoryview) -> None:
+        """Into `memory`, which has room for n_bytes; no copy comes in between."""
+        at = 0
+        for part in self.parts:
+            if isinstance(part, bytes):
+                memory[at : at + len(part)] = part
+                at += len(part)
+            elif part.nbytes:
+                np.frombuffer(memory, part.dtype, part.size, at).reshape(part.shape)[...] = part
+                at += part.nbytes
+
+
 class Packing:
     """Packs and unpacks the tensors of one side (inputs or outputs) of one model."""
 
@@ -51,6 +73,21 @@ class Packing:
                 n_bytes += gap
         return Packed(parts, n_bytes)
 
+    def pack_small(self, arrays: Sequence[Array], most: int) -> bytes | None:
+        """Like `pack`, in one piece and at half the cost; None for tensors of more than `most` bytes in all."""
+        parts: list[bytes] = []
+        for (_, dtype, head, _), array in zip(self._tensors, arrays, strict=True):
+            if array.dtype != dtype or dtype.kind == "O":
+                return None if (packed := self.pack(arrays)).n_bytes > most else packed.joined()
+            most -= array.nbytes
+            if most < 0:
+                return None
+            parts.append(head.pack(*array.shape))
+            parts.append(array.tobytes())
+            if array.nbytes % 8:
+                parts.append(bytes(-array.nbytes % 8))
+        return b"".join(parts)
+
     def unpack(self, buffer: memoryview, at: int, n_bytes: int) -> list[Array]:
         """Views on `n_bytes` of `buffer` from `at` on. Raises BrokenLink when they are not what `pack` wrote."""
         end = at + n_bytes
@@ -62,38 +99,18 @@ class Packing:
                 if dtype.kind == "O":
                     size = shape[rank]
                     arrays.append(from_bytes(spec.name, buffer[at : at + size], list(shape[:rank]), dtype))
-                else:
-                    count = prod(shape)
+                elif count := prod(shape):
                     size = count * dtype.itemsize
-                    arrays.append(np.frombuffer(buffer, dtype, count, at).reshape(shape) if count else np.empty(shape, dtype))
+                    arrays.append(np.frombuffer(buffer, dtype, count, at).reshape(shape))
+                else:
+                    size = 0
+                    arrays.append(np.empty(shape, dtype))
                 at += size + -size % 8
         except (error, ValueError, OverflowError, BadRequest) as wrong:
             raise BrokenLink(f"tensors that cannot be unpacked: {wrong}") from wrong
         if at != end:
             raise BrokenLink(f"tensors of {at - end + n_bytes} bytes in a run of {n_bytes}")
         return arrays
-
-
-class Packed(NamedTuple):
-    """Tensors ready to be written."""
-
-    parts: list[bytes | Array]
-    n_bytes: int
-
-    def joined(self) -> bytes:
-        """All in one piece."""
-        return b"".join([part if isinstance(part, bytes) else part.tobytes() for part in self.parts])
-
-    def write(self, memory: memoryview) -> None:
-        """Into `memory`, which has room for n_bytes; without a piece in between for arrays that lie row by row."""
-        at = 0
-        for part in self.parts:
-            if isinstance(part, bytes):
-                memory[at : at + len(part)] = part
-                at += len(part)
-            elif part.nbytes:
-                np.frombuffer(memory, part.dtype, part.size, at).reshape(part.shape)[...] = part
-                at += part.nbytes
 
 
 def _tensor(spec: TensorSpec) -> _Tensor:
