@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -20,6 +22,8 @@ from server.fleet.table import ModelTable
 from server.runtime.clock import monotonic_clock
 from server.settings import Settings
 from server.web_server import WebServer, run_web_server, web_config
+
+log = logging.getLogger(__name__)
 
 FIRST_CONTACT_S = 2.0
 """A front end that finds no engine for so long takes requests all the same, to tell clients to try again."""
@@ -51,6 +55,7 @@ class FrontEnd:
         loop = asyncio.get_running_loop()
         engine = RemoteEngine(loop, monotonic_clock, self._address, self._table)
         self._connecting = loop.create_task(engine.stay_connected())
+        self._connecting.add_done_callback(_end_after_a_bug)
         await engine.connected(FIRST_CONTACT_S)
         settings = self._settings
         self._infer = InferRoutes(
@@ -65,6 +70,13 @@ class FrontEnd:
         self._connecting.cancel()
         engine.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _end_after_a_bug(connecting: asyncio.Task[None]) -> None:
+    """A front end that cannot connect any more is of no use: the supervisor starts another."""
+    if not connecting.cancelled():
+        log.critical("a bug in ferry: the connection to the engine is not kept any more", exc_info=connecting.exception())
+        signal.raise_signal(signal.SIGTERM)
 
 
 def main(descriptor: int) -> int:

@@ -26,9 +26,8 @@ def serve_in_processes(settings: Settings) -> int:
     try:
         sockets = bound_sockets(settings.host, settings.port, settings.frontends)
     except OSError as error:
-        print(
-            f"ferry: cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another --port", file=sys.stderr
-        )
+        why = (error.strerror or str(error)).lower()
+        print(f"ferry: cannot listen on {settings.host}:{settings.port}: {why}; choose another with --port", file=sys.stderr)
         return 1
     with ExitStack() as stack:
         for one in sockets:

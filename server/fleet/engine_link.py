@@ -21,9 +21,6 @@ log = logging.getLogger(__name__)
 
 NOTE_EVERY_S = 0.1
 
-MOST_BATCH_BYTES = 1 << 20
-"""With so many bytes of tensors in it a frame is full."""
-
 
 class EngineLink(Link):
     """The front end's end of one connection. Every request asked here gets its one outcome here."""
@@ -37,7 +34,6 @@ class EngineLink(Link):
         self._ended = ended
         self._open: dict[int, tuple[WorkRequest, RemoteModel]] = {}
         self._asks = AskBatch()
-        self._full: list[AskBatch] = []
         self._cancels: list[int] = []
         self._notes: dict[tuple[int, str], tuple[int, float]] = {}
         self._heard: list[int] = []
@@ -54,9 +50,6 @@ class EngineLink(Link):
         """Raises TooLarge."""
         inputs = request.payload.inputs
         slot, n_bytes, data = self.place(model.inputs, [inputs[name] for name in model.input_names])
-        if self._asks.n_bytes > MOST_BATCH_BYTES:
-            self._full.append(self._asks)
-            self._asks = AskBatch()
         timeout = math.nan if timeout_s is None else timeout_s
         self._asks.add(
             request.id, model.key.load, request.rows, request.length, slot, n_bytes, request.arrived_at, timeout, data
@@ -77,13 +70,13 @@ class EngineLink(Link):
             self._notes_timer = self._loop.call_later(NOTE_EVERY_S, self._note_now)
 
     def outgoing(self) -> list[bytes]:
-        parts = [batch.frame(self.reply_s) for batch in (*self._full, self._asks) if batch]
-        self._asks, self._full = AskBatch(), []
+        parts = self._asks.frames(self.reply_s) if self._asks else []
+        self._asks = AskBatch()
         if self._cancels:
             parts.append(frames.numbers_frame(Kind.CANCELS, self._cancels))
             self._cancels = []
         if self._notes and self._notes_timer is None:
-            notes = [Note(load, label, *told) for (load, label), told in self._notes.items()]
+            notes = [tuple(Note(load, label, *told)) for (load, label), told in self._notes.items()]
             parts.append(frames.json_frame(Kind.NOTES, notes))
             self._notes = {}
         if self._heard:

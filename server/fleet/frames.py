@@ -17,6 +17,9 @@ from server.fleet.slots import BrokenLink
 MOST_FRAME_BYTES = (1 << 31) - 8
 """No frame is larger, so no request and no answer either."""
 
+FULL_FRAME_BYTES = 1 << 20
+"""A frame with more inline tensors than this takes no more requests or answers."""
+
 INLINE = -1
 """In place of a slot: the tensors follow in the frame."""
 
@@ -58,14 +61,15 @@ class Note(NamedTuple):
 
 
 class Batch:
-    """A frame in the making that holds heads of one size and, after them, what belongs to each."""
+    """A frame in the making that holds heads of one size and, after them, what belongs to each. When much belongs to them
+    it becomes several frames."""
 
     kind: ClassVar[Kind]
 
     def __init__(self) -> None:
         self._heads: list[bytes] = []
         self._data: list[bytes] = []
-        self.n_bytes = 0
+        self._n_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._heads)
@@ -73,11 +77,20 @@ class Batch:
     def _add(self, head: bytes, data: bytes) -> None:
         self._heads.append(head)
         self._data.append(data)
-        self.n_bytes += len(data)
+        self._n_bytes += len(data)
 
-    def frame(self, number: float) -> bytes:
+    def frames(self, number: float) -> list[bytes]:
         """All of it, with a number that holds for all of it."""
-        return frame(self.kind, _BATCH.pack(number, len(self._heads)), *self._heads, *self._data)
+        if self._n_bytes <= FULL_FRAME_BYTES:
+            return [frame(self.kind, _BATCH.pack(number, len(self._heads)), *self._heads, *self._data)]
+        made, first, size = [], 0, 0
+        for place, data in enumerate(self._data, 1):
+            size += len(data)
+            if size > FULL_FRAME_BYTES or place == len(self._data):
+                heads = self._heads[first:place]
+                made.append(frame(self.kind, _BATCH.pack(number, len(heads)), *heads, *self._data[first:place]))
+                first, size = place, 0
+        return made
 
 
 Frame = tuple[int, memoryview]

@@ -129,7 +129,7 @@ class FrontLink(Link):
         parts = self._models
         self._models = []
         if self._answers:
-            parts.append(self._answers.frame(self._clock()))
+            parts += self._answers.frames(self._clock())
             self._answers = AnswerBatch()
         if self._failures:
             parts.append(frames.failures_frame(self._failures))

@@ -90,7 +90,12 @@ class Hub:
     def _begin(self, work: Any) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("a bug in ferry: front ends may not be served any more", exc_info=error)
 
     async def _watch(self) -> None:
         while True:
@@ -111,7 +116,12 @@ class Hub:
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
-            connection, _ = await self._loop.sock_accept(listener)
+            try:
+                connection, _ = await self._loop.sock_accept(listener)
+            except OSError as error:
+                log.error("no front end can connect: %s", error)
+                await asyncio.sleep(GREETING_S)
+                continue
             self._begin(self._welcome(connection))
 
     async def _welcome(self, connection: socket.socket) -> None:

@@ -151,7 +151,12 @@ class Link(asyncio.Protocol, ABC):
         self._will_flush = False
         if self._transport is None:
             return
-        parts = self.outgoing()
+        try:
+            parts = self.outgoing()
+        except Exception:  # a bug of ours; what was to be said is lost, so nobody may go on waiting for it
+            log.exception("a connection between processes ends: what it should carry cannot be written")
+            self._transport.abort()
+            return
         if returned := self._borrowed.returned():
             parts.append(frames.numbers_frame(Kind.RELEASES, returned))
         if parts:

@@ -76,11 +76,12 @@ class Packing:
     def pack_small(self, arrays: Sequence[Array], most: int) -> bytes | None:
         """Like `pack`, in one piece and at half the cost; None for tensors of more than `most` bytes in all."""
         parts: list[bytes] = []
+        left = most
         for (_, dtype, head, _), array in zip(self._tensors, arrays, strict=True):
             if array.dtype != dtype or dtype.kind == "O":
                 return None if (packed := self.pack(arrays)).n_bytes > most else packed.joined()
-            most -= array.nbytes
-            if most < 0:
+            left -= array.nbytes
+            if left < 0:
                 return None
             parts.append(head.pack(*array.shape))
             parts.append(array.tobytes())

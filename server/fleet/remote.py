@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,10 @@ class RemoteEngine:
     async def stay_connected(self) -> None:
         """Until cancelled. What the table says is true while connected; otherwise it is empty."""
         while True:
-            try:
+            with suppress(OSError):  # no engine yet, or none any more: its supervisor says why
                 await self._connect()
-            except OSError:  # no engine yet, or none any more: its supervisor says why
-                await asyncio.sleep(TRY_EVERY_S)
-                continue
-            await self._ended.wait()
+                await self._ended.wait()
+            await asyncio.sleep(TRY_EVERY_S)
 
     async def connected(self, timeout_s: float) -> bool:
         """Wait until there is an engine, but no longer than that."""

@@ -79,8 +79,8 @@ def test_a_metrics_port_that_was_asked_for_and_is_taken_is_an_error(own_reposito
 def test_the_usual_metrics_port_being_taken_stops_no_second_server(
     own_repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("server.serve._run", lambda *_: 0)
-    monkeypatch.setattr("server.serve.ScrapeServer", taken)
+    monkeypatch.setattr("server.one_process.run_web_server", lambda *_: 0)
+    monkeypatch.setattr("server.one_process.ScrapeServer", taken)
     assert serve(read_settings({"repository": own_repository}, None)) == 0
     assert "no metrics on port 8002: address in use" in caplog.text
     assert "/metrics on the main port works all the same" in caplog.text
