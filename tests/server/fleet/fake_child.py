@@ -1,0 +1,43 @@
+"""A child for the supervisor's tests: `python fake_child.py KIND DESCRIPTOR`. It writes what happens to it into the folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from server.fleet.child import Line
+
+
+def main(kind: str, descriptor: int) -> int:
+    """The kinds are told where they are tested."""
+    if kind == "breaks":
+        return 3
+    line = Line(descriptor)
+    orders = line.orders()
+    book = Path(orders.folder) / orders.name
+    if kind == "breaks later" and book.exists():
+        return 4
+
+    def note(what: str) -> None:
+        with book.open("a") as file:
+            file.write(f"{what} {os.getpid()} {time.monotonic()}\n")
+
+    def end(*_: object) -> None:
+        note("ended")
+        if kind != "stubborn":
+            sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    note("began")
+    line._socket.send(b"ready\n")
+    while line._socket.recv(1):
+        pass
+    note("orphaned")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,168 @@
+"""The supervisor over fake children: order of start and end, restarts, giving up, and what becomes of orphans."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from server.fleet.child import Orders
+from server.fleet.supervisor import Post, Supervisor
+from server.processes import bound_sockets
+from server.runtime.clock import monotonic_clock
+from tests.child_server import wait_until
+
+LIMIT_S = 30.0
+CHILD = Path(__file__).with_name("fake_child.py")
+
+
+@dataclass(slots=True)
+class Fleet:
+    """A supervisor with fake children, and what they wrote."""
+
+    folder: Path
+    supervisor: Supervisor
+    calls: list[str] = field(default_factory=list)
+
+    def book(self, name: str) -> list[tuple[str, int, float]]:
+        """What a child's bearers noted: what, process, when."""
+        path = self.folder / name
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(what, int(process), float(at)) for what, process, at in map(str.split, lines)]
+
+    def pid(self, name: str) -> int:
+        return [process for what, process, _ in self.book(name) if what == "began"][-1]
+
+    def began(self, name: str) -> int:
+        return len([1 for what, _, _ in self.book(name) if what == "began"])
+
+    async def reaches(self, true: Callable[[], bool]) -> None:
+        await asyncio.to_thread(wait_until, true, "the state", LIMIT_S)
+
+
+def fleet(folder: Path, engine: str = "good", fronts: tuple[str, ...] = ("good", "good"), patience_s: float = 20.0) -> Fleet:
+    def post(name: str, kind: str) -> Post:
+        return Post([sys.executable, "-m", f"tests.server.fleet.{CHILD.stem}", kind], Orders(name, {}, str(folder)))
+
+    posts = [post(f"front{number}", kind) for number, kind in enumerate(fronts)]
+    return Fleet(folder, Supervisor(post("engine", engine), posts, monotonic_clock, patience_s))
+
+
+def run(one: Fleet, scenario: Callable[[Fleet], Awaitable[None]]) -> int:
+    """The supervisor's exit status."""
+
+    async def main() -> int:
+        running = asyncio.create_task(
+            one.supervisor.run(lambda: one.calls.append("serving"), lambda: one.calls.append("closing"))
+        )
+        try:
+            await scenario(one)
+        finally:
+            one.supervisor.end()
+        return await asyncio.wait_for(running, LIMIT_S)
+
+    return asyncio.run(main())
+
+
+def test_the_engine_comes_first_and_goes_last(tmp_path: Path) -> None:
+    async def scenario(one: Fleet) -> None:
+        await one.reaches(lambda: one.calls == ["serving"])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    one = fleet(tmp_path)
+    assert run(one, scenario) == 0
+    assert one.calls == ["serving", "closing"]
+    engine, fronts = one.book("engine"), [one.book(f"front{n}") for n in (0, 1)]
+    assert [what for what, _, _ in engine] == ["began", "ended"]
+    for front in fronts:
+        assert [what for what, _, _ in front] == ["began", "ended"]
+        assert engine[0][2] < front[0][2] < front[1][2] < engine[1][2]
+
+
+@pytest.mark.parametrize("name", ["engine", "front0"])
+def test_who_dies_is_replaced_and_the_others_live_on(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(one: Fleet) -> None:
+        await one.reaches(lambda: one.calls == ["serving"])
+        for n in (2, 3):
+            os.kill(one.pid(name), signal.SIGKILL)
+            await one.reaches(lambda n=n: one.began(name) == n)
+
+    one = fleet(tmp_path)
+    assert run(one, scenario) == 0
+    assert {other: one.began(other) for other in ("engine", "front0", "front1")} == {
+        "engine": 1, "front0": 1, "front1": 1, name: 3
+    }  # fmt: skip
+    assert f"{name} ended (killed by SIGKILL); the next one starts in 0 s" in caplog.text
+
+
+@pytest.mark.parametrize(("engine", "front"), [("breaks", "good"), ("good", "breaks")])
+def test_who_does_not_start_at_all_ends_everything(
+    tmp_path: Path, engine: str, front: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(one: Fleet) -> None:
+        await one.reaches(one.supervisor._ending.is_set)
+
+    one = fleet(tmp_path, engine, (front,))
+    assert run(one, scenario) == 1
+    assert "does not start (exit status 3): giving up" in caplog.text
+    assert "serving" not in one.calls
+
+
+def test_who_cannot_be_replaced_ends_everything_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.fleet.restarts.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("server.fleet.restarts.LONGEST_PAUSE_S", 0.01)
+
+    async def scenario(one: Fleet) -> None:
+        await one.reaches(lambda: one.calls == ["serving"])
+        os.kill(one.pid("front0"), signal.SIGKILL)
+        await one.reaches(one.supervisor._ending.is_set)
+
+    one = fleet(tmp_path, "good", ("breaks later", "good"))
+    assert run(one, scenario) == 1
+    assert caplog.text.count("front0 ended (exit status 4)") == 4
+    assert "front0 does not start (exit status 4): giving up" in caplog.text
+    assert [what for what, _, _ in one.book("front1")] == ["began", "ended"]
+
+
+def test_who_does_not_end_is_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(one: Fleet) -> None:
+        await one.reaches(lambda: one.calls == ["serving"])
+
+    one = fleet(tmp_path, "good", ("stubborn", "good"), patience_s=0.5)
+    assert run(one, scenario) == 0
+    assert "front0 does not end: killed" in caplog.text
+    assert [what for what, _, _ in one.book("engine")] == ["began", "ended"]
+
+
+def test_an_end_while_it_starts_ends_what_has_started(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scenario(one: Fleet) -> None:
+        await one.reaches(lambda: one.began("engine") == 1)
+
+    one = fleet(tmp_path)
+    assert run(one, scenario) == 0
+    assert [what for what, _, _ in one.book("engine")] == ["began", "ended"]
+
+
+def test_sockets_share_one_port_with_each_other_and_with_nobody_else() -> None:
+    sockets = bound_sockets("127.0.0.1", 0, 3)
+    try:
+        ports = {one.getsockname()[1] for one in sockets}
+        assert len(ports) == 1
+        for one in sockets:
+            one.listen()
+        with pytest.raises(OSError, match="in use"):
+            bound_sockets("127.0.0.1", ports.pop(), 1)
+    finally:
+        for one in sockets:
+            one.close()
