@@ -13,7 +13,7 @@ from typing import Any
 from server.api.errors_http import error_reply
 from server.core.types import ModelKey
 from server.errors import Refused
-from server.runtime.engine import read_too_late
+from server.runtime.lateness import read_too_late
 from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 
 _MOST_REPLIES = 4096

@@ -14,7 +14,7 @@ from server.fleet.frames import AskBatch, Kind, Note
 from server.fleet.link import Link
 from server.fleet.slots import BrokenLink
 from server.fleet.table import ModelTable, RemoteModel
-from server.runtime.engine import REPLY_S
+from server.runtime.lateness import REPLY_S
 from server.runtime.work import WorkRequest
 
 log = logging.getLogger(__name__)

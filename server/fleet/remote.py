@@ -17,7 +17,7 @@ from server.fleet.slots import mapped, shared_memory
 from server.fleet.table import ModelTable, RemoteModel
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
-from server.runtime.engine import REPLY_LEARNING_RATE, REPLY_S, read_too_late
+from server.runtime.lateness import REPLY_LEARNING_RATE, REPLY_S, read_too_late
 from server.runtime.work import Work, WorkRequest
 
 log = logging.getLogger(__name__)

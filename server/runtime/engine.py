@@ -31,14 +31,9 @@ from server.errors import InstanceLost as InstanceLostError
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
+from server.runtime.lateness import REPLY_LEARNING_RATE, REPLY_S, read_too_late
 from server.runtime.served import ServedModel
-from server.runtime.serving import ServingModel
 from server.runtime.work import A, AnyRequest, Work, WorkRequest
-
-REPLY_S = 0.0005
-"""Taken off every deadline: encoding the answer and writing it to the socket. As much as is measured, but no less than this."""
-
-REPLY_LEARNING_RATE = 0.02
 
 
 class Engine:
@@ -268,15 +263,6 @@ def _refusal(model: ServedModel | None, request: AnyRequest, why: Refusal, retry
             "request's timeout); send fewer requests, allow more time, or add instances"
         )
     return Refused(message, why.value, retry_after_s)
-
-
-def read_too_late(model: ServingModel, waited_s: float, late_s: float) -> Refused:
-    """The refusal of a request that was too late already when it was read."""
-    message = (
-        f"the request waited {waited_s * 1e3:.0f} ms until the server could read it, too long for model {model.key} to answer "
-        f"within its {model.slo_s * 1e3:g} ms; send fewer requests, or raise the model's SLO"
-    )
-    return Refused(message, Refusal.DEADLINE.value, late_s)
 
 
 def _failure(request: AnyRequest, why: Failure, detail: str) -> FerryError:
