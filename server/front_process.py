@@ -11,9 +11,12 @@ import socket
 import sys
 from pathlib import Path
 
+from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
-from server.api.door import Door
-from server.api.infer import InferRoutes, Scope, Send
+from server.api.fast_lane import FastLane
+from server.api.infer import InferRoutes, Send
+from server.api.infer_head import Scope
+from server.api.known_heads import KnownHeads
 from server.child_process import settings_of
 from server.fleet.child import Line
 from server.fleet.proxy import Proxy, frames_address, web_address
@@ -40,7 +43,7 @@ class FrontEnd:
         self._infer: InferRoutes | None = None
         self._engine: RemoteEngine | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self.door = Door()
+        self.fast_lane = FastLane(KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -57,11 +60,17 @@ class FrontEnd:
         self._connecting = loop.create_task(engine.stay_connected())
         self._connecting.add_done_callback(_end_after_a_bug)
         await engine.connected(FIRST_CONTACT_S)
-        settings = self._settings
+        settings, codecs = self._settings, Codecs()
         self._infer = InferRoutes(
-            engine, self._table, DisconnectWatch(loop), settings.max_body_bytes, self._proxy, settings.compress_from_bytes
+            engine,
+            self._table,
+            codecs,
+            DisconnectWatch(loop),
+            settings.max_body_bytes,
+            self._proxy,
+            settings.compress_from_bytes,
         )
-        self.door.open(engine, self._table)
+        self.fast_lane.open(engine, self._table, codecs)
         self._engine = engine
         gc.collect()
         gc.freeze()  # as the engine's process does: what start-up made is not walked again and again
@@ -86,7 +95,7 @@ def main(descriptor: int) -> int:
     settings = settings_of(orders)
     assert orders.listener is not None
     front = FrontEnd(settings, Path(orders.folder))
-    server = WebServer(web_config(settings, front, front.door), listening=line.ready)
+    server = WebServer(web_config(settings, front, front.fast_lane), listening=line.ready)
     return run_web_server(server, [socket.socket(fileno=orders.listener)])
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import uvicorn
 
-from server.api.door import Door
+from server.api.fast_lane import FastLane
 from server.api.http_protocol import FerryProtocol
 from server.api.patience import Patience
 from server.settings import Settings
 
 
-def web_config(settings: Settings, app: Any, door: Door) -> uvicorn.Config:
+def web_config(settings: Settings, app: Any, lane: FastLane) -> uvicorn.Config:
     """For `app` on the main port, unless sockets are given to run on."""
     patience = Patience(settings.receive_timeout_s)
     return uvicorn.Config(
@@ -26,7 +26,7 @@ def web_config(settings: Settings, app: Any, door: Door) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=partial(FerryProtocol, patience, door),  # type: ignore[arg-type]  # any callable will do
+        http=partial(FerryProtocol, patience, lane),  # type: ignore[arg-type]  # any callable will do
         ws="none",
         lifespan="on",
         access_log=False,

@@ -14,7 +14,6 @@ from server.fleet.frames import AskBatch, Kind, Note
 from server.fleet.link import Link
 from server.fleet.slots import BrokenLink
 from server.fleet.table import ModelTable, RemoteModel
-from server.runtime.lateness import REPLY_S
 from server.runtime.work import WorkRequest
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,6 @@ class EngineLink(Link):
         self._notes: dict[tuple[int, str], tuple[int, float]] = {}
         self._heard: list[int] = []
         self._notes_timer: asyncio.TimerHandle | None = None
-        self.reply_s = REPLY_S
         self.knows_models = asyncio.Event()
 
     @property
@@ -70,7 +68,7 @@ class EngineLink(Link):
             self._notes_timer = self._loop.call_later(NOTE_EVERY_S, self._note_now)
 
     def outgoing(self) -> list[bytes]:
-        parts = self._asks.frames(self.reply_s) if self._asks else []
+        parts = self._asks.frames() if self._asks else []
         self._asks = AskBatch()
         if self._cancels:
             parts.append(frames.numbers_frame(Kind.CANCELS, self._cancels))
@@ -122,14 +120,13 @@ class EngineLink(Link):
         self._ended()
 
     def _answered(self, body: memoryview) -> None:
-        answered_at, answers, at = frames.read_answers(body)
+        answers, at = frames.read_answers(body)
         for number, slot, n_bytes in answers:
             request, model = self._close(number)
             buffer, place, at = self.find(slot, n_bytes, body, at)
             outputs = model.outputs.unpack(buffer, place, n_bytes)
             work = request.payload
             if not work.answer.done():
-                work.answered_at = answered_at
                 work.answer.set_result(outputs)
 
     def _close(self, number: int) -> tuple[WorkRequest, RemoteModel]:

@@ -79,16 +79,16 @@ class Batch:
         self._data.append(data)
         self._n_bytes += len(data)
 
-    def frames(self, number: float) -> list[bytes]:
-        """All of it, with a number that holds for all of it."""
+    def frames(self) -> list[bytes]:
+        """All of it."""
         if self._n_bytes <= FULL_FRAME_BYTES:
-            return [frame(self.kind, _BATCH.pack(number, len(self._heads)), *self._heads, *self._data)]
+            return [frame(self.kind, _NUMBER.pack(len(self._heads)), *self._heads, *self._data)]
         made, first, size = [], 0, 0
         for place, data in enumerate(self._data, 1):
             size += len(data)
             if size > FULL_FRAME_BYTES or place == len(self._data):
                 heads = self._heads[first:place]
-                made.append(frame(self.kind, _BATCH.pack(number, len(heads)), *heads, *self._data[first:place]))
+                made.append(frame(self.kind, _NUMBER.pack(len(heads)), *heads, *self._data[first:place]))
                 first, size = place, 0
         return made
 
@@ -97,7 +97,6 @@ Frame = tuple[int, memoryview]
 _HEAD = Struct("<II")
 _ASK = Struct("<QIIIiQdd")
 _ANSWER = Struct("<Qi4xQ")
-_BATCH = Struct("<dQ")
 _NUMBER = Struct("<Q")
 
 
@@ -109,8 +108,7 @@ def frame(kind: Kind, *parts: bytes) -> bytes:
 
 
 class AskBatch(Batch):
-    """An ASKS frame in the making: requests with their inline tensors. Its number is what encoding an answer takes at present,
-    in seconds."""
+    """An ASKS frame in the making: requests with their inline tensors."""
 
     kind = Kind.ASKS
 
@@ -123,7 +121,7 @@ class AskBatch(Batch):
 
 
 class AnswerBatch(Batch):
-    """An ANSWERS frame in the making. Its number is when these answers were there, in absolute seconds."""
+    """An ANSWERS frame in the making."""
 
     kind = Kind.ANSWERS
 
@@ -132,14 +130,14 @@ class AnswerBatch(Batch):
         self._add(_ANSWER.pack(number, slot, n_bytes), data)
 
 
-def read_asks(body: memoryview) -> tuple[float, Iterator[Ask], int]:
-    """The batch's number, its requests, and where their inline tensors begin. Raises BrokenLink."""
-    reply_s, heads, at = _batch(body, _ASK)
-    return reply_s, map(Ask._make, heads), at
+def read_asks(body: memoryview) -> tuple[Iterator[Ask], int]:
+    """The requests, and where their inline tensors begin. Raises BrokenLink."""
+    heads, at = _batch(body, _ASK)
+    return map(Ask._make, heads), at
 
 
-def read_answers(body: memoryview) -> tuple[float, Iterator[tuple[int, int, int]], int]:
-    """The batch's number, of each answer (request, slot, bytes), and where their inline tensors begin. Raises BrokenLink."""
+def read_answers(body: memoryview) -> tuple[Iterator[tuple[int, int, int]], int]:
+    """Of each answer (request, slot, bytes), and where their inline tensors begin. Raises BrokenLink."""
     return _batch(body, _ANSWER)
 
 
@@ -228,12 +226,12 @@ def _error(kind: str, text: str, label: str, retry_after_s: float | None) -> Fer
     return _ERRORS[kind](text)
 
 
-def _batch(body: memoryview, head: Struct) -> tuple[float, Iterator[Any], int]:
+def _batch(body: memoryview, head: Struct) -> tuple[Iterator[Any], int]:
     try:
-        number, n = _BATCH.unpack_from(body)
+        (n,) = _NUMBER.unpack_from(body)
     except StructError as wrong:
         raise BrokenLink(f"a frame that is cut off: {wrong}") from wrong
-    end = _BATCH.size + n * head.size
+    end = _NUMBER.size + n * head.size
     if end > len(body):
         raise BrokenLink(f"a frame of {len(body)} bytes that should hold {n} entries")
-    return number, head.iter_unpack(body[_BATCH.size : end]), end
+    return head.iter_unpack(body[_NUMBER.size : end]), end

@@ -9,17 +9,16 @@ import mmap
 from typing import Any, Protocol
 
 from server.backends.base import Array
-from server.core.types import InferRequest, Refusal
+from server.core.types import Refusal
 from server.errors import FerryError, Refused
 from server.fleet import frames
 from server.fleet.frames import AnswerBatch, Ask, Kind, Note
 from server.fleet.link import Link
 from server.fleet.packing import Packing
 from server.fleet.slots import BrokenLink
-from server.runtime.clock import Clock
 from server.runtime.engine import Engine
 from server.runtime.served import ServedModel
-from server.runtime.work import Work
+from server.runtime.work import WorkRequest
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +78,11 @@ class FrontLink(Link):
         incoming: mmap.mmap,
         books: Books,
         engine: Engine,
-        clock: Clock,
     ) -> None:
         super().__init__(loop, outgoing, incoming)
         self._books = books
         self._engine = engine
-        self._clock = clock
-        self._open: dict[int, InferRequest[Work[FarAnswer]]] = {}
+        self._open: dict[int, WorkRequest] = {}
         self._answers = AnswerBatch()
         self._failures: list[tuple[int, FerryError]] = []
         self._models: list[bytes] = []
@@ -129,7 +126,7 @@ class FrontLink(Link):
         parts = self._models
         self._models = []
         if self._answers:
-            parts += self._answers.frames(self._clock())
+            parts += self._answers.frames()
             self._answers = AnswerBatch()
         if self._failures:
             parts.append(frames.failures_frame(self._failures))
@@ -160,8 +157,7 @@ class FrontLink(Link):
         self._books.news(self)
 
     def _asked(self, body: memoryview) -> None:
-        reply_s, asks, at = frames.read_asks(body)
-        self._engine.learn_reply(reply_s)
+        asks, at = frames.read_asks(body)
         for ask in asks:
             buffer, place, at = self.find(ask.slot, ask.n_bytes, body, at)
             served = self._books.served(ask.load)
@@ -175,7 +171,7 @@ class FrontLink(Link):
     def _submit(self, served: Served, inputs: dict[str, Array], ask: Ask) -> None:
         timeout_s = None if math.isnan(ask.timeout_s) else ask.timeout_s
         answer = FarAnswer(self, ask.id, served.outputs)
-        self._open[ask.id] = self._engine.accept(served.model, inputs, ask.rows, ask.length, timeout_s, ask.arrived_at, answer)
+        self._open[ask.id] = self._engine.submit(served.model, inputs, ask.rows, ask.length, answer, timeout_s, ask.arrived_at)
 
     def _noted(self, notes: list[Note]) -> None:
         for load, label, n, waited_s in notes:

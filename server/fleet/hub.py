@@ -14,7 +14,6 @@ from server.fleet import table
 from server.fleet.front_link import FrontLink, Served
 from server.fleet.remote import HELLO
 from server.fleet.slots import mapped
-from server.runtime.clock import Clock
 from server.runtime.engine import Engine
 from server.runtime.registry import Registry
 
@@ -32,11 +31,10 @@ CLOSING_S = 5.0
 class Hub:
     """All front ends that are connected, and what they know of the models."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine, registry: Registry, clock: Clock) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine, registry: Registry) -> None:
         self._loop = loop
         self._engine = engine
         self._registry = registry
-        self._clock = clock
         self._links: set[FrontLink] = set()
         self._served: dict[int, Served] = {}
         self._rows: list[dict[str, Any]] = []
@@ -131,7 +129,7 @@ class Hub:
             log.error("a connection that is no front end's: %s", error)
             connection.close()
             return
-        link = FrontLink(self._loop, memories[1], memories[0], self, self._engine, self._clock)
+        link = FrontLink(self._loop, memories[1], memories[0], self, self._engine)
         await self._loop.connect_accepted_socket(lambda: link, connection)
         self._links.add(link)
         link.tell_models(self._number, self._rows)

@@ -14,7 +14,8 @@ import h11
 
 from server.api.disconnects import Receive
 from server.api.errors_http import error_reply
-from server.api.infer import Scope, Send
+from server.api.infer import Send
+from server.api.infer_head import Scope
 from server.errors import BadRequest, EngineAway, EngineLost, FerryError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,6 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from server.core.types import InferRequest
 from server.errors import Cancelled, EngineAway, Refused
@@ -17,8 +16,8 @@ from server.fleet.slots import mapped, shared_memory
 from server.fleet.table import ModelTable, RemoteModel
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
-from server.runtime.lateness import REPLY_LEARNING_RATE, REPLY_S, read_too_late
-from server.runtime.work import Work, WorkRequest
+from server.runtime.lateness import REPLY_S, read_too_late
+from server.runtime.work import Outcome, Work, WorkRequest
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class RemoteEngine:
             self._link.close()
 
     def submit(
-        self, model: RemoteModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
+        self, model: RemoteModel, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,
         arrived_at: float | None = None,
     ) -> WorkRequest:  # fmt: skip
         """Like Engine.submit. Raises EngineAway, Refused when the engine does not keep up, TooLarge."""
@@ -91,9 +90,8 @@ class RemoteEngine:
             raise error
         slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
         self._n_requests += 1
-        work = Work(inputs, self._loop.create_future(), slo_s)
-        deadline_at = arrived_at + slo_s - link.reply_s
-        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
+        work = Work(inputs, answer, slo_s)
+        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, arrived_at + slo_s - REPLY_S, work)
         link.ask(request, model, timeout_s)
         return request
 
@@ -120,19 +118,12 @@ class RemoteEngine:
 
     def late_s(self, model: RemoteModel, waited_s: float) -> float:
         """Like Engine.late_s."""
-        return waited_s + model.fastest_s + (REPLY_S if self._link is None else self._link.reply_s) - model.slo_s
+        return waited_s + model.fastest_s + REPLY_S - model.slo_s
 
     def turned_away(self, model: RemoteModel, waited_s: float, error: Refused) -> None:
         """Like Engine.turned_away."""
         if self._link is not None:
             self._link.note(model, error.label, waited_s)
-
-    def replied(self, work: Work[Any]) -> None:
-        """Like Engine.replied; the engine hears of it with the next requests."""
-        link = self._link
-        if link is not None:
-            took_s = self._clock() - work.answered_at
-            link.reply_s = max(REPLY_S, link.reply_s + REPLY_LEARNING_RATE * (took_s - link.reply_s))
 
     async def _connect(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -82,10 +82,6 @@ class ModelTable:
             raise NotFound(f"model {name!r} serves version {model.key.version} now, not {version!r}")
         return model
 
-    def serving_now(self, name: bytes) -> RemoteModel | None:
-        """The served version of a model by its name in ASCII; None when it does not serve."""
-        return self._models.get(name.decode("latin-1"))
-
 
 def _infer_paths(key: ModelKey) -> tuple[str, str]:
     return f"/v2/models/{key.name}/infer", f"/v2/models/{key.name}/versions/{key.version}/infer"

@@ -31,9 +31,13 @@ from server.errors import InstanceLost as InstanceLostError
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
-from server.runtime.lateness import REPLY_LEARNING_RATE, REPLY_S, read_too_late
+from server.runtime.lateness import REPLY_S, read_too_late
 from server.runtime.served import ServedModel
-from server.runtime.work import A, AnyRequest, Work, WorkRequest
+from server.runtime.work import Outcome, Work, WorkRequest
+
+TURN_ROWS = 64
+"""When so many rows have come in during one turn of the event loop, they do not wait for its end: under overload a turn
+reads from a thousand connections and takes longer than a small model's SLO."""
 
 
 class Engine:
@@ -42,20 +46,20 @@ class Engine:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self._clock = clock
-        self._scheduler: Scheduler[Work[Any]] = Scheduler()
+        self._scheduler: Scheduler[Work] = Scheduler()
         self._models: dict[ModelKey, ServedModel] = {}
         self._instances: dict[ModelKey, Instances] = {}
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._n_requests = 0
-        self._reply_s = REPLY_S
-        self._arrived: dict[ModelKey, list[AnyRequest]] = {}
+        self._arrived: dict[ModelKey, list[WorkRequest]] = {}
+        self._n_arrived_rows = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Engine {self._scheduler!r}>"
 
-    def lane(self, key: ModelKey) -> Lane[Work[Any]] | None:
+    def lane(self, key: ModelKey) -> Lane[Work] | None:
         """The scheduler's books for one model, to read only; None when it is not open."""
         try:
             return self._scheduler.lane(key)
@@ -80,7 +84,7 @@ class Engine:
 
     def late_s(self, model: ServedModel, waited_s: float) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
-        return waited_s + model.fastest_s + self._reply_s - model.slo_s
+        return waited_s + model.fastest_s + REPLY_S - model.slo_s
 
     def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""
@@ -88,26 +92,13 @@ class Engine:
         model.stats.arrived()
         model.stats.ended(now - waited_s, error, now)
 
-    def replied(self, work: Work[Any]) -> None:
-        """An answer is encoded: what that took, its wait for the event loop included, is taken off the next deadlines."""
-        self.learn_reply(self._clock() - work.answered_at)
-
-    def learn_reply(self, took_s: float) -> None:
-        """From outputs to an encoded answer it took so long, wherever that was done."""
-        self._reply_s = max(REPLY_S, self._reply_s + REPLY_LEARNING_RATE * (took_s - self._reply_s))
-
     def submit(
-        self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
+        self, model: ServedModel, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,
         arrived_at: float | None = None,
     ) -> WorkRequest:  # fmt: skip
-        """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError."""
-        return self.accept(model, inputs, rows, length, timeout_s, arrived_at, self._loop.create_future())
+        """Queue one request; `answer` is told its outputs or a FerryError, later than this returns.
 
-    def accept(
-        self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None, arrived_at: float | None,
-        answer: A,
-    ) -> InferRequest[Work[A]]:  # fmt: skip
-        """Queue one request whose outcome goes to `answer`.
+        Those of requests before may be told meanwhile.
 
         `timeout_s`: what the client allows, if shorter than the SLO it counts, from `arrived_at` (now by default).
         Requests that come in one turn of the event loop reach the scheduler together, so that they can share a batch even
@@ -118,15 +109,18 @@ class Engine:
         slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
         self._n_requests += 1
         work = Work(inputs, answer, slo_s)
-        deadline_at = arrived_at + slo_s - self._reply_s
+        deadline_at = arrived_at + slo_s - REPLY_S
         request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
+        if self._n_arrived_rows >= TURN_ROWS:
+            self._hurry()
         if not self._arrived:
             self._loop.call_soon(self._flush)
+        self._n_arrived_rows += rows
         self._arrived.setdefault(model.key, []).append(request)
         model.stats.arrived()
         return request
 
-    def cancel(self, request: AnyRequest) -> None:
+    def cancel(self, request: WorkRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
         if request.payload.answer.done():
             return
@@ -179,26 +173,33 @@ class Engine:
             self._add_instance(model)
 
     def _flush(self) -> None:
-        arrived, self._arrived = self._arrived, {}
+        arrived, self._arrived, self._n_arrived_rows = self._arrived, {}, 0
         for key, requests in arrived.items():
             self._feed(Submit(key, tuple(requests)))
 
+    def _hurry(self) -> None:
+        keys = list(self._arrived)
+        self._flush()
+        for key in keys:
+            if key in self._instances:
+                self._instances[key].hurry()
+
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch
-        event: Event[Work[Any]] = StepDone(batch) if result.error is None else StepFailed(batch, result.error)
+        event: Event[Work] = StepDone(batch) if result.error is None else StepFailed(batch, result.error)
         self._feed(event, result)
         if result.error is None:
             useful = sum(request.rows * request.length for request in batch.requests)
             share = 1 - useful / (batch.rows * batch.length) if batch.length else 0.0
             model.stats.stepped(result, batch.close, batch.rows, share)
 
-    def _feed(self, event: Event[Work[Any]], result: StepResult | None = None) -> None:
+    def _feed(self, event: Event[Work], result: StepResult | None = None) -> None:
         actions = self._scheduler.handle(event, self._clock())
         for action in actions:
             self._carry_out(action, result)
         self._set_timer()
 
-    def _carry_out(self, action: Action[Work[Any]], result: StepResult | None) -> None:
+    def _carry_out(self, action: Action[Work], result: StepResult | None) -> None:
         match action:
             case Run(batch):
                 self._instances[batch.model].start(batch)
@@ -212,7 +213,7 @@ class Engine:
             case Closed(model):
                 self._closing.pop(model).set_result(None)
 
-    def _answer(self, requests: tuple[AnyRequest, ...], result: StepResult) -> None:
+    def _answer(self, requests: tuple[WorkRequest, ...], result: StepResult) -> None:
         batch = result.batch
         answers: Any = zip(batch.requests, result.answers, strict=True)
         if len(requests) < len(batch.requests):
@@ -220,13 +221,12 @@ class Engine:
             answers = [(request, outputs) for request, outputs in answers if request.id in wanted]
         now = self._clock()
         for request, outputs in answers:
-            work = request.payload
-            if not work.answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
-                work.answered_at = now
-                work.answer.set_result(outputs)
+            answer = request.payload.answer
+            if not answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
+                answer.set_result(outputs)
         self._models[batch.model].stats.answered(requests, result, now)
 
-    def _end(self, request: AnyRequest, error: FerryError) -> None:
+    def _end(self, request: WorkRequest, error: FerryError) -> None:
         model = self._models.get(request.model)
         if model is not None:
             model.stats.ended(request.arrived_at, error, self._clock())
@@ -252,7 +252,7 @@ class Engine:
             self._set_timer()
 
 
-def _refusal(model: ServedModel | None, request: AnyRequest, why: Refusal, retry_after_s: float | None) -> FerryError:
+def _refusal(model: ServedModel | None, request: WorkRequest, why: Refusal, retry_after_s: float | None) -> FerryError:
     if model is None or why is Refusal.DRAINING:
         return Refused(f"model {request.model} is being unloaded; ask for another version", why.value, None)
     if why is Refusal.QUEUE_FULL:
@@ -265,7 +265,7 @@ def _refusal(model: ServedModel | None, request: AnyRequest, why: Refusal, retry
     return Refused(message, why.value, retry_after_s)
 
 
-def _failure(request: AnyRequest, why: Failure, detail: str) -> FerryError:
+def _failure(request: WorkRequest, why: Failure, detail: str) -> FerryError:
     if why is Failure.INSTANCE_LOST:
         return InstanceLostError(f"an instance of model {request.model} died while it ran this request; try again")
     return ModelFailed(f"model {request.model} failed on this request: {detail}")

@@ -7,9 +7,7 @@ from server.errors import Refused
 from server.runtime.serving import ServingModel
 
 REPLY_S = 0.0005
-"""Taken off every deadline: encoding the answer and writing it to the socket. As much as is measured, but no less than this."""
-
-REPLY_LEARNING_RATE = 0.02
+"""Taken off every deadline: encoding the answer and writing it to the socket."""
 
 
 def read_too_late(model: ServingModel, waited_s: float, late_s: float) -> Refused:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from server.contract.manifest import Manifest
 from server.core.types import ModelKey
 from server.errors import Refused
 from server.runtime.assemble import Inputs
-from server.runtime.work import Work, WorkRequest
+from server.runtime.work import Outcome, WorkRequest
 
 
 class ServingModel(Protocol):
@@ -35,10 +35,10 @@ class ServingEngine(Protocol[M_contra]):
     """Takes requests for models of its own kind. Every method must be called on the event loop's thread."""
 
     def submit(
-        self, model: M_contra, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
+        self, model: M_contra, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,
         arrived_at: float | None = None,
     ) -> WorkRequest:  # fmt: skip
-        """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError. May raise one at once."""
+        """Queue one request; `answer` is told its outputs or a FerryError, later than this returns. May raise a FerryError."""
 
     def cancel(self, request: WorkRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
@@ -52,15 +52,9 @@ class ServingEngine(Protocol[M_contra]):
     def turned_away(self, model: M_contra, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""
 
-    def replied(self, work: Work[Any]) -> None:
-        """An answer is encoded and about to be written."""
-
 
 class ServingModels(Protocol[M_co]):
     """The models that take requests, by name."""
 
     def find(self, name: str, version: str | None = None) -> M_co:
         """The served version of a model. Raises NotFound or NotReady, naming what there is."""
-
-    def serving_now(self, name: bytes) -> M_co | None:
-        """The served version of a model by its name in ASCII; None when it does not serve."""

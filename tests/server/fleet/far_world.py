@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
 from server.fleet.hub import Hub
@@ -36,7 +37,7 @@ async def far_engine(engine: Engine, registry: Registry, is_heard: bool = True) 
     loop = asyncio.get_running_loop()
     with TemporaryDirectory() as folder:
         address = Path(folder) / "frames"
-        hub, table = Hub(loop, engine, registry, monotonic_clock), ModelTable()
+        hub, table = Hub(loop, engine, registry), ModelTable()
         hub.start(address)
         remote = RemoteEngine(loop, monotonic_clock, address, table)
         connecting = loop.create_task(remote.stay_connected())
@@ -54,7 +55,7 @@ async def far_engine(engine: Engine, registry: Registry, is_heard: bool = True) 
 async def far_infer_routes(engine: Engine, registry: Registry) -> AsyncIterator[InferRoutes]:
     """For the scripted world."""
     async with far_engine(engine, registry) as far:
-        yield InferRoutes(far.remote, far.table, DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
+        yield InferRoutes(far.remote, far.table, Codecs(), DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
 
 
 async def _no(*_: object) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
 from server.backends.scripted import Script, ScriptedBackend
@@ -139,7 +140,7 @@ class World:
 @asynccontextmanager
 async def infer_routes(engine: Engine, registry: Registry) -> AsyncIterator[InferRoutes]:
     """The wire in front of the engine. `tests.server.fleet` puts two processes' ends of a connection in between."""
-    yield InferRoutes(engine, registry, DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
+    yield InferRoutes(engine, registry, Codecs(), DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
 
 
 @asynccontextmanager
