@@ -71,6 +71,10 @@ class NotReady(FerryError):
     status, grpc_status, label, retryable = 503, "UNAVAILABLE", "not_ready", True
 
 
+class NotHere(NotReady):
+    """A front end does not know the model; the engine's own routes tell why."""
+
+
 class EngineAway(NotReady):
     """A front end has no engine at the moment."""
 

@@ -18,7 +18,7 @@ from server.api.infer_head import InferHead
 from server.api.known_heads import KnownHeads
 from server.backends.base import Array
 from server.core.types import ModelKey
-from server.errors import Cancelled, FerryError, Refused
+from server.errors import Cancelled, FerryError, NotHere, Refused
 from server.runtime.lateness import read_too_late
 from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 from server.runtime.work import WorkRequest
@@ -98,13 +98,12 @@ class FastLane:
             return False
         try:
             model = self._registry.find(found[0].name, found[0].version)
-        except FerryError:
-            return False  # the long way tells why
-        try:
             if waited_s and (late_s := self._engine.late_s(model, waited_s + TICK_S)) > 0:
                 connection.respond(self._refuse(self._engine, model, waited_s, late_s))
                 return True
             return self._submit(connection, self._engine, model, *found, arrived_at)
+        except NotHere:
+            return False
         except FerryError as error:
             connection.respond(error_reply(error))
         except Exception:  # a client always gets an answer, and one bug must not end its connection

@@ -8,7 +8,7 @@ from typing import Any
 from server.contract.errors import ContractError
 from server.contract.manifest import Manifest
 from server.core.types import ModelKey
-from server.errors import NotFound, NotReady
+from server.errors import NotHere
 from server.fleet.packing import Packing
 from server.fleet.slots import BrokenLink
 from server.runtime.serving import ServingModel
@@ -74,12 +74,12 @@ class ModelTable:
         return path in self._paths
 
     def find(self, name: str, version: str | None = None) -> RemoteModel:
-        """The served version of a model. Raises NotFound or NotReady."""
+        """The served version of a model. Raises NotHere."""
         model = self._models.get(name)
         if model is None:
-            raise NotReady(f"model {name!r} does not serve at the moment; try again")
+            raise NotHere(f"model {name!r} does not serve at the moment; try again")
         if version is not None and version != str(model.key.version):
-            raise NotFound(f"model {name!r} serves version {model.key.version} now, not {version!r}")
+            raise NotHere(f"model {name!r} serves version {model.key.version} now, not {version!r}")
         return model
 
 
