@@ -46,10 +46,24 @@ def cpu_s(pid: int) -> float:
     return sum(stat.ticks for stat in stats if stat is not None) / os.sysconf("SC_CLK_TCK")
 
 
+def own_cpu_s(pid: int) -> float:
+    """Likewise of `pid` alone and its reaped children."""
+    stat = _stat(pid)
+    return 0.0 if stat is None else stat.ticks / os.sysconf("SC_CLK_TCK")
+
+
+def command(pid: int) -> list[str]:
+    """The command line of `pid`; empty if it does not live."""
+    try:
+        return (_PROC / str(pid) / "cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
 def memory(pid: int) -> Memory:
     """Resident memory of `pid` and its living descendants; `pss` is None unless every process tells it."""
     pids = tree(pid)
-    shares = [_pss(one) for one in pids]
+    shares = [own_pss(one) for one in pids]
     known = [share for share in shares if share is not None]
     return Memory(sum(map(_rss, pids)), sum(known) if len(known) == len(pids) else None)
 
@@ -70,7 +84,8 @@ def _rss(pid: int) -> int:
         return 0
 
 
-def _pss(pid: int) -> int | None:
+def own_pss(pid: int) -> int | None:
+    """Proportional resident memory of `pid` alone; None if unknown."""
     try:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:
