@@ -6,6 +6,7 @@ Throughput, and the CPU time of each answer by process role, for digits and for 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import statistics
@@ -52,7 +53,8 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One closed loop against one server. `cpu_us` by role per answer, "server" being all of it; `own_us` is the driver's."""
+    """One closed loop against one server. `cpu_us` by role per answer, "server" being all of it; `own_us` is the driver's.
+    `load_average`: of the last minute, when the round ended; above 3 others used the machine as well."""
 
     per_s: float
     cpu_us: Mapping[str, float]
@@ -62,6 +64,7 @@ class Round:
     n_answered: int
     n_refused: int
     n_failed: int
+    load_average: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,7 @@ def measure(server: Child, requests: Sequence[bytes], connections: int, duration
         per_s=result.throughput, cpu_us={"server": sum(spent.values()), **spent},
         own_us=result.own_cpu_s / max(1, result.sent) * 1e6, p50_ms=result.p50 * 1e3, p99_ms=result.p99 * 1e3,
         n_answered=result.answered, n_refused=result.n_refused, n_failed=result.failed,
+        load_average=os.getloadavg()[0],
     )  # fmt: skip
 
 

@@ -23,6 +23,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "server", "server.api", "server.contract", "server.errors", "server.runtime", "server.telemetry", "server.backends.base",
         "server.core.types", "server.core.lifecycle",
     ),
+    "server.fleet": (
+        "server", "server.fleet", "server.api", "server.contract", "server.errors", "server.runtime", "server.core.types",
+        "server.backends.base",
+    ),
     "server.grpc_api": (
         "server", "server.grpc_api", "server.api", "server.contract", "server.errors", "server.runtime", "server.telemetry",
         "server.backends.base",
@@ -40,6 +44,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "server.runtime": ("numpy",),
     "server.telemetry": ("prometheus_client",),
     "server.api": ("numpy", "fastapi", "starlette", "orjson", "pydantic", "uvicorn", "httptools"),
+    "server.fleet": ("numpy", "orjson", "h11"),
     "server.grpc_api": ("numpy", "grpc", "google"),
 }
 """Package → the third-party libraries that it may import."""
