@@ -77,13 +77,15 @@ class Hub:
         """Every front end knows the models of this moment: what it sends from now on is for them alone."""
         self._publish()
         number = self._number
+        serving = {model.key.load for model in self._registry.serving}
+        gone = [load for load in self._served if load not in serving]
         async with self._news:
             try:
                 await asyncio.wait_for(self._news.wait_for(lambda: all(one.heard >= number for one in self._links)), HEARING_S)
             except TimeoutError:
                 log.error("a front end does not answer: what it still asks of models that are retired is refused")
-        serving = {model.key.load for model in self._registry.serving}
-        self._served = {load: served for load, served in self._served.items() if load in serving}
+        for load in gone:  # and none that went meanwhile: of those not every front end has heard yet
+            self._served.pop(load, None)
 
     def _begin(self, work: Any) -> None:
         task = self._loop.create_task(work)

@@ -210,7 +210,22 @@ def test_a_model_is_retired_only_when_the_front_ends_have_heard_of_it(tmp_path: 
     run(tmp_path, scenario)
 
 
-def test_what_comes_for_a_retired_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_models_that_are_retired_at_once_are_both_kept_until_it_is_heard(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "other")
+
+    async def scenario(b: Both) -> None:
+        one = np.ones((1, 1), np.float32)
+        models = [b.far.table.find(name) for name in (MODEL, "other")]
+        retiring = [asyncio.create_task(b.near.registry.unload(name)) for name in (MODEL, "other")]
+        await asyncio.sleep(0)
+        asked = [submit(b.far, model, one) for model in models]
+        assert [await outcome(request) for request in asked] == [[2.0], [2.0]]
+        await asyncio.wait_for(asyncio.gather(*retiring), LIMIT_S)
+
+    run(tmp_path, scenario)
+
+
+def test_what_comes_for_a_retired_model_is_refused(tmp_path: Path) -> None:
     """A front end that did not hear the news within its time."""
 
     async def scenario(b: Both) -> None:
