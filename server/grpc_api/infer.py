@@ -8,8 +8,10 @@ from weakref import WeakKeyDictionary
 from server.errors import FerryError, TooLarge
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
 from server.grpc_api.encode import ReplyEncoder
+from server.grpc_api.gathering import Gathering
 from server.grpc_api.messages import ModelInferRequest, ModelInferResponse
 from server.grpc_api.statuses import Context, abort, parse, told
+from server.runtime.clock import Clock, monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
@@ -18,8 +20,10 @@ from server.runtime.served import ServedModel
 class Inference:
     """Answers ModelInferRequests, whichever call they came by."""
 
-    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int) -> None:
+    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int, clock: Clock = monotonic_clock) -> None:
         self._engine = engine
+        self._clock = clock
+        self._gathering = Gathering()
         self._registry = registry
         self._max_body_bytes = max_body_bytes
         self._codecs: WeakKeyDictionary[ServedModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
@@ -52,10 +56,20 @@ class Inference:
 
         Raises FerryError.
         """
+        arrived_at = self._clock()
+        self._gathering.enter()
+        try:
+            await self._gathering.together()
+            return await self._answer(request, remaining_s, arrived_at)
+        finally:
+            self._gathering.leave()
+
+    async def _answer(self, request: ModelInferRequest, remaining_s: float | None, arrived_at: float) -> ModelInferResponse:
         model = self._registry.find(request.model_name, request.model_version or None)
         decoder, encoder = self._codec(model)
         call = decoder.decode(request)
-        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, _shorter(call.timeout_s, remaining_s))
+        timeout_s = _shorter(call.timeout_s, remaining_s)
+        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, timeout_s, arrived_at)
         try:  # shielded: a cancelled future would look to the engine as if the request had its outcome
             outputs = await asyncio.shield(submitted.payload.answer)
         except asyncio.CancelledError:
@@ -64,6 +78,7 @@ class Inference:
         reply = encoder.encode(call.id, outputs, call.outputs)
         if request.parameters and wants_final_flag(request):
             reply.parameters["triton_final_response"].bool_param = True
+        self._engine.replied(submitted.payload)
         return reply
 
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
