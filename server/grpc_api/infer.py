@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakKeyDictionary
 
+from server.backends.base import Array
 from server.errors import FerryError, TooLarge
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
 from server.grpc_api.encode import ReplyEncoder
@@ -68,17 +69,17 @@ class Inference:
         model = self._registry.find(request.model_name, request.model_version or None)
         decoder, encoder = self._codec(model)
         call = decoder.decode(request)
+        waiter: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         timeout_s = _shorter(call.timeout_s, remaining_s)
-        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, timeout_s, arrived_at)
-        try:  # shielded: a cancelled future would look to the engine as if the request had its outcome
-            outputs = await asyncio.shield(submitted.payload.answer)
+        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, _Outcome(waiter), timeout_s, arrived_at)
+        try:
+            outputs = await waiter
         except asyncio.CancelledError:
             self._engine.cancel(submitted)
             raise
         reply = encoder.encode(call.id, outputs, call.outputs)
         if request.parameters and wants_final_flag(request):
             reply.parameters["triton_final_response"].bool_param = True
-        self._engine.replied(submitted.payload)
         return reply
 
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
@@ -86,6 +87,29 @@ class Inference:
         if codec is None:
             codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
         return codec
+
+
+class _Outcome:
+    """Hands a request's outcome to whoever waits. That the waiter was cancelled is no outcome: the engine must hear of it."""
+
+    __slots__ = ("_told", "_waiter")
+
+    def __init__(self, waiter: asyncio.Future[list[Array]]) -> None:
+        self._waiter = waiter
+        self._told = False
+
+    def done(self) -> bool:
+        return self._told
+
+    def set_result(self, outputs: list[Array], /) -> None:
+        self._told = True
+        if not self._waiter.done():
+            self._waiter.set_result(outputs)
+
+    def set_exception(self, error: FerryError, /) -> None:
+        self._told = True
+        if not self._waiter.done():
+            self._waiter.set_exception(error)
 
 
 def _shorter(one: float | None, other: float | None) -> float | None:
