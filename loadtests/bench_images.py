@@ -20,6 +20,7 @@ import numpy as np
 
 from loadtests import pixels
 from loadtests.child import HOST, Child, free_port, running
+from loadtests.echo import echo_server
 from loadtests.environment import environment
 from loadtests.errors import LoadTestError
 from loadtests.lanes import Lane, Sample, measure, median, verify
@@ -88,13 +89,12 @@ def run(options: Options) -> Path:
         empty = Path(folder) / "repository"
         empty.mkdir()
         pixels.publish(options.optimize, empty, Path(folder))
-        with _server(options, empty) as (server, grpc_port):
-            lanes = _lanes(server, grpc_port, pixels.NAME, _images(), 1)
+        with _server(options, empty) as (server, grpc_port), echo_server() as echo:
+            lanes = _lanes(server, grpc_port, pixels.NAME, 1)
+            lanes.append(replace(lanes[1], name="bare echo, the same binary requests", server=echo))
             wire = _rounds(options, lanes, None)
     with _server(options, options.repository) as (server, grpc_port):
-        lanes = [
-            one for one in _lanes(server, grpc_port, options.model, _images(), options.connections) if "JSON" not in one.name
-        ]
+        lanes = [one for one in _lanes(server, grpc_port, options.model, options.connections) if "JSON" not in one.name]
         model = InProcess(model_file(options.repository, options.model), [dict(row) for row in _named(server, options.model)])
         setting = model.sweep(_WARM_UP_S).best
         served = _served(options, lanes, model, setting)
@@ -135,7 +135,7 @@ def _named(server: Child, model: str) -> list[Row]:
     return [{name: image} for image in _images()]
 
 
-def _lanes(server: Child, grpc_port: int, model: str, images: Sequence[Any], connections: int) -> list[Lane]:
+def _lanes(server: Child, grpc_port: int, model: str, connections: int) -> list[Lane]:
     rows = _named(server, model)
     lanes = []
     for name, protocol, binary in _WIRES:
