@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from server.api.arrival import TICK_S
 from server.api.codecs import Codec, Codecs
 from server.api.errors_http import INTERNAL, Reply, error_reply
 from server.api.infer_call import InferCall
@@ -97,8 +98,7 @@ class FastLane:
             return False
         try:
             model = self._registry.find(found[0].name, found[0].version)
-            late_s = self._engine.late_s(model, waited_s) if waited_s else 0.0
-            if late_s > 0:
+            if waited_s and (late_s := self._engine.late_s(model, waited_s + TICK_S)) > 0:
                 connection.respond(self._refuse(self._engine, model, waited_s, late_s))
                 return True
             return self._submit(connection, self._engine, model, *found, arrived_at)

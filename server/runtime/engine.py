@@ -37,6 +37,10 @@ from server.runtime.work import Outcome, Work
 REPLY_S = 0.0005
 """Taken off every deadline: encoding the answer and writing it to the socket."""
 
+TURN_ROWS = 64
+"""When so many rows have come in during one turn of the event loop, they do not wait for its end: under overload a turn
+reads from a thousand connections and takes longer than a small model's SLO."""
+
 WorkRequest = InferRequest[Work]
 
 
@@ -52,6 +56,7 @@ class Engine:
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._n_requests = 0
         self._arrived: dict[ModelKey, list[WorkRequest]] = {}
+        self._n_arrived_rows = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -97,6 +102,8 @@ class Engine:
     ) -> WorkRequest:  # fmt: skip
         """Queue one request; `answer` is told its outputs or a FerryError, later than this returns.
 
+        Those of requests before may be told meanwhile.
+
         `timeout_s`: what the client allows, if shorter than the SLO it counts, from `arrived_at` (now by default).
         Requests that come in one turn of the event loop reach the scheduler together, so that they can share a batch even
         on an idle device.
@@ -108,8 +115,11 @@ class Engine:
         work = Work(inputs, answer, slo_s)
         deadline_at = arrived_at + slo_s - REPLY_S
         request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
+        if self._n_arrived_rows >= TURN_ROWS:
+            self._hurry()
         if not self._arrived:
             self._loop.call_soon(self._flush)
+        self._n_arrived_rows += rows
         self._arrived.setdefault(model.key, []).append(request)
         model.stats.arrived()
         return request
@@ -167,9 +177,16 @@ class Engine:
             self._add_instance(model)
 
     def _flush(self) -> None:
-        arrived, self._arrived = self._arrived, {}
+        arrived, self._arrived, self._n_arrived_rows = self._arrived, {}, 0
         for key, requests in arrived.items():
             self._feed(Submit(key, tuple(requests)))
+
+    def _hurry(self) -> None:
+        keys = list(self._arrived)
+        self._flush()
+        for key in keys:
+            if key in self._instances:
+                self._instances[key].hurry()
 
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch

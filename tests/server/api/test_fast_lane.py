@@ -20,6 +20,7 @@ from server.api.http_protocol import FerryProtocol
 from server.api.known_heads import KnownHeads
 from server.api.patience import Patience
 from server.core.types import Refusal
+from server.runtime.engine import TURN_ROWS
 from tests.child_server import Reply
 from tests.server.runtime.scripted_world import World, publish_fake, world
 
@@ -332,3 +333,25 @@ def test_before_it_is_open_everything_goes_the_long_way() -> None:
             raise AssertionError(reply)
 
     assert lane.take(Nobody(), post(1.0), 0.0, 0.0) is False
+
+
+@pytest.mark.parametrize("batch_s", [1e-5, 1e-3], ids=["inline", "in a thread"])
+def test_a_crowd_in_one_turn_of_the_loop_does_not_wait_for_its_end(tmp_path: Path, batch_s: float) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path, slo_s=20.0, batch_s=batch_s)
+        async with world(tmp_path) as w:
+            b = Bench(w)
+            await b.teach(post(1.0))
+            lines = [b.connect() for _ in range(2 * TURN_ROWS + 5)]
+            submitted = []
+            for number, (protocol, line) in enumerate(lines):
+                protocol.data_received(post(float(number % 7)))
+                submitted.append(sum(bool(line.written) for _, line in lines))
+            n_early = submitted[-1]  # nothing has been awaited: this is still the same turn
+            is_inline = w.registry.find("fake").inline
+            assert n_early == (2 * TURN_ROWS if is_inline else 0)
+            assert all(n <= TURN_ROWS for n in submitted[: 2 * TURN_ROWS])
+            await w.reaches(lambda: all(line.replies() for _, line in lines))
+            assert [line.numbers() for _, line in lines] == [[2.0 * (number % 7)] for number in range(len(lines))]
+
+    run(scenario)
