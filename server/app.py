@@ -62,7 +62,7 @@ class Ferry:
         self._settings = settings
         self._web = FastAPI(title="ferry", version=__version__, lifespan=self._lifespan, redirect_slashes=False)
         self.metrics = Metrics(monotonic_clock)
-        self.fast_lane = FastLane(KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0))
+        self.fast_lane: FastLane | None = None
         self._infer: InferRoutes | None = None
         self._grpc: GrpcFront | None = None
         _install_error_handlers(self._web)
@@ -107,7 +107,8 @@ class Ferry:
         self._infer = InferRoutes(
             engine, registry, codecs, DisconnectWatch(loop), settings.max_body_bytes, web, settings.compress_from_bytes
         )
-        self.fast_lane.open(engine, registry, codecs)
+        heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0)
+        self.fast_lane = FastLane(heads, engine, registry, codecs)
         if self._grpc is not None:
             await self._grpc.start()
         log.info("admin API: %s", guard.state)
