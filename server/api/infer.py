@@ -12,6 +12,7 @@ from server.api.arrival import ARRIVED_AT
 from server.api.compression import choose_encoding, pack_body, too_large, unpack_body
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL, error_reply
+from server.api.shared_memory import Regions
 from server.api.v2_request import RequestDecoder
 from server.api.v2_response import ReplyEncoder
 from server.errors import BadRequest, Cancelled, FerryError, MethodNotAllowed, NotFound
@@ -39,8 +40,11 @@ class InferRoutes:
         max_body_bytes: int,
         other: App,
         compress_from_bytes: int = 0,
+        regions: Regions | None = None,
     ) -> None:
-        """`compress_from_bytes`: replies of this size and more may be compressed; 0: none is."""
+        """`compress_from_bytes`: replies of this size and more may be compressed; 0: none is. `regions`: None turns shared
+        memory off."""
+        self._regions = regions
         self._engine = engine
         self._registry = registry
         self._watch = watch
@@ -93,7 +97,7 @@ class InferRoutes:
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
         codec = self._codecs.get(model)
         if codec is None:
-            codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
+            codec = self._codecs[model] = RequestDecoder(model, self._regions), ReplyEncoder(model)
         return codec
 
     def _read_headers(self, headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bytes]:

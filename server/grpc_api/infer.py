@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakKeyDictionary
 
+from server.api.shared_memory import Regions
 from server.errors import FerryError, TooLarge
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
 from server.grpc_api.encode import ReplyEncoder
@@ -18,7 +19,11 @@ from server.runtime.served import ServedModel
 class Inference:
     """Answers ModelInferRequests, whichever call they came by."""
 
-    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int) -> None:
+    def __init__(
+        self, engine: Engine, registry: Registry, max_body_bytes: int, regions: Regions | None = None
+    ) -> None:  # fmt: skip
+        """`regions` None: shared memory is turned off."""
+        self._regions = regions
         self._engine = engine
         self._registry = registry
         self._max_body_bytes = max_body_bytes
@@ -69,7 +74,7 @@ class Inference:
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
         codec = self._codecs.get(model)
         if codec is None:
-            codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
+            codec = self._codecs[model] = RequestDecoder(model, self._regions), ReplyEncoder(model)
         return codec
 
 
