@@ -6,6 +6,7 @@ import asyncio
 from weakref import WeakKeyDictionary
 
 from server.api.shared_memory import Regions
+from server.backends.base import Array
 from server.errors import FerryError, TooLarge
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
 from server.grpc_api.encode import ReplyEncoder
@@ -60,9 +61,11 @@ class Inference:
         model = self._registry.find(request.model_name, request.model_version or None)
         decoder, encoder = self._codec(model)
         call = decoder.decode(request)
-        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, _shorter(call.timeout_s, remaining_s))
+        answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
+        timeout_s = _shorter(call.timeout_s, remaining_s)
+        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, answer, timeout_s)
         try:  # shielded: a cancelled future would look to the engine as if the request had its outcome
-            outputs = await asyncio.shield(submitted.payload.answer)
+            outputs = await asyncio.shield(answer)
         except asyncio.CancelledError:
             self._engine.cancel(submitted)
             raise
