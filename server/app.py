@@ -113,6 +113,8 @@ class Ferry:
         if self._grpc is not None:
             await self._grpc.start()
         log.info("admin API: %s", guard.state)
+        if regions is not None:
+            log.info("system shared memory: on, for who may use the admin API")
         _settle_memory()
         yield
         await self.drain()
