@@ -180,6 +180,20 @@ def test_memory_that_is_taken_away_harms_only_who_asks_for_it(memory: Memory) ->
     assert ask(memory.server, {"inputs": [{**x_in({}), "data": [1, 2, 3, 4]}]}).status == 200
 
 
+def test_the_same_words_mean_the_region_that_is_registered_now(memory: Memory) -> None:
+    x = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    asks = {"inputs": [x], "outputs": [{"name": "y", "parameters": place("r", 16)}]}
+    for offset in (0, 1000):
+        assert ask(memory.server, asks).status == 404
+        memory.register("r", offset=offset, byte_size=100)
+        for _ in range(3):
+            memory.put(bytes(4096))
+            assert ask(memory.server, asks).status == 200
+            assert memory.get(np.float32, 4, offset) == [3, 5, 7, 9]
+            assert memory.path.read_bytes().count(0) > 4070
+        memory.server.call("POST", "/v2/systemsharedmemory/region/r/unregister")
+
+
 def test_statuses_of_the_routes(memory: Memory) -> None:
     server, base = memory.server, "/v2/systemsharedmemory"
     assert server.call("GET", f"{base}/status").json == []
