@@ -104,7 +104,11 @@ def good(rng: random.Random, number: int) -> Request:
     if kind == 5:
         header = {**mark, "inputs": [_item(name, "FP32", [1, 2], [1, 2]) for name in ("a", "b")], "outputs": [
             {"name": "sum", "parameters": {"classification": 2}}, {"name": "difference"}]}  # fmt: skip
-        encoding, pack = rng.choice([("gzip", partial(gzip.compress, mtime=0)), ("deflate", zlib.compress)])
+        packers: list[tuple[str, Callable[[bytes], bytes]]] = [
+            ("gzip", partial(gzip.compress, mtime=0)),
+            ("deflate", zlib.compress),
+        ]
+        encoding, pack = rng.choice(packers)
         return Request("/v2/models/two/infer", header, headers={"Content-Encoding": encoding}, pack=pack)
     if kind == 6:
         return Request("/v2/models/tokens/infer", None, bytes(8 * rng.randint(0, 20)), headers={LENGTH: "0"})
