@@ -49,6 +49,18 @@ class Unsupported(FerryError):
     status, grpc_status, label = 501, "UNIMPLEMENTED", "unsupported"
 
 
+class TurnedOff(FerryError):
+    """Part of the protocol that ferry offers when a setting says so; the message names the setting."""
+
+    status, grpc_status, label = 403, "UNIMPLEMENTED", "turned_off"
+
+
+class AlreadyExists(FerryError):
+    """The name is taken."""
+
+    status, grpc_status, label = 400, "ALREADY_EXISTS", "already_exists"
+
+
 class UnknownEncoding(Unsupported):
     """A Content-Encoding that ferry cannot unpack; the reply says which it can."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakKeyDictionary
 
+from server.api.shared_memory import Regions
 from server.backends.base import Array
 from server.errors import FerryError, TooLarge
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
@@ -21,7 +22,12 @@ from server.runtime.served import ServedModel
 class Inference:
     """Answers ModelInferRequests, whichever call they came by."""
 
-    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int, clock: Clock = monotonic_clock) -> None:
+    def __init__(
+        self, engine: Engine, registry: Registry, max_body_bytes: int, regions: Regions | None = None,
+        clock: Clock = monotonic_clock,
+    ) -> None:  # fmt: skip
+        """`regions` None: shared memory is turned off."""
+        self._regions = regions
         self._engine = engine
         self._clock = clock
         self._gathering = Gathering()
@@ -85,7 +91,7 @@ class Inference:
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
         codec = self._codecs.get(model)
         if codec is None:
-            codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
+            codec = self._codecs[model] = RequestDecoder(model, self._regions), ReplyEncoder(model)
         return codec
 
 
