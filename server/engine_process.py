@@ -26,7 +26,7 @@ def main(descriptor: int) -> int:
         address.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(address))
-            server = WebServer(web_config(settings, ferry, ferry.fast_lane), ferry.drain, line.ready)
+            server = WebServer(web_config(settings, ferry, lambda: ferry.fast_lane), ferry.drain, line.ready)
             return run_web_server(server, [listener])
 
     return with_metrics_port(settings, ferry, run)

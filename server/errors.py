@@ -49,6 +49,18 @@ class Unsupported(FerryError):
     status, grpc_status, label = 501, "UNIMPLEMENTED", "unsupported"
 
 
+class TurnedOff(FerryError):
+    """Part of the protocol that ferry offers when a setting says so; the message names the setting."""
+
+    status, grpc_status, label = 403, "UNIMPLEMENTED", "turned_off"
+
+
+class AlreadyExists(FerryError):
+    """The name is taken."""
+
+    status, grpc_status, label = 400, "ALREADY_EXISTS", "already_exists"
+
+
 class UnknownEncoding(Unsupported):
     """A Content-Encoding that ferry cannot unpack; the reply says which it can."""
 
@@ -69,10 +81,6 @@ class NotReady(FerryError):
     """The model or the whole server is loading, unloading or failed to load."""
 
     status, grpc_status, label, retryable = 503, "UNAVAILABLE", "not_ready", True
-
-
-class NotHere(NotReady):
-    """A front end does not know the model; the engine's own routes tell why."""
 
 
 class EngineAway(NotReady):

@@ -16,11 +16,11 @@ from server.api.disconnects import DisconnectWatch, Receive
 from server.api.fast_lane import FastLane
 from server.api.infer import InferRoutes, Send
 from server.api.infer_head import Scope
-from server.api.known_heads import KnownHeads
 from server.child_process import settings_of
 from server.fleet.child import Line
 from server.fleet.proxy import Proxy, frames_address, web_address
 from server.fleet.remote import RemoteEngine
+from server.fleet.served_heads import ServedHeads
 from server.fleet.table import ModelTable
 from server.runtime.clock import monotonic_clock
 from server.settings import Settings
@@ -43,7 +43,7 @@ class FrontEnd:
         self._infer: InferRoutes | None = None
         self._engine: RemoteEngine | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self.fast_lane = FastLane(KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0))
+        self.fast_lane: FastLane | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -70,7 +70,8 @@ class FrontEnd:
             self._proxy,
             settings.compress_from_bytes,
         )
-        self.fast_lane.open(engine, self._table, codecs)
+        heads = ServedHeads(self._table, settings.max_body_bytes, settings.compress_from_bytes > 0)
+        self.fast_lane = FastLane(heads, engine, self._table, codecs)
         self._engine = engine
         gc.collect()
         gc.freeze()  # as the engine's process does: what start-up made is not walked again and again
@@ -95,7 +96,7 @@ def main(descriptor: int) -> int:
     settings = settings_of(orders)
     assert orders.listener is not None
     front = FrontEnd(settings, Path(orders.folder))
-    server = WebServer(web_config(settings, front, front.fast_lane), listening=line.ready)
+    server = WebServer(web_config(settings, front, lambda: front.fast_lane), listening=line.ready)
     return run_web_server(server, [socket.socket(fileno=orders.listener)])
 
 

@@ -19,7 +19,7 @@ def serve_in_one_process(settings: Settings) -> int:
     ferry = Ferry(settings)
 
     def run() -> int:
-        return run_web_server(WebServer(web_config(settings, ferry, ferry.fast_lane), ferry.drain))
+        return run_web_server(WebServer(web_config(settings, ferry, lambda: ferry.fast_lane), ferry.drain))
 
     return with_metrics_port(settings, ferry, run)
 

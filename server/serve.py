@@ -36,6 +36,12 @@ class ServeVerb:
         if not settings.repository.is_dir():
             print(f"ferry: no model repository at {settings.repository}; make one with `ferry optimize`", file=sys.stderr)
             return 2
+        if settings.frontends and settings.shared_memory == "on":
+            print(
+                "ferry: shared memory needs the server in one process: set frontends to 0, or shared_memory to off",
+                file=sys.stderr,
+            )
+            return 2
         return serve(settings)
 
 

@@ -35,7 +35,10 @@ class Settings(BaseSettings):
     compress_from_bytes: int = Field(
         0, ge=0, description="Replies from this size on are compressed for clients that accept it; 0 compresses none"
     )
-    max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model")
+    shared_memory: Literal["off", "on"] = Field(
+        "off", description="Tensors in system shared memory, for clients on this machine: on or off"
+    )
+    max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model, also when unpacked")
     registration_timeout_s: float = Field(600, gt=0, description="Longest time to check and profile an upload")
     receive_timeout_s: float = Field(
         20, gt=0, description="Longest time for a request's headers, and for its body beyond a second per 16 KiB"

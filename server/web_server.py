@@ -18,8 +18,8 @@ from server.api.patience import Patience
 from server.settings import Settings
 
 
-def web_config(settings: Settings, app: Any, lane: FastLane) -> uvicorn.Config:
-    """For `app` on the main port, unless sockets are given to run on."""
+def web_config(settings: Settings, app: Any, lane: Callable[[], FastLane | None]) -> uvicorn.Config:
+    """For `app` on the main port, unless sockets are given to run on. `lane` is asked once for each connection."""
     patience = Patience(settings.receive_timeout_s)
     return uvicorn.Config(
         app,

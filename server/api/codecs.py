@@ -6,6 +6,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from server.api.known_forms import FormDecoder
+from server.api.shared_memory import Regions
 from server.api.v2_request import RequestDecoder
 from server.api.v2_response import ReplyEncoder
 from server.runtime.serving import ServingModel
@@ -21,11 +22,13 @@ class Codec(NamedTuple):
 class Codecs:
     """Those of a model that is retired go with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, regions: Regions | None = None) -> None:
+        """`regions` None: shared memory is turned off."""
+        self._regions = regions
         self._known: WeakKeyDictionary[ServingModel, Codec] = WeakKeyDictionary()
 
     def of(self, model: ServingModel) -> Codec:
         codec = self._known.get(model)
         if codec is None:
-            codec = self._known[model] = Codec(FormDecoder(RequestDecoder(model)), ReplyEncoder(model))
+            codec = self._known[model] = Codec(FormDecoder(RequestDecoder(model, self._regions)), ReplyEncoder(model))
         return codec

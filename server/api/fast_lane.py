@@ -18,7 +18,7 @@ from server.api.infer_head import InferHead
 from server.api.known_heads import KnownHeads
 from server.backends.base import Array
 from server.core.types import ModelKey
-from server.errors import Cancelled, FerryError, NotHere, Refused
+from server.errors import Cancelled, FerryError, Refused
 from server.runtime.lateness import read_too_late
 from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 from server.runtime.work import WorkRequest
@@ -32,7 +32,7 @@ class Connection(Protocol):
     """Where an answer goes."""
 
     def respond(self, reply: Reply) -> None:
-        """Write it. Called exactly once for a request that the lane took, never from within `take`, unless that returns None."""
+        """Write it. Called exactly once for each request that the lane takes; from within `take` when that returns None."""
 
 
 class Ticket:
@@ -80,53 +80,36 @@ class Ticket:
 class FastLane:
     """One for all connections."""
 
-    def __init__(self, heads: KnownHeads) -> None:
+    def __init__(self, heads: KnownHeads, engine: ServingEngine[M], registry: ServingModels[M], codecs: Codecs) -> None:
         self.heads = heads
-        self._engine: ServingEngine[Any] | None = None
-        self._registry: ServingModels[Any] | None = None
-        self._codecs = Codecs()
+        self._engine: ServingEngine[Any] = engine
+        self._registry: ServingModels[Any] = registry
+        self._codecs = codecs
         self._refusals: dict[tuple[ModelKey, int], tuple[Refused, Reply]] = {}
 
-    def open(self, engine: ServingEngine[M], registry: ServingModels[M], codecs: Codecs) -> None:
-        """From now on; before, everything goes the long way."""
-        self._engine, self._registry, self._codecs = engine, registry, codecs
-
-    def take(self, connection: Connection, data: bytes, arrived_at: float, waited_s: float) -> Ticket | bool:
-        """A ticket for a request that is on its way now, True when it has its answer already, False when it must go the long way."""
-        found = self.heads.find(data)
-        if found is None or self._engine is None or self._registry is None:
-            return False
+    def take(self, connection: Connection, head: InferHead, body: bytes, arrived_at: float, waited_s: float) -> Ticket | None:
+        """A ticket for a request that is on its way now, None for one that has its answer already."""
         try:
-            model = self._registry.find(found[0].name, found[0].version)
+            model = self._registry.find(head.name, head.version)
             if waited_s and (late_s := self._engine.late_s(model, waited_s + TICK_S)) > 0:
-                connection.respond(self._refuse(self._engine, model, waited_s, late_s))
-                return True
-            return self._submit(connection, self._engine, model, *found, arrived_at)
-        except NotHere:
-            return False
+                connection.respond(self._refuse(model, waited_s, late_s))
+            else:
+                return self._submit(connection, model, head, body, arrived_at)
         except FerryError as error:
             connection.respond(error_reply(error))
         except Exception:  # a client always gets an answer, and one bug must not end its connection
             log.exception("infer failed: a bug in ferry")
             connection.respond(error_reply(FerryError(INTERNAL)))
-        return True
+        return None
 
-    def _submit(
-        self,
-        connection: Connection,
-        engine: ServingEngine[Any],
-        model: ServingModel,
-        head: InferHead,
-        body: bytes,
-        arrived_at: float,
-    ) -> Ticket:
+    def _submit(self, connection: Connection, model: ServingModel, head: InferHead, body: bytes, arrived_at: float) -> Ticket:
         codec = self._codecs.of(model)
         call = codec.decoder.decode(body, head.header_length)
-        ticket = Ticket(connection, codec, call, engine)
-        ticket.request = engine.submit(model, call.inputs, call.rows, call.length, ticket, call.timeout_s, arrived_at)
+        ticket = Ticket(connection, codec, call, self._engine)
+        ticket.request = self._engine.submit(model, call.inputs, call.rows, call.length, ticket, call.timeout_s, arrived_at)
         return ticket
 
-    def _refuse(self, engine: ServingEngine[Any], model: ServingModel, waited_s: float, late_s: float) -> Reply:
+    def _refuse(self, model: ServingModel, waited_s: float, late_s: float) -> Reply:
         """One reply for each millisecond of waiting: under overload it is asked for tens of thousands of times a second."""
         key = (model.key, round(waited_s * 1e3))
         refusal = self._refusals.get(key)
@@ -135,5 +118,5 @@ class FastLane:
                 self._refusals.clear()
             error = read_too_late(model, waited_s, late_s)
             refusal = self._refusals[key] = error, error_reply(error)
-        engine.turned_away(model, waited_s, refusal[0])
+        self._engine.turned_away(model, waited_s, refusal[0])
         return refusal[1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -16,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from server.api.arrival import ARRIVED_AT, waited_s
 from server.api.errors_http import Headers, Reply, error_reply
 from server.api.fast_lane import FastLane, Ticket
+from server.api.gathered_body import GatheredBody
 from server.api.one_write import JoiningTransport
 from server.api.patience import Patience
 from server.errors import BadRequest, FerryError, HeadTooLarge, TooSlow
@@ -34,10 +36,11 @@ LINGER_S = 1.0
 class FerryProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, patience: Patience, lane: FastLane, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, patience: Patience, lane: Callable[[], FastLane | None], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._patience = patience
-        self._lane = lane
+        self._lane = lane()
+        self._gathered: GatheredBody | None = None
         self._ticket: Ticket | None = None
         self._held = b""
         self._is_leaving = False
@@ -74,15 +77,33 @@ class FerryProtocol(HttpToolsProtocol):
         if self._ticket is not None:
             self._hold(data)
             return
+        if self._gathered is not None:
+            self._gather(self._gathered, data)
+            return
         waited = waited_s(self._socket)
         self._arrived_at = monotonic_clock() - waited
         owes_nothing = self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
-        if owes_nothing and (taken := self._lane.take(self, data, self._arrived_at, waited)):
+        if owes_nothing and self._lane is not None and (found := self._lane.heads.find(data)):
+            head, body = found
             self._was_active = True
-            if taken is not True:
-                self._ticket = taken
+            if len(body) == head.content_length:
+                self._ticket = self._lane.take(self, head, body, self._arrived_at, waited)
+            else:
+                self._gathered = GatheredBody(head, body)
+                self._await_more()
         else:
             self._parse(data, owes_nothing)
+
+    def _gather(self, gathered: GatheredBody, data: bytes) -> None:
+        self.n_received += len(data)
+        if beyond := gathered.add(data):
+            self._hold(beyond)
+        if gathered.is_whole and self._lane is not None:
+            self._gathered = None
+            self._patience.has_sent(self)
+            waited = waited_s(self._socket)
+            ticket = self._lane.take(self, gathered.head, gathered.join(), monotonic_clock() - waited, waited)
+            self._ticket = ticket or self._ticket  # one that was answered at once may have been followed by another
 
     def _parse(self, data: bytes, is_new: bool) -> None:
         """The long way. `is_new`: whether a request begins with this data."""
@@ -97,11 +118,11 @@ class FerryProtocol(HttpToolsProtocol):
         else:
             if self.scope is not self._whole:
                 self._note_unfinished(len(data))
-            elif is_new and self.cycle is not None and self.cycle.keep_alive and not self.cycle.waiting_for_100_continue:
-                self._lane.heads.learn(data, self.scope)  # type: ignore[arg-type]  # a TypedDict
             elif self._owed is not None:
                 self._owed = None
                 self._patience.has_sent(self)
+            if is_new and self._lane is not None and _is_known_from_now_on(self.cycle, self.scope):
+                self._lane.heads.learn(data, self.scope)  # type: ignore[arg-type]  # a TypedDict
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -113,7 +134,7 @@ class FerryProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server drains: what was accepted is answered, then the connection ends."""
-        if self._ticket is None:
+        if self._ticket is None and self._gathered is None:
             super().shutdown()
         else:
             self._is_leaving = True
@@ -145,7 +166,7 @@ class FerryProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """The fast lane leaves this timer alone: idle is who used it neither since the timer was set nor now."""
-        if (self._was_active or self._ticket is not None) and not self.transport.is_closing():
+        if (self._was_active or self._ticket is not None or self._gathered is not None) and not self.transport.is_closing():
             self._was_active = False
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         else:
@@ -188,8 +209,7 @@ class FerryProtocol(HttpToolsProtocol):
     def _note_unfinished(self, size: int) -> None:
         if self._owed is not self.scope:
             self._owed = self.scope
-            self._n_quiet = self.n_received = 0
-            self._patience.expect_request(self, self.loop)
+            self._await_more()
         elif self._had_body:
             self._n_quiet = 0
             if not self.cycle.response_complete:  # who was answered already gains no time by sending on
@@ -199,6 +219,11 @@ class FerryProtocol(HttpToolsProtocol):
         self._had_body = False
         if self._n_quiet > MOST_HEAD_BYTES:
             self._refuse(HeadTooLarge(f"the headers have more than {MOST_HEAD_BYTES} bytes"))
+
+    def _await_more(self) -> None:
+        """The rest of a request, in bounded time."""
+        self._n_quiet = self.n_received = 0
+        self._patience.expect_request(self, self.loop)
 
     def _refuse(self, error: FerryError) -> None:
         """Nothing more is read; the error goes out when the requests before this one are answered."""
@@ -238,6 +263,11 @@ class _PipelineFlow(FlowControl):
     def resume_reading(self) -> None:
         if not self._pipeline:
             super().resume_reading()
+
+
+def _is_known_from_now_on(cycle: Any, scope: Any) -> bool:
+    """Whether the parser has just read a head after which the connection stays open, and which asks for nothing in between."""
+    return cycle is not None and cycle.scope is scope and cycle.keep_alive and not cycle.waiting_for_100_continue
 
 
 def _response(reply: Reply, more_headers: Headers) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from server.api.classification import UNRANKED
+from server.api.shared_memory import Slot, check_apart
 from server.backends.base import NUMPY_TYPES, Array
 from server.contract.tensors import DataType, TensorSpec
 from server.errors import BadRequest
@@ -17,11 +18,13 @@ from server.runtime.serving import ServingModel
 
 
 class OutputChoice(NamedTuple):
-    """One output to return: its place in model order, whether as raw bytes, and how many classes instead of the tensor (0: the tensor)."""
+    """One output to return: its place in model order, whether as raw bytes, how many classes instead of the tensor (0: the
+    tensor), and where in shared memory (None: in the reply)."""
 
     place: int
     binary: bool
     classes: int = 0
+    slot: Slot | None = None
 
 
 TEXT_BACKENDS = ("onnxruntime",)
@@ -144,9 +147,11 @@ class ModelInterface:
         return place
 
     def check_outputs(self, choices: list[OutputChoice]) -> list[OutputChoice]:
-        """The choices; raises BadRequest when an output is asked for twice."""
+        """The choices; raises BadRequest when an output is asked for twice, or two in the same place."""
         if len({choice.place for choice in choices}) != len(choices):
             raise BadRequest(f"model {self.model}: an output is asked for twice")
+        if len(choices) > 1:
+            check_apart([choice.slot for choice in choices if choice.slot is not None])
         return choices
 
     def _check_text(self, name: str, array: Array) -> None:

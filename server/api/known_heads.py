@@ -26,16 +26,15 @@ class KnownHeads:
         return len(self._heads)
 
     def find(self, data: bytes) -> tuple[InferHead, bytes] | None:
-        """Head and body, if `data` is one whole request with a known head."""
+        """Head and body, or as much as there is of it, if `data` begins one request with a known head and has nothing beyond it."""
         end = data.find(_END) + len(_END)
         head = self._heads.get(data[:end])
-        if head is None or len(data) - end != head.content_length:
+        if head is None or len(data) - end > (head.content_length or 0):
             return None
         return head, data[end:]
 
     def learn(self, data: bytes, scope: Scope) -> None:
-        """`scope` is what the parser made of the request that `data` begins with, if there is one in it from start to end; the
-        connection stays open after it."""
+        """`scope` is what the parser made of the head that `data` begins with; the connection stays open after this request."""
         end = data.find(_END) + len(_END)
         if end > LONGEST_HEAD or not is_infer_path(scope["path"]):
             return
@@ -43,8 +42,8 @@ class KnownHeads:
             head = read_head(scope, self._max_body_bytes)
         except FerryError:
             return  # whoever is asked to serve it says so
-        if not self._is_plain(head, scope) or len(data) - end != head.content_length:
-            return
+        if not self._is_plain(head, scope) or len(data) - end > (head.content_length or 0):
+            return  # with two requests in one read, `scope` is of the second
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()
         self._heads[data[:end]] = head

@@ -15,14 +15,19 @@ _TENSOR = {
     "data": {"type": "array", "items": {}, "description": "Flat or nested, row-major. Not for FP16 and BF16."},
 }
 _BINARY_SIZE = {"binary_data_size": {"type": "integer", "minimum": 0, "description": "Bytes of this tensor after the JSON"}}
+_SHARED = {
+    "shared_memory_region": {"type": "string", "description": "The tensor lies in this registered region, not in the body"},
+    "shared_memory_byte_size": {"type": "integer", "minimum": 0},
+    "shared_memory_offset": {"type": "integer", "minimum": 0, "default": 0},
+}
 
 SCHEMAS: dict[str, Any] = {
     "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
     "InferInput": {
         "type": "object",
         "required": ["name", "datatype", "shape"],
-        "properties": {**_TENSOR, "parameters": {"type": "object", "properties": _BINARY_SIZE}},
-        "description": "Either `data`, or the parameter `binary_data_size`.",
+        "properties": {**_TENSOR, "parameters": {"type": "object", "properties": {**_BINARY_SIZE, **_SHARED}}},
+        "description": "Either `data`, or one of the parameters `binary_data_size` and `shared_memory_region`.",
     },
     "InferRequestedOutput": {
         "type": "object",
@@ -34,6 +39,7 @@ SCHEMAS: dict[str, Any] = {
                 "properties": {
                     "binary_data": {"type": "boolean"},
                     "classification": {"type": "integer", "minimum": 1, "description": "The best n as value:index"},
+                    **_SHARED,
                 },
             },
         },
@@ -82,7 +88,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 _ERRORS = {
     "400": "The request is wrong; the text names the tensor",
-    "404": "No such model or version",
+    "403": "Shared memory is turned off",
+    "404": "No such model, version or shared memory region",
     "408": "The body did not come in within its time",
     "413": "The body is over the limit",
     "500": "The model failed on this very request",

@@ -8,7 +8,7 @@ from typing import Any
 from server.contract.errors import ContractError
 from server.contract.manifest import Manifest
 from server.core.types import ModelKey
-from server.errors import NotHere
+from server.errors import NotReady
 from server.fleet.packing import Packing
 from server.fleet.slots import BrokenLink
 from server.runtime.serving import ServingModel
@@ -73,13 +73,18 @@ class ModelTable:
         """Whether `path` is the infer path of a model that serves."""
         return path in self._paths
 
+    def has(self, name: str, version: str | None) -> bool:
+        """Whether `find` would find it."""
+        model = self._models.get(name)
+        return model is not None and (version is None or version == str(model.key.version))
+
     def find(self, name: str, version: str | None = None) -> RemoteModel:
-        """The served version of a model. Raises NotHere."""
+        """The served version of a model. Raises NotReady."""
         model = self._models.get(name)
         if model is None:
-            raise NotHere(f"model {name!r} does not serve at the moment; try again")
+            raise NotReady(f"model {name!r} does not serve at the moment; try again")
         if version is not None and version != str(model.key.version):
-            raise NotHere(f"model {name!r} serves version {model.key.version} now, not {version!r}")
+            raise NotReady(f"model {name!r} serves version {model.key.version} now, not {version!r}")
         return model
 
 

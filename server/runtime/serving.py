@@ -57,4 +57,4 @@ class ServingModels(Protocol[M_co]):
     """The models that take requests, by name."""
 
     def find(self, name: str, version: str | None = None) -> M_co:
-        """The served version of a model. Raises NotFound or NotReady, naming what there is, or NotHere."""
+        """The served version of a model. Raises NotFound or NotReady, naming what there is."""

@@ -3,111 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
-import orjson
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
 from server.api import http_protocol
-from server.api.codecs import Codecs
 from server.api.fast_lane import FastLane
-from server.api.http_protocol import FerryProtocol
-from server.api.known_heads import KnownHeads
-from server.api.patience import Patience
 from server.core.types import Refusal
 from server.runtime.engine import TURN_ROWS
-from tests.child_server import Reply
-from tests.server.runtime.scripted_world import World, publish_fake, world
-
-DATE = b"Sat, 21 Nov 2026 09:28:00 GMT"
-
-
-def post(*numbers: float, path: str = "/v2/models/fake/infer", **more: Any) -> bytes:
-    """One request of so many rows; the model doubles them."""
-    tensor = {"name": "x", "shape": [len(numbers), 1], "datatype": "FP32", "data": list(numbers)}
-    body = orjson.dumps({"inputs": [tensor], **more})
-    return f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body):4}\r\n\r\n".encode() + body
-
-
-class Line(asyncio.Transport):
-    """A connection whose other end is the test."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.is_closed = False
-        self.reads = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += data
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def replies(self) -> list[Reply]:
-        found, rest = [], self.written
-        while rest:
-            head, _, rest = rest.partition(b"\r\n\r\n")
-            status, *lines = head.decode().split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-            length = int(headers["content-length"])
-            found.append(Reply(int(status.split()[1]), headers, rest[:length]))
-            rest = rest[length:]
-        return found
-
-    def numbers(self) -> list[float]:
-        """The answers, all of which must be good."""
-        assert {reply.status for reply in self.replies()} <= {200}, self.written
-        return [number for reply in self.replies() for number in reply.json["outputs"][0]["data"]]
-
-
-class Bench:
-    """A server's protocol over lines, all of whose heads are known."""
-
-    def __init__(self, w: World) -> None:
-        self.world = w
-        self.lane = FastLane(KnownHeads(1 << 20, compresses=False))
-        self.lane.open(w.engine, w.registry, Codecs())
-        self._config = uvicorn.Config(w.infer, access_log=False, log_config=None)
-        self._config.load()
-        self._state = ServerState()
-        self._state.default_headers = [(b"date", DATE)]
-
-    def connect(self) -> tuple[FerryProtocol, Line]:
-        line, protocol = Line(), FerryProtocol(Patience(30), self.lane, self._config, self._state, {})
-        protocol.connection_made(line)
-        return protocol, line
-
-    async def teach(self, *requests: bytes) -> None:
-        """Let each of them go the long way once."""
-        for request in requests:
-            protocol, line = self.connect()
-            before = self.lane.heads.n_known
-            protocol.data_received(request)
-            await self.world.reaches(lambda: len(line.replies()) == 1)  # noqa: B023
-            assert self.lane.heads.n_known == before + 1
-            protocol.connection_lost(None)
-
-
-@asynccontextmanager
-async def bench(repository: Path, slo_s: float = 20.0) -> AsyncIterator[Bench]:
-    publish_fake(repository, slo_s=slo_s)
-    async with world(repository) as w:
-        yield Bench(w)
+from tests.server.api.lines import DATE, Bench, Line, bench, post
+from tests.server.runtime.scripted_world import publish_fake, world
 
 
 def run(scenario: Callable[[], Any]) -> None:
@@ -115,21 +23,20 @@ def run(scenario: Callable[[], Any]) -> None:
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Notes for each request that is offered to the lane whether it took it."""
-    notes: list[bool] = []
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The bodies that the lane took."""
+    bodies: list[bytes] = []
     original = FastLane.take
 
-    def take(self: FastLane, *args: Any) -> Any:
-        result = original(self, *args)
-        notes.append(bool(result))
-        return result
+    def take(self: FastLane, connection: Any, head: Any, body: bytes, *args: Any) -> Any:
+        bodies.append(body)
+        return original(self, connection, head, body, *args)
 
     monkeypatch.setattr(FastLane, "take", take)
-    return notes
+    return bodies
 
 
-def test_the_first_goes_the_long_way_and_the_next_the_short_one_to_the_same_answer(tmp_path: Path, taken: list[bool]) -> None:
+def test_the_first_goes_the_long_way_and_the_next_the_short_one_to_the_same_answer(tmp_path: Path, taken: list[bytes]) -> None:
     async def scenario() -> None:
         async with bench(tmp_path) as b:
             protocol, line = b.connect()
@@ -141,7 +48,7 @@ def test_the_first_goes_the_long_way_and_the_next_the_short_one_to_the_same_answ
             assert first.json["outputs"][0]["data"] == [3.0]
             assert first.headers["date"] == DATE.decode()
             assert all(other == first for other in others)
-            assert taken == [False, True, True]
+            assert len(taken) == 2
 
     run(scenario)
 
@@ -157,7 +64,7 @@ def test_the_first_goes_the_long_way_and_the_next_the_short_one_to_the_same_answ
     ],
     ids=range(5),
 )
-def test_errors_are_those_of_the_long_way(tmp_path: Path, taken: list[bool], request_: bytes, status: int, says: str) -> None:
+def test_errors_are_those_of_the_long_way(tmp_path: Path, taken: list[bytes], request_: bytes, status: int, says: str) -> None:
     async def scenario() -> None:
         async with bench(tmp_path) as b:
             await b.teach(request_)
@@ -170,7 +77,55 @@ def test_errors_are_those_of_the_long_way(tmp_path: Path, taken: list[bool], req
             *wrong, good = line.replies()
             assert {(reply.status, says in reply.error) for reply in wrong} == {(status, True)}, wrong
             assert good.status == 200
-            assert taken[:3] == [False, True, True]
+            assert len(taken) >= 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_body_in_many_pieces_is_gathered_and_what_follows_it_waits_for_its_turn(
+    tmp_path: Path, taken: list[bytes], seed: int
+) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            numbers = [[n + 0.125 * m for m in range(8)] for n in range(4)]
+            requests = [post(*row) for row in numbers]
+            await b.teach(requests[0])
+            data, random = b"".join(requests), Random(seed)
+            protocol, line = b.connect()
+            start = data.index(b"{") + random.randrange(5)  # the head comes in one read, as it does
+            for piece in (data[:start], *Line.pieces(data[start:], random)):
+                await b.world.reaches(lambda: line.reads)
+                protocol.data_received(piece)
+                if not line.replies():
+                    protocol.timeout_keep_alive_handler()
+                    assert not line.is_closed, "a connection that is at work is not idle"
+            await b.world.reaches(lambda: len(line.replies()) == 4)
+            assert line.numbers() == [2 * number for row in numbers for number in row]
+            assert taken
+            assert b.patience.n_watched == 0
+
+    run(scenario)
+
+
+def test_a_body_that_does_not_come_to_its_end_is_given_up_and_one_that_does_is_served_while_draining(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            await b.teach(post(1.0))
+            (slow, slow_line), (late, late_line), (gone, gone_line) = b.connect(), b.connect(), b.connect()
+            for protocol in (slow, late, gone):
+                protocol.data_received(post(1.0)[:-3])
+            assert b.patience.n_watched == 3
+            late.shutdown()
+            assert not late_line.is_closed
+            late.data_received(post(1.0)[-3:])
+            await b.world.reaches(lambda: late_line.is_closed)
+            assert late_line.numbers() == [2.0]
+            slow.give_up()
+            assert [reply.status for reply in slow_line.replies()] == [408]
+            gone.connection_lost(None)
+            assert gone_line.written == b""
+            assert b.patience.n_watched == 0
 
     run(scenario)
 
@@ -322,17 +277,6 @@ def test_a_bug_ends_neither_the_connection_nor_the_batch_mates(tmp_path: Path, m
             assert line.replies()[2].status == 200
 
     run(scenario)
-
-
-def test_before_it_is_open_everything_goes_the_long_way() -> None:
-    lane = FastLane(KnownHeads(1 << 20, compresses=False))
-    lane.heads.learn(post(1.0), {"path": "/v2/models/fake/infer", "method": "POST", "headers": [(b"content-length", b"70")]})
-
-    class Nobody:
-        def respond(self, reply: object) -> None:
-            raise AssertionError(reply)
-
-    assert lane.take(Nobody(), post(1.0), 0.0, 0.0) is False
 
 
 @pytest.mark.parametrize("batch_s", [1e-5, 1e-3], ids=["inline", "in a thread"])

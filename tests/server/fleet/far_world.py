@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
+from server.api.shared_memory import Regions
 from server.fleet.hub import Hub
 from server.fleet.remote import RemoteEngine
 from server.fleet.table import ModelTable
@@ -52,10 +53,10 @@ async def far_engine(engine: Engine, registry: Registry, is_heard: bool = True) 
 
 
 @asynccontextmanager
-async def far_infer_routes(engine: Engine, registry: Registry) -> AsyncIterator[InferRoutes]:
+async def far_infer_routes(engine: Engine, registry: Registry, regions: Regions | None = None) -> AsyncIterator[InferRoutes]:
     """For the scripted world."""
     async with far_engine(engine, registry) as far:
-        yield InferRoutes(far.remote, far.table, Codecs(), DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
+        yield InferRoutes(far.remote, far.table, Codecs(regions), DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
 
 
 async def _no(*_: object) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from server import cli
 from server.fleet.child import Orders
 from server.fleet.supervisor import Post, Supervisor
 from server.processes import bound_sockets
@@ -166,3 +167,9 @@ def test_sockets_share_one_port_with_each_other_and_with_nobody_else() -> None:
     finally:
         for one in sockets:
             one.close()
+
+
+def test_shared_memory_and_front_ends_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--repository", str(tmp_path), "--frontends", "2", "--shared-memory", "on"]
+    assert cli.main(["serve", *flags]) == 2
+    assert "shared memory needs the server in one process" in capsys.readouterr().err

@@ -15,6 +15,7 @@ import numpy as np
 from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
+from server.api.shared_memory import Regions
 from server.backends.scripted import Script, ScriptedBackend
 from server.contract.device import this_device
 from server.contract.layout import MANIFEST, PROFILE, describe_file, write_json
@@ -89,6 +90,10 @@ class World:
         shape = [1, width] if width > 1 else [len(values), 1]
         parameters = {"timeout": timeout_us} if timeout_us else {}
         body = {"inputs": [{"name": "x", "shape": shape, "datatype": "FP32", "data": list(values)}], "parameters": parameters}
+        return self.post(body, model)
+
+    def post(self, body: dict[str, Any], model: str = MODEL) -> Client:
+        """Send an infer request of one's own."""
         gone = asyncio.Event()
         task = asyncio.get_running_loop().create_task(_asgi_post(self.infer, f"/v2/models/{model}/infer", body, gone))
         self.clients.append(Client(task, gone))
@@ -138,20 +143,22 @@ class World:
 
 
 @asynccontextmanager
-async def infer_routes(engine: Engine, registry: Registry) -> AsyncIterator[InferRoutes]:
+async def infer_routes(engine: Engine, registry: Registry, regions: Regions | None = None) -> AsyncIterator[InferRoutes]:
     """The wire in front of the engine. `tests.server.fleet` puts two processes' ends of a connection in between."""
-    yield InferRoutes(engine, registry, Codecs(), DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
+    yield InferRoutes(engine, registry, Codecs(regions), DisconnectWatch(asyncio.get_running_loop()), 1 << 20, _no)
 
 
 @asynccontextmanager
-async def world(repository: Path, script: Script | None = None) -> AsyncIterator[World]:
-    """Load everything in `repository`; at the end drain, and leave no task behind."""
+async def world(
+    repository: Path, script: Script | None = None, regions: Regions | None = None
+) -> AsyncIterator[World]:  # fmt: skip
+    """Load everything in `repository`; at the end drain, and leave no task behind. `regions`: shared memory is turned on."""
     loop = asyncio.get_running_loop()
     script = script or Script(doubled)
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
     registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics)
     await registry.load_all()
-    async with infer_routes(engine, registry) as infer:
+    async with infer_routes(engine, registry, regions) as infer:
         made = World(repository, script, engine, registry, metrics, infer)
         try:
             yield made
