@@ -64,6 +64,10 @@ class ModelStats:
         """One request more without an outcome."""
         self._metrics.in_flight.inc()
 
+    def prepared(self, seconds: float) -> None:
+        """A text has its tokens, so long after it arrived; in V2's words that is a part of its compute_input."""
+        self._metrics.tokenize_seconds.observe(seconds)
+
     def stepped(self, step: Step, close: Close, rows: int, padded_share: float) -> None:
         """A batch ran through the model."""
         self._metrics.batches[close].inc()
@@ -75,15 +79,17 @@ class ModelStats:
         self._add_compute(self._by_size.setdefault(rows, _BatchSize()), step, 1)
 
     def answered(self, requests: Sequence[InferRequest[Any]], step: Step, now: float) -> None:
-        """These requests got their answers from `step`."""
+        """These requests got their answers from `step`. Their payloads say how long their arrays were in the making."""
         metrics = self._metrics
         for request in requests:
-            latency_s, queued_s = now - request.arrived_at, step.began_at - request.arrived_at
+            latency_s, prepared_s = now - request.arrived_at, request.payload.prepared_s
+            queued_s = step.began_at - request.arrived_at - prepared_s
             metrics.request_seconds.observe(latency_s)
             metrics.queue_seconds.observe(queued_s)
             metrics.window.record(latency_s, now)
             self._success.add(latency_s)
             self._queue.add(queued_s)
+            self._total.compute_input.seconds += prepared_s
         self._add_compute(self._total, step, len(requests))
         metrics.in_flight.dec(len(requests))
         self._last_inference_ms = time.time_ns() // 1_000_000
