@@ -24,9 +24,11 @@ from server.api.door import Door
 from server.api.errors_http import INTERNAL, error_reply
 from server.api.guard import Guard
 from server.api.infer import InferRoutes, Scope, Send
+from server.api.openai_routes import OpenAiRoutes
 from server.api.openapi import document
 from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
+from server.backends.hf_tokenizers import HfTokenizers
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
@@ -88,7 +90,7 @@ class Ferry:
         metrics = self.metrics
         engine = Engine(loop, monotonic_clock)
         backend = OnnxRuntimeBackend()
-        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics)
+        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics, HfTokenizers())
         guard = Guard(settings.admin_token, settings.host)
         self._grpc = self._bind_grpc(engine, registry, guard)
         registrar = Registrar(settings.repository, settings.max_upload_bytes, settings.registration_timeout_s)
@@ -100,9 +102,9 @@ class Ferry:
         for folder in await asyncio.to_thread(sweep, settings.repository):
             log.warning("removed %s, left behind by a publisher that was killed", folder)
         await registry.load_all()
-        self._infer = InferRoutes(
-            engine, registry, DisconnectWatch(loop), settings.max_body_bytes, web, settings.compress_from_bytes
-        )
+        watch = DisconnectWatch(loop)
+        other = OpenAiRoutes(engine, registry, watch, settings.max_body_bytes, web)
+        self._infer = InferRoutes(engine, registry, watch, settings.max_body_bytes, other, settings.compress_from_bytes)
         self.door.open(engine, registry)
         if self._grpc is not None:
             await self._grpc.start()

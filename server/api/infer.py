@@ -9,9 +9,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from server.api.arrival import ARRIVED_AT
-from server.api.compression import choose_encoding, pack_body, too_large, unpack_body
+from server.api.compression import choose_encoding, pack_body
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL, error_reply
+from server.api.infer_call import TextCall
+from server.api.request_body import check_length, read_body
+from server.api.text_call import all_answers, cancel_all, joined, submit_call
 from server.api.v2_request import RequestDecoder
 from server.api.v2_response import ReplyEncoder
 from server.errors import BadRequest, Cancelled, FerryError, MethodNotAllowed, NotFound
@@ -71,7 +74,7 @@ class InferRoutes:
         name, version = _route(scope)
         self._registry.find(name, version)  # an unknown model is refused before its body is read
         header_length, encoding = self._read_headers(scope["headers"])
-        body = await self._read_body(receive, encoding)
+        body = await read_body(receive, encoding, self._max_body_bytes)
         if header_length is not None and not 0 <= header_length <= len(body):
             raise BadRequest(
                 f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes; it must count the JSON part"
@@ -80,6 +83,8 @@ class InferRoutes:
         arrived_at = self._engine.arrival(model, scope.get(ARRIVED_AT))
         decoder, encoder = self._codec(model)
         call = decoder.decode(body, header_length)
+        if isinstance(call, TextCall):
+            return await self._infer_texts(model, call, arrived_at, receive)
         request = self._engine.submit(model, call.inputs, call.rows, call.length, call.timeout_s, arrived_at)
         self._watch.begin(request.id, receive, lambda: self._engine.cancel(request))
         try:
@@ -88,6 +93,19 @@ class InferRoutes:
             self._watch.end(request.id)
         reply = encoder.encode(call.id, outputs, call.outputs)
         self._engine.replied(request.payload)
+        return reply
+
+    async def _infer_texts(
+        self, model: ServedModel, call: TextCall, arrived_at: float, receive: Receive
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        requests = submit_call(self._engine, model, call, call.timeout_s, arrived_at)
+        self._watch.begin(requests[0].id, receive, lambda: cancel_all(self._engine, requests))
+        try:
+            outputs = joined(await all_answers(self._engine, requests))
+        finally:
+            self._watch.end(requests[0].id)
+        reply = self._codec(model)[1].encode(call.id, outputs, call.outputs)
+        self._engine.replied(requests[-1].payload)
         return reply
 
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
@@ -101,8 +119,7 @@ class InferRoutes:
         length, encoding = None, b"identity"
         for name, value in headers:
             if name == b"content-length":
-                if int(value) > self._max_body_bytes:  # a number: the HTTP parser has seen to that
-                    raise too_large("has more", self._max_body_bytes)
+                check_length(value, self._max_body_bytes)
             elif name == b"inference-header-content-length":
                 if not value.isdigit() or len(value) > _MOST_DIGITS:
                     raise BadRequest(f"Inference-Header-Content-Length must be a number, found {value.decode('latin-1')!r}")
@@ -110,23 +127,6 @@ class InferRoutes:
             elif name == b"content-encoding" and value:
                 encoding = value.lower()
         return length, encoding
-
-    async def _read_body(self, receive: Receive, encoding: bytes) -> bytes:
-        """The whole body, decoded. Raises TooLarge as soon as the limit is passed, without reading the rest."""
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            parts, size = [body], len(body)
-            while message.get("more_body") and size <= self._max_body_bytes:
-                message = await receive()
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-            body = b"".join(parts)
-        if message["type"] == "http.disconnect":
-            raise Cancelled("the client closed the connection while it sent the body")
-        if len(body) > self._max_body_bytes:
-            raise too_large("has more", self._max_body_bytes)
-        return body if encoding == b"identity" else unpack_body(body, encoding, self._max_body_bytes)
 
 
 def _route(scope: Scope) -> tuple[str, str | None]:

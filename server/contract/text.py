@@ -83,7 +83,11 @@ class TextCost:
 
 
 def check_text(
-    text: TextInput, files: Collection[str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], ragged_axis: str | None
+    text: TextInput,
+    files: Collection[str],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    ragged_axis: str | None,
 ) -> None:
     """Raises ContractError when text could not take the place of the inputs."""
     if text.tokenizer not in files:

@@ -24,7 +24,9 @@ BYTES_PER_TOKEN = 32
 KNOWN_NAMES = {"ids": "input_ids", "mask": "attention_mask", "types": "token_type_ids"}
 """The names that exporters of transformers give the inputs."""
 
-_SPECIMEN = "Requests that arrive together share a batch, so that each costs less; none waits longer than its objective allows. "
+_SPECIMEN = (
+    "Requests that arrive together share a batch, so that each costs less; none waits longer than its objective allows. "
+)
 _N_RUNS = 15
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.backends.base import Session
-from server.contract.layout import VersionFiles
+from server.contract.layout import MANIFEST, VersionFiles
 from server.contract.profile import Placement, Profile
 from server.contract.wants import Wants
 from server.core.costs import CostTable
@@ -37,7 +37,7 @@ class ServedModel:
         self.session = session
         self.stats = stats
         self.reader = reader
-        self.folder = files.folder
+        self.published_at = int((files.folder / MANIFEST).stat().st_mtime)  # of the calendar, in seconds
         self.max_rows = min(wants.max_rows or files.manifest.max_rows, files.manifest.max_rows)
         self.costs = CostTable(profile, self.max_rows)
         self.fastest_s = self.costs.batch_s(1, 0)

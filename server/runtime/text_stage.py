@@ -12,6 +12,7 @@ from typing import Protocol
 
 from server.backends.base import TextError
 from server.core.types import InferRequest, ModelKey, Refusal
+from server.errors import BadText
 from server.intake.texts import Read, TextReader
 from server.runtime.clock import Clock
 from server.runtime.served import ServedModel
@@ -200,6 +201,15 @@ class TextStage:
                 outcomes = [TextError(f"{type(error).__name__}: {error}") for _ in batch.texts]
             ended = _Batch(batch.texts, outcomes, self._clock() - began_at)
             self._loop.call_soon_threadsafe(self._ended, ended)
+
+
+def read_ids(model: ServedModel, ids: Sequence[int]) -> Read:
+    """The arrays of a text that its client tokenised itself. Raises BadText when they are not the model's ids, or too many."""
+    assert model.reader is not None, "only models that take text are asked"
+    found = model.reader.fill(ids)
+    if isinstance(found, TextError):
+        raise BadText(str(found))
+    return found
 
 
 def _with_tokens(text: TextRequest, read: Read, now: float) -> InferRequest[Work]:
