@@ -29,6 +29,8 @@ class OptimizeVerb:
         add("--max-rows", type=_positive, metavar="N", help="largest batch to try")
         add("--lengths", type=_lengths, metavar="MIN:MAX", help="sizes of the free axis, like 3:256")
         add("--pad", type=_pad, action="append", default=[], metavar="INPUT=VALUE", help="fill value of an input")
+        add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json of an .onnx file that shall take text")
+        add("--embedding", metavar="OUTPUT", help="the output of an .onnx file that /v1/embeddings returns")
         add("--cache", type=Path, metavar="DIR", help=f"default: {_CACHE} beside the repository")
         add("--force", action="store_true", help="publish again even when nothing changed; the cache is still used")
 

@@ -117,7 +117,7 @@ def check_vocabulary(session: Session, reader: TextReader, ragged: Ragged) -> Ch
         ) from None
     if any(array.dtype.kind == "f" and np.isnan(array).any() for array in outputs):
         raise IntakeError(f"the model answers NaN to token id {reader.largest_id}: it is another model's tokenizer")
-    return Check("text", True, f"token ids up to {reader.largest_id} are in the model's vocabulary")
+    return Check("vocabulary", True, f"token ids up to {reader.largest_id} are in the model's vocabulary")
 
 
 def measure_text(tokenizer: Tokenizer, longest: int, texts: Sequence[str]) -> TextCost:
