@@ -23,6 +23,7 @@ BATCH_S = 0.002
 
 PACE_LEARNING_RATE = 0.1
 LEAST_PACE, MOST_PACE = 0.5, 8.0
+"""Measured time ÷ the profile's: each batch counts for so much, and for no more or less than that."""
 
 
 @dataclass(slots=True, eq=False)
@@ -165,9 +166,8 @@ class TextStage:
 
     def _ended(self, batch: _Batch) -> None:
         """The thread gets its next batch before this one is handed on."""
-        predicted_s = sum(text.cost_s for text in batch.texts)
-        pace = self._pace + PACE_LEARNING_RATE * (batch.took_s / predicted_s - self._pace)
-        self._pace = min(max(pace, LEAST_PACE), MOST_PACE)
+        ratio = batch.took_s / sum(text.cost_s for text in batch.texts)
+        self._pace += PACE_LEARNING_RATE * (min(max(ratio, LEAST_PACE), MOST_PACE) - self._pace)
         self._running = None
         self._begin()
         self._hand_on(batch)
