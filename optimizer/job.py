@@ -102,12 +102,14 @@ def _open_source(path: Path) -> Source:
 
 
 def _check_text_options(source: Source, options: Options) -> None:
-    if isinstance(source, PythonFile) and (options.tokenizer or options.embedding):
+    if isinstance(source, PythonFile) and (options.tokenizer or options.text_inputs or options.embedding):
         raise OptimizeError(
-            f"{source.path}: --tokenizer and --embedding are for .onnx files; define tokenizer() and EMBEDDING in it"
+            f"{source.path}: --tokenizer, --text-input and --embedding are for .onnx files; define tokenizer() and EMBEDDING in it"
         )
-    if options.tokenizer is None and options.embedding:
-        raise OptimizeError("--embedding says which output embeds a text; give the --tokenizer that reads texts, too")
+    if options.tokenizer is None and (options.text_inputs or options.embedding):
+        raise OptimizeError(
+            "--text-input and --embedding are for models that take text; give the --tokenizer that reads texts, too"
+        )
     if options.tokenizer is not None and not options.tokenizer.is_file():
         raise OptimizeError(f"{options.tokenizer}: no such file; give a tokenizer.json of the tokenizers library")
 

@@ -116,7 +116,7 @@ def _intake(name: str, backend: Backend, options: Options, reads: tuple[str, ...
         "name": name,
         **options.shape_config(),
         "most_rows": MAX_ROWS,
-        "embedding": options.embedding,
+        "text": [dict(options.text_inputs), options.embedding],
         "effort": options.effort_config(),
         "device": asdict(this_device(backend.runtime)),
     }

@@ -54,7 +54,13 @@ def _request(args: argparse.Namespace) -> Request:
         command=_command(args),
         name=args.name,
         options=Options(
-            args.lengths, dict(args.pad), args.max_rows, args.max_loss, tokenizer=args.tokenizer, embedding=args.embedding
+            args.lengths,
+            dict(args.pad),
+            args.max_rows,
+            args.max_loss,
+            tokenizer=args.tokenizer,
+            text_inputs=dict(args.text_input),
+            embedding=args.embedding,
         ),
         force=args.force,
     )
@@ -69,6 +75,8 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--max-rows", str(args.max_rows)] if args.max_rows else []
     words += ["--lengths", f"{args.lengths[0]}:{args.lengths[1]}"] if args.lengths else []
     words += ["--tokenizer", str(args.tokenizer)] if args.tokenizer else []
+    for role, name in args.text_input:
+        words += ["--text-input", f"{role}={name}"]
     words += ["--embedding", args.embedding] if args.embedding else []
     for name, value in args.pad:
         words += ["--pad", f"{name}={value}"]

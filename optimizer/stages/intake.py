@@ -70,5 +70,5 @@ def _without_samples(name: str, options: Options, takes_text: bool) -> Intake:
         pads=options.pads,
         max_rows=options.max_rows or MAX_ROWS,
         effort=options.effort,
-        text=TextWish({}, options.embedding) if takes_text else None,
+        text=TextWish(options.text_inputs, options.embedding) if takes_text else None,
     )

@@ -51,7 +51,10 @@ SCHEMAS: dict[str, Any] = {
             "parameters": {
                 **_FREE,
                 "properties": {
-                    "truncate": {"type": "boolean", "description": "Cut texts that have too many tokens; else they are refused"},
+                    "truncate": {
+                        "type": "boolean",
+                        "description": "Cut texts that have too many tokens; else they are refused",
+                    },
                     "timeout": {"type": "integer", "minimum": 0, "description": "µs for the whole request; 0: the SLO alone"},
                     "binary_data_output": {"type": "boolean", "description": "All outputs as raw bytes after the JSON"},
                 },

@@ -101,7 +101,9 @@ def v1_paths() -> dict[str, Any]:
     return {
         "/v1/embeddings": {"post": embeddings},
         "/v1/models": {"get": _operation("list_models", "Models that make embeddings", "ListOfModels", ())},
-        "/v1/models/{name}": {"get": {**_operation("model", "One of them", "ListedModel", ("404", "503")), "parameters": [name]}},
+        "/v1/models/{name}": {
+            "get": {**_operation("model", "One of them", "ListedModel", ("404", "503")), "parameters": [name]}
+        },
     }
 
 

@@ -55,5 +55,7 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 def test_each_documented_get_route_answers(server: ChildServer, document: Any) -> None:
     for path, operations in document["paths"].items():
         if "get" in operations:
-            reply = server.call("GET", path.replace("{name}", "words" if path.startswith("/v1/") else "affine").replace("{version}", "1"))
+            reply = server.call(
+                "GET", path.replace("{name}", "words" if path.startswith("/v1/") else "affine").replace("{version}", "1")
+            )
             assert reply.status == 200, path

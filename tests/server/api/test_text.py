@@ -105,7 +105,10 @@ def test_bytes_that_are_not_utf_8_are_refused(server: ChildServer) -> None:
     reply = server.call("POST", WORDS, head + blob, {"Inference-Header-Content-Length": str(len(head))})
     assert reply.status == 400
     assert "not UTF-8" in reply.error
-    assert server.call("POST", WORDS, rb'{"inputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":["\ud800"]}]}').status == 400
+    assert (
+        server.call("POST", WORDS, rb'{"inputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":["\ud800"]}]}').status
+        == 400
+    )
 
 
 def test_metadata_lists_what_a_client_must_send_together_and_tells_of_the_text_beside_it(server: ChildServer) -> None:
@@ -135,7 +138,9 @@ def test_texts_and_ids_mixed_on_64_connections_each_get_their_own_answer(server:
     table = np.array([rows(ask(server, *ids_inputs([n, n])))[0] for n in range(N_WORDS + 3)], np.float64)
     asked: list[tuple[list[list[int]], list[dict[str, Any]]]] = []
     for _ in range(64 * 8):
-        texts = [" ".join(f"w{rng.randrange(N_WORDS)}" for _ in range(rng.randrange(30))) for _ in range(rng.choice([1, 1, 1, 4]))]
+        texts = [
+            " ".join(f"w{rng.randrange(N_WORDS)}" for _ in range(rng.randrange(30))) for _ in range(rng.choice([1, 1, 1, 4]))
+        ]
         if rng.random() < 0.5:
             asked.append(([word_ids(text) for text in texts], [text_input(*texts)]))
         else:

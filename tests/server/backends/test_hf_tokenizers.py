@@ -88,7 +88,7 @@ def test_a_panic_is_the_fault_of_one_text_only() -> None:
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"model": 1}', b"\xff\xfe"])
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(LoadError, match="tokenizer.json is not a tokenizer of the tokenizers library"):
+    with pytest.raises(LoadError, match=r"tokenizer\.json is not a tokenizer of the tokenizers library"):
         HfTokenizers().load(tmp_path / "tokenizer.json", 8)
 
 
