@@ -19,11 +19,14 @@ from starlette.exceptions import HTTPException
 
 from server import __version__
 from server.api.admin import admin_routes
+from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
-from server.api.door import Door
 from server.api.errors_http import INTERNAL, error_reply
+from server.api.fast_lane import FastLane
 from server.api.guard import Guard
-from server.api.infer import InferRoutes, Scope, Send
+from server.api.infer import InferRoutes, Send
+from server.api.infer_head import Scope
+from server.api.known_heads import KnownHeads
 from server.api.openai_routes import OpenAiRoutes
 from server.api.openapi import document
 from server.api.v2_extensions import extension_routes
@@ -61,7 +64,7 @@ class Ferry:
         self._settings = settings
         self._web = FastAPI(title="ferry", version=__version__, lifespan=self._lifespan, redirect_slashes=False)
         self.metrics = Metrics(monotonic_clock)
-        self.door = Door()
+        self.fast_lane = FastLane(KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0))
         self._infer: InferRoutes | None = None
         self._grpc: GrpcFront | None = None
         _install_error_handlers(self._web)
@@ -102,10 +105,10 @@ class Ferry:
         for folder in await asyncio.to_thread(sweep, settings.repository):
             log.warning("removed %s, left behind by a publisher that was killed", folder)
         await registry.load_all()
-        watch = DisconnectWatch(loop)
+        codecs, watch = Codecs(), DisconnectWatch(loop)
         other = OpenAiRoutes(engine, registry, watch, settings.max_body_bytes, web)
-        self._infer = InferRoutes(engine, registry, watch, settings.max_body_bytes, other, settings.compress_from_bytes)
-        self.door.open(engine, registry)
+        self._infer = InferRoutes(engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes)
+        self.fast_lane.open(engine, registry, codecs)
         if self._grpc is not None:
             await self._grpc.start()
         log.info("admin API: %s", guard.state)

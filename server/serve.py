@@ -96,7 +96,7 @@ def _run(settings: Settings, ferry: Ferry) -> int:
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http=partial(FerryProtocol, patience, ferry.door),  # type: ignore[arg-type]  # any callable will do
+            http=partial(FerryProtocol, patience, ferry.fast_lane),  # type: ignore[arg-type]  # any callable will do
             ws="none",
             lifespan="on",
             access_log=False,

@@ -14,8 +14,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from server.api.arrival import ARRIVED_AT, waited_s
-from server.api.door import Door
-from server.api.errors_http import error_reply
+from server.api.errors_http import Headers, Reply, error_reply
+from server.api.fast_lane import FastLane, Ticket
 from server.api.one_write import JoiningTransport
 from server.api.patience import Patience
 from server.errors import BadRequest, FerryError, HeadTooLarge, TooSlow
@@ -34,13 +34,16 @@ LINGER_S = 1.0
 class FerryProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, patience: Patience, door: Door, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, patience: Patience, lane: FastLane, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._patience = patience
-        self._door = door
+        self._lane = lane
+        self._ticket: Ticket | None = None
+        self._held = b""
+        self._is_leaving = False
         self._socket: Any = None
         self._arrived_at = 0.0
-        self._was_at_the_door = False
+        self._was_active = False
         self._whole: object = None  # scope of the last request that is complete
         self._owed: object = None  # scope of the request that is known to be incomplete
         self._had_body = False
@@ -58,6 +61,8 @@ class FerryProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._ticket is not None:
+            self._ticket.cancel()
         self._patience.has_sent(self)
         self._patience.has_read(self)
         self._unset_keepalive_if_required()
@@ -66,14 +71,21 @@ class FerryProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
+        if self._ticket is not None:
+            self._hold(data)
+            return
         waited = waited_s(self._socket)
         self._arrived_at = monotonic_clock() - waited
-        if waited and self.scope is self._whole and (self.cycle is None or self.cycle.response_complete):
-            refusal = self._door.refusal(data, waited)
-            if refusal is not None:
-                self.transport.write_whole(refusal)  # type: ignore[attr-defined]  # a JoiningTransport
-                self._was_at_the_door = True
-                return
+        owes_nothing = self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
+        if owes_nothing and (taken := self._lane.take(self, data, self._arrived_at, waited)):
+            self._was_active = True
+            if taken is not True:
+                self._ticket = taken
+        else:
+            self._parse(data, owes_nothing)
+
+    def _parse(self, data: bytes, is_new: bool) -> None:
+        """The long way. `is_new`: whether a request begins with this data."""
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -85,6 +97,8 @@ class FerryProtocol(HttpToolsProtocol):
         else:
             if self.scope is not self._whole:
                 self._note_unfinished(len(data))
+            elif is_new and self.cycle is not None and self.cycle.keep_alive and not self.cycle.waiting_for_100_continue:
+                self._lane.heads.learn(data, self.scope)  # type: ignore[arg-type]  # a TypedDict
             elif self._owed is not None:
                 self._owed = None
                 self._patience.has_sent(self)
@@ -97,12 +111,42 @@ class FerryProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._patience.has_read(self)
 
+    def shutdown(self) -> None:
+        """The server drains: what was accepted is answered, then the connection ends."""
+        if self._ticket is None:
+            super().shutdown()
+        else:
+            self._is_leaving = True
+
+    # What the fast lane tells
+
+    def respond(self, reply: Reply) -> None:
+        """Write the answer to a request that the fast lane took."""
+        if self._is_leaving:
+            status, headers, body = reply
+            reply = status, [*headers, (b"connection", b"close")], body
+        self._ticket = None
+        if self.transport.is_closing():
+            return
+        self.transport.write_whole(_response(reply, self.server_state.default_headers))  # type: ignore[attr-defined]  # a JoiningTransport
+        if self._is_leaving:
+            self.transport.close()
+        elif self._held:
+            held, self._held = self._held, b""
+            self.flow.resume_reading()
+            self.data_received(held)
+
+    def _hold(self, data: bytes) -> None:
+        """A client that sends the next request before it has its answer is read again when it has."""
+        self._held += data
+        self.flow.pause_reading()
+
     # What the parser tells
 
     def timeout_keep_alive_handler(self) -> None:
-        """Idle is who was not even turned away."""
-        if self._was_at_the_door and not self.transport.is_closing():
-            self._was_at_the_door = False
+        """The fast lane leaves this timer alone: idle is who used it neither since the timer was set nor now."""
+        if (self._was_active or self._ticket is not None) and not self.transport.is_closing():
+            self._was_active = False
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
@@ -179,9 +223,7 @@ class FerryProtocol(HttpToolsProtocol):
         if error is None or self.transport.is_closing():
             self.transport.close()
             return
-        status, headers, body = error_reply(error)
-        lines = [name + b": " + value + b"\r\n" for name, value in (*headers, (b"connection", b"close"))]
-        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
+        self.transport.write(_response(error_reply(error), [(b"connection", b"close")]))
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self.timeout_keep_alive_handler)
 
@@ -196,6 +238,12 @@ class _PipelineFlow(FlowControl):
     def resume_reading(self) -> None:
         if not self._pipeline:
             super().resume_reading()
+
+
+def _response(reply: Reply, more_headers: Headers) -> bytes:
+    status, headers, body = reply
+    lines = [b"%s: %s\r\n" % header for header in (*more_headers, *headers)]
+    return b"".join((STATUS_LINE[status], *lines, b"\r\n", body))
 
 
 def _reason(error: httptools.HttpParserError) -> str:

@@ -14,7 +14,10 @@ from server.backends.base import NUMPY_TYPES, Array
 from server.contract.tensors import DataType, TensorSpec
 from server.contract.text import TextInput
 from server.errors import BadRequest
+from server.runtime.engine import Engine
+from server.runtime.gathering import Gathering, submit_texts
 from server.runtime.served import ServedModel
+from server.runtime.work import Outcome
 
 
 class OutputChoice(NamedTuple):
@@ -52,6 +55,19 @@ class TextCall:
     truncate: bool
     timeout_s: float | None
     outputs: list[OutputChoice]
+
+
+def submit_text_call(
+    engine: Engine,
+    model: ServedModel,
+    call: TextCall,
+    answer: Outcome,
+    timeout_s: float | None,
+    arrived_at: float | None = None,
+) -> Gathering:
+    """Queue the texts of a call; `answer` will have its outputs."""
+    wanted = {choice.place for choice in call.outputs}
+    return submit_texts(engine, model, call.texts, call.truncate, wanted, answer, timeout_s, arrived_at)
 
 
 class ExpectedInput:

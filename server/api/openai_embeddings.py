@@ -88,6 +88,7 @@ class EmbeddingModel:
         self._slo_ms = model.slo_s * 1e3
         self._max_bytes = text.max_bytes
         self._place = model.manifest.outputs.index(output)
+        self.places = {self._place}
         self.size = output.wire_shape[1]
         self._most_inputs = _most_in_time(model)
 
@@ -108,9 +109,9 @@ class EmbeddingModel:
             if isinstance(item, str) and (n_bytes := len(item.encode())) > self._max_bytes:
                 raise BadParameter("input", f"input {place} has {n_bytes} bytes; {self._max_bytes} are possible: shorten it")
 
-    def reply(self, call: EmbeddingCall, answers: Sequence[list[Array]], n_tokens: int) -> bytes:
+    def reply(self, call: EmbeddingCall, outputs: Sequence[Array], n_tokens: int) -> bytes:
         """The body: embeddings in the order of the inputs; base64 is of little-endian float32, as clients expect it."""
-        vectors = [np.ascontiguousarray(outputs[self._place][0], dtype="<f4") for outputs in answers]
+        vectors = np.ascontiguousarray(outputs[self._place], dtype="<f4")
         shown: list[Any] = [base64.b64encode(vector.tobytes()).decode() for vector in vectors] if call.base64 else [*vectors]
         content: dict[str, Any] = {
             "object": "list",

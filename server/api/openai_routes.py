@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,16 +12,18 @@ import orjson
 from server.api.arrival import ARRIVED_AT
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL
-from server.api.infer import App, Scope, Send
+from server.api.infer import App, Send
+from server.api.infer_head import Scope
 from server.api.openai_embeddings import EmbeddingCall, EmbeddingModel, embedding_model, read_call
 from server.api.openai_errors import UnknownModel, no_route, openai_error, wrong_method
 from server.api.request_body import check_length, read_body
-from server.api.text_call import Submitted, all_answers, cancel_all
+from server.backends.base import Array
 from server.errors import Cancelled, FerryError, NotFound
 from server.runtime.engine import Engine
+from server.runtime.gathering import Gathering, submit_ids, submit_texts
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
-from server.runtime.text_stage import TextRequest, read_ids
+from server.runtime.work import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -84,24 +87,24 @@ class OpenAiRoutes:
         served, model = self._find(call.model)
         arrived_at = self._engine.arrival(served, scope.get(ARRIVED_AT))
         model.check(call)
-        requests = self._submit(served, call, arrived_at)
-        self._watch.begin(requests[0].id, receive, lambda: cancel_all(self._engine, requests))
+        answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
+        request = self._submit(served, model, call, answer, arrived_at)
+        self._watch.begin(request.id, receive, request.cancel)
         try:
-            answers = await all_answers(self._engine, requests)
+            outputs = await answer
         finally:
-            self._watch.end(requests[0].id)
-        reply = model.reply(call, answers, sum(_n_tokens(request) for request in requests))
-        self._engine.replied(requests[-1].payload)
-        return reply
+            self._watch.end(request.id)
+        return model.reply(call, outputs, request.n_tokens)
 
-    def _submit(self, served: ServedModel, call: EmbeddingCall, arrived_at: float) -> list[Submitted]:
-        """Each input is a request of its own, so the scheduler sees its length; all come in one turn of the event loop."""
-        engine = self._engine
+    def _submit(
+        self, served: ServedModel, model: EmbeddingModel, call: EmbeddingCall, answer: Outcome, arrived_at: float
+    ) -> Gathering:
+        """Each input is a request of its own, so the scheduler sees its length."""
         texts = [item for item in call.inputs if isinstance(item, str)]
         if texts:
-            return [engine.submit_text(served, text, call.truncate, arrived_at=arrived_at) for text in texts]
-        reads = [read_ids(served, item) for item in call.inputs if not isinstance(item, str)]
-        return [engine.submit(served, read.inputs, 1, read.n_tokens, arrived_at=arrived_at) for read in reads]
+            return submit_texts(self._engine, served, texts, call.truncate, model.places, answer, None, arrived_at)
+        all_ids = [item for item in call.inputs if not isinstance(item, str)]
+        return submit_ids(self._engine, served, all_ids, model.places, answer, arrived_at)
 
     def _find(self, name: str) -> tuple[ServedModel, EmbeddingModel]:
         try:
@@ -122,7 +125,3 @@ class OpenAiRoutes:
 
 def _listed(model: EmbeddingModel) -> dict[str, Any]:
     return {"id": model.name, "object": "model", "created": model.published_at, "owned_by": "ferry"}
-
-
-def _n_tokens(request: Submitted) -> int:
-    return request.n_tokens if isinstance(request, TextRequest) else request.length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.api.compression import too_large, unpack_body
 from server.api.disconnects import Receive
+from server.api.infer_head import IDENTITY
 from server.errors import Cancelled
 
 
@@ -29,4 +30,4 @@ async def read_body(receive: Receive, encoding: bytes, most_bytes: int) -> bytes
         raise Cancelled("the client closed the connection while it sent the body")
     if len(body) > most_bytes:
         raise too_large("has more", most_bytes)
-    return body if encoding == b"identity" else unpack_body(body, encoding, most_bytes)
+    return body if encoding == IDENTITY else unpack_body(body, encoding, most_bytes)

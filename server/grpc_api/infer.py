@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from weakref import WeakKeyDictionary
 
-from server.api.infer_call import InferCall, TextCall
-from server.api.text_call import all_answers, joined, submit_call
+from server.api.infer_call import TextCall, submit_text_call
 from server.backends.base import Array
 from server.errors import FerryError, TooLarge
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
@@ -58,23 +58,22 @@ class Inference:
         model = self._registry.find(request.model_name, request.model_version or None)
         decoder, encoder = self._codec(model)
         call = decoder.decode(request)
+        answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         timeout_s = _shorter(call.timeout_s, remaining_s)
         if isinstance(call, TextCall):
-            outputs = joined(await all_answers(self._engine, submit_call(self._engine, model, call, timeout_s, None)))
+            cancel = submit_text_call(self._engine, model, call, answer, timeout_s).cancel
         else:
-            outputs = await self._outputs(model, call, timeout_s)
+            submitted = self._engine.submit(model, call.inputs, call.rows, call.length, answer, timeout_s)
+            cancel = partial(self._engine.cancel, submitted)
+        try:  # shielded: a cancelled future would look to the engine as if the request had its outcome
+            outputs = await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            cancel()
+            raise
         reply = encoder.encode(call.id, outputs, call.outputs)
         if request.parameters and wants_final_flag(request):
             reply.parameters["triton_final_response"].bool_param = True
         return reply
-
-    async def _outputs(self, model: ServedModel, call: InferCall, timeout_s: float | None) -> list[Array]:
-        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, timeout_s)
-        try:  # shielded: a cancelled future would look to the engine as if the request had its outcome
-            return await asyncio.shield(submitted.payload.answer)
-        except asyncio.CancelledError:
-            self._engine.cancel(submitted)
-            raise
 
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
         codec = self._codecs.get(model)

@@ -35,12 +35,14 @@ from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.served import ServedModel
 from server.runtime.text_stage import TextRequest, TextStage
-from server.runtime.work import Work
+from server.runtime.work import Outcome, Work
 
 REPLY_S = 0.0005
-"""Taken off every deadline: encoding the answer and writing it to the socket. As much as is measured, but no less than this."""
+"""Taken off every deadline: encoding the answer and writing it to the socket."""
 
-REPLY_LEARNING_RATE = 0.02
+TURN_ROWS = 64
+"""When so many rows have come in during one turn of the event loop, they do not wait for its end: under overload a turn
+reads from a thousand connections and takes longer than a small model's SLO."""
 
 WorkRequest = InferRequest[Work]
 
@@ -57,8 +59,8 @@ class Engine:
         self._texts: dict[ModelKey, TextStage] = {}
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._n_requests = 0
-        self._reply_s = REPLY_S
         self._arrived: dict[ModelKey, list[WorkRequest]] = {}
+        self._n_arrived_rows = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -90,7 +92,7 @@ class Engine:
 
     def late_s(self, model: ServedModel, waited_s: float) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
-        return waited_s + model.fastest_s + self._reply_s - model.slo_s
+        return waited_s + model.fastest_s + REPLY_S - model.slo_s
 
     def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""
@@ -98,30 +100,30 @@ class Engine:
         model.stats.arrived()
         model.stats.ended(now - waited_s, error, now)
 
-    def replied(self, work: Work) -> None:
-        """An answer is encoded: what that took, its wait for the event loop included, is taken off the next deadlines."""
-        took_s = self._clock() - work.answered_at
-        self._reply_s = max(REPLY_S, self._reply_s + REPLY_LEARNING_RATE * (took_s - self._reply_s))
-
     def submit(
-        self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
+        self, model: ServedModel, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,
         arrived_at: float | None = None,
     ) -> WorkRequest:  # fmt: skip
-        """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError.
+        """Queue one request; `answer` is told its outputs or a FerryError, later than this returns.
+
+        Those of requests before may be told meanwhile.
 
         `timeout_s`: what the client allows, if shorter than the SLO it counts, from `arrived_at` (now by default).
         Requests that come in one turn of the event loop reach the scheduler together, so that they can share a batch even
         on an idle device.
         """
-        arrived_at, deadline_at, work = self._accept(model, inputs, timeout_s, arrived_at)
+        arrived_at, deadline_at, work = self._accept(model, inputs, answer, timeout_s, arrived_at)
         request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
+        if self._n_arrived_rows >= TURN_ROWS:
+            self._hurry()
         if not self._arrived:
             self._loop.call_soon(self._flush)
+        self._n_arrived_rows += rows
         self._arrived.setdefault(model.key, []).append(request)
         return request
 
     def submit_text(
-        self, model: ServedModel, text: str, truncate: bool = False, timeout_s: float | None = None,
+        self, model: ServedModel, text: str, truncate: bool, answer: Outcome, timeout_s: float | None = None,
         arrived_at: float | None = None,
     ) -> TextRequest:  # fmt: skip
         """Queue one text of a model that takes text: tokenised off the event loop, then a request like any other, of one row.
@@ -129,17 +131,17 @@ class Engine:
         Its time runs from `arrived_at`, tokenising included. `truncate`: cut it if it has too many tokens.
         """
         stage = self._texts.get(model.key)
-        arrived_at, deadline_at, work = self._accept(model, {}, timeout_s, arrived_at)
+        arrived_at, deadline_at, work = self._accept(model, {}, answer, timeout_s, arrived_at)
         cost_s = stage.cost_s(text) if stage else 0.0
         request = TextRequest(self._n_requests, model.key, text, truncate, arrived_at, deadline_at, work, cost_s)
         if stage is None:
-            self.text_refused(request, Refusal.DRAINING, None)
+            self._loop.call_soon(self.text_refused, request, Refusal.DRAINING, None)
         else:
             stage.add(request)
         return request
 
     def _accept(
-        self, model: ServedModel, inputs: Inputs, timeout_s: float | None, arrived_at: float | None
+        self, model: ServedModel, inputs: Inputs, answer: Outcome, timeout_s: float | None, arrived_at: float | None
     ) -> tuple[float, float, Work]:
         """One request more, whose number is _n_requests: its arrival, its deadline and its payload."""
         if arrived_at is None:
@@ -147,7 +149,7 @@ class Engine:
         slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
         self._n_requests += 1
         model.stats.arrived()
-        return arrived_at, arrived_at + slo_s - self._reply_s, Work(inputs, self._loop.create_future(), slo_s)
+        return arrived_at, arrived_at + slo_s - REPLY_S, Work(inputs, answer, slo_s)
 
     def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
@@ -192,7 +194,8 @@ class Engine:
 
     def text_refused(self, text: TextRequest, why: Refusal, retry_after_s: float | None) -> None:
         """Satisfies text_stage.Customer."""
-        self._end(text, _refusal(self._models.get(text.model), text, why, retry_after_s))
+        if not text.payload.answer.done():
+            self._end(text, _refusal(self._models.get(text.model), text, why, retry_after_s))
 
     def text_failed(self, text: TextRequest, reason: TextError) -> None:
         """Satisfies text_stage.Customer."""
@@ -228,9 +231,16 @@ class Engine:
             self._add_instance(model)
 
     def _flush(self) -> None:
-        arrived, self._arrived = self._arrived, {}
+        arrived, self._arrived, self._n_arrived_rows = self._arrived, {}, 0
         for key, requests in arrived.items():
             self._feed(Submit(key, tuple(requests)))
+
+    def _hurry(self) -> None:
+        keys = list(self._arrived)
+        self._flush()
+        for key in keys:
+            if key in self._instances:
+                self._instances[key].hurry()
 
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch
@@ -269,10 +279,9 @@ class Engine:
             answers = [(request, outputs) for request, outputs in answers if request.id in wanted]
         now = self._clock()
         for request, outputs in answers:
-            work = request.payload
-            if not work.answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
-                work.answered_at = now
-                work.answer.set_result(outputs)
+            answer = request.payload.answer
+            if not answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
+                answer.set_result(outputs)
         self._models[batch.model].stats.answered(requests, result, now)
 
     def _end(self, request: WorkRequest | TextRequest, error: FerryError) -> None:

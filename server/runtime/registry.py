@@ -68,10 +68,6 @@ class Registry:
             return model
         raise self._why_not(name, version)
 
-    def serving_now(self, name: bytes) -> ServedModel | None:
-        """The served version of a model by its name in ASCII; None when it does not serve."""
-        return self._serving.get(name.decode("latin-1"))
-
     def status(self, name: str) -> dict[int, VersionStatus]:
         """Versions of a model that are on disk or still loaded, ascending."""
         known = self._status[name]

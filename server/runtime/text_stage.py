@@ -83,11 +83,11 @@ class TextStage:
         self._loop = loop
         self._clock = clock
         self._customer = customer
+        self._arrived: list[TextRequest] = []
         self._waiting: deque[TextRequest] = deque()
         self._waiting_s = 0.0
         self._running: _Batch | None = None
         self._running_until = 0.0
-        self._begins_soon = False
         self._pace = 1.0
         self._drained: asyncio.Future[None] | None = None
         self._batches: SimpleQueue[_Batch | None] = SimpleQueue()
@@ -103,25 +103,14 @@ class TextStage:
         return self._cost.predict(len(text.encode()))
 
     def add(self, text: TextRequest) -> None:
-        """Take a text, or refuse it at once: when it cannot be answered in time after those that wait, or too many do.
-
-        Texts that come in one turn of the event loop can share a batch even when the thread is idle.
-        """
-        if len(self._waiting) >= self._model.limits.queue_rows:
-            self._customer.text_refused(text, Refusal.QUEUE_FULL, self._waiting_s * self._pace)
-            return
-        begins_at = max(self._clock(), self._running_until) + self._waiting_s * self._pace
-        if self._refuse_late(text, begins_at):
-            return
-        self._waiting.append(text)
-        self._waiting_s += text.cost_s
-        if self._running is None and not self._begins_soon:
-            self._begins_soon = True
-            self._loop.call_soon(self._begin)
+        """Take a text. Those that come in one turn of the event loop can share a batch even when the thread is idle."""
+        if not self._arrived:
+            self._loop.call_soon(self._admit)
+        self._arrived.append(text)
 
     async def drain(self) -> None:
         """Until every text that was added has left; nothing may be added meanwhile."""
-        if self._waiting or self._running is not None:
+        if self._arrived or self._waiting or self._running is not None:
             self._drained = self._loop.create_future()
             await self._drained
 
@@ -132,6 +121,20 @@ class TextStage:
     def join(self) -> None:
         """Wait for the thread's end. Blocks: not for the event loop."""
         self._thread.join()
+
+    def _admit(self) -> None:
+        """Let those wait that can be answered in time after those before them, and for which there is room; refuse the others."""
+        arrived, self._arrived = self._arrived, []
+        now = self._clock()
+        for text in arrived:
+            if text.payload.answer.done():
+                continue
+            if len(self._waiting) >= self._model.limits.queue_rows:
+                self._customer.text_refused(text, Refusal.QUEUE_FULL, self._waiting_s * self._pace)
+            elif not self._refuse_late(text, max(now, self._running_until) + self._waiting_s * self._pace):
+                self._waiting.append(text)
+                self._waiting_s += text.cost_s
+        self._begin()
 
     def _refuse_late(self, text: TextRequest, begins_at: float) -> bool:
         """Whether a text that begins then was refused, because its answer would be late at best."""
@@ -144,7 +147,6 @@ class TextStage:
 
     def _begin(self) -> None:
         """Give the thread its next batch, if it is free and something is worth it."""
-        self._begins_soon = False
         if self._running is None and (texts := self._take()):
             self._running = _Batch(texts)
             self._running_until = self._clock() + sum(text.cost_s for text in texts) * self._pace
@@ -183,12 +185,13 @@ class TextStage:
                 self._customer.text_failed(text, outcome)
             else:
                 ready.append(_with_tokens(text, outcome, now))
-                self._model.stats.prepared(text.payload.prepared_s)
         if ready:
+            self._model.stats.prepared([request.payload.prepared_s for request in ready])
             self._customer.texts_ready(self._model, ready)
 
     def _tell_drained(self) -> None:
-        if self._drained is not None and not self._drained.done() and self._running is None and not self._waiting:
+        busy = self._arrived or self._waiting or self._running is not None
+        if self._drained is not None and not self._drained.done() and not busy:
             self._drained.set_result(None)
 
     def _work(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
 from server.backends.base import TokenizerLibrary
@@ -151,7 +152,7 @@ async def world(
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
     registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics, tokenizers)
     await registry.load_all()
-    infer = InferRoutes(engine, registry, DisconnectWatch(loop), 1 << 20, _no)
+    infer = InferRoutes(engine, registry, Codecs(), DisconnectWatch(loop), 1 << 20, _no)
     made = World(repository, script, engine, registry, metrics, infer)
     try:
         yield made

@@ -118,7 +118,7 @@ def test_one_bad_input_fails_the_request_and_the_others_are_taken_back(tmp_path:
             reply = await post(w, input=["a", "what?", "c"])
             assert reply is not None
             assert (reply.status, reply.json["error"]["param"]) == (400, "input")
-            assert w.sample("ferry_in_flight") == 0
+            await w.reaches(lambda: w.sample("ferry_in_flight") == 0)
 
     asyncio.run(scenario())
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from server.backends.base import Array
 from server.backends.scripted import Script
 from server.contract.text import TextCost
-from server.errors import BadRequest, BadText
+from server.errors import BadRequest, BadText, Refused
 from server.runtime.text_stage import read_ids
 from tests.server.runtime.scripted_world import LIMIT_S, MODEL, Client, World, values, world
 from tests.server.runtime.text_world import HeldTokenizer, body_of, publish_text, right, summed
@@ -259,8 +260,10 @@ def test_texts_that_wait_while_the_model_goes_are_answered(tmp_path: Path, how: 
             for other in going.values():
                 other.close()
             await w.reaches(lambda: not w.registry.serving or w.registry.find(MODEL) is not old)
-            late = w.engine.submit_text(old, "late")
-            assert "is being unloaded" in str(late.payload.answer.exception())
+            late: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
+            w.engine.submit_text(old, "late", False, late)
+            with pytest.raises(Refused, match="is being unloaded"):
+                await late
             assert not leaving.done()
             tokenizer.gate.set()
             replies = await w.answers(clients)

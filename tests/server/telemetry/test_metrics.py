@@ -55,7 +55,7 @@ def test_every_outcome_leaves_the_gauge_in_flight_at_zero() -> None:
 def test_the_time_until_a_text_has_its_tokens_is_a_stage_of_its_own() -> None:
     metrics = Metrics(lambda: 2.0)
     stats = ModelStats(KEY, metrics.open(KEY))
-    stats.prepared(0.04)
+    stats.prepared([0.04])
     stats.answered([request(1, prepared_s=0.04), request(2)], Step(), 1.02)
     assert value(metrics, "ferry_tokenize_seconds_sum") == pytest.approx(0.04)
     assert value(metrics, "ferry_queue_seconds_sum") == pytest.approx(0.16)
@@ -97,11 +97,14 @@ def test_a_reload_keeps_the_counters_and_the_gauges_of_the_newer_load() -> None:
     metrics = Metrics(lambda: 2.0)
     old, new = ModelKey("m", 1, 1), ModelKey("m", 1, 2)
     stats = ModelStats(old, metrics.open(old))
+    stats.arrived()
+    stats.arrived()
     stats.answered([request(1)], Step(), 1.02)
     ModelStats(new, metrics.open(new)).arrived()
+    assert value(metrics, "ferry_in_flight") == 2
     metrics.close(old)
     assert value(metrics, "ferry_request_seconds_count") == 1
-    assert value(metrics, "ferry_in_flight") == 0
+    assert value(metrics, "ferry_in_flight") == 1
     metrics.close(new)
     assert value(metrics, "ferry_in_flight") is None
     assert value(metrics, "ferry_request_p50_seconds") is None

@@ -1,0 +1,30 @@
+"""Decoder and encoder of each served model, made once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from server.api.v2_request import RequestDecoder
+from server.api.v2_response import ReplyEncoder
+from server.runtime.served import ServedModel
+
+
+class Codec(NamedTuple):
+    """V2 over HTTP for one model."""
+
+    decoder: RequestDecoder
+    encoder: ReplyEncoder
+
+
+class Codecs:
+    """Those of a model that is retired go with it."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[ServedModel, Codec] = WeakKeyDictionary()
+
+    def of(self, model: ServedModel) -> Codec:
+        codec = self._known.get(model)
+        if codec is None:
+            codec = self._known[model] = Codec(RequestDecoder(model), ReplyEncoder(model))
+        return codec
