@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from server.api.known_forms import FormDecoder
 from server.api.v2_request import RequestDecoder
 from server.api.v2_response import ReplyEncoder
 from server.runtime.served import ServedModel
@@ -13,7 +14,7 @@ from server.runtime.served import ServedModel
 class Codec(NamedTuple):
     """V2 over HTTP for one model."""
 
-    decoder: RequestDecoder
+    decoder: FormDecoder
     encoder: ReplyEncoder
 
 
@@ -26,5 +27,5 @@ class Codecs:
     def of(self, model: ServedModel) -> Codec:
         codec = self._known.get(model)
         if codec is None:
-            codec = self._known[model] = Codec(RequestDecoder(model), ReplyEncoder(model))
+            codec = self._known[model] = Codec(FormDecoder(RequestDecoder(model)), ReplyEncoder(model))
         return codec
