@@ -61,11 +61,14 @@ def test_rows_of_a_request_come_back_in_order_and_their_lengths_are_what_the_sch
         publish_text(tmp_path)
         async with world(tmp_path, Script(summed), HeldTokenizer()) as w:
             texts = ["a", "bb" * 10, "c", "dd" * 11, "eee"]
+            before = len(w.script.batches)
             (reply,) = await w.answers([w.send(body_of(*texts))])
             assert found(reply) == [right(text) for text in texts]
             assert reply is not None
             assert reply.json["outputs"][0]["shape"] == [5, 1]
-            assert sum(len(batch["ids"]) for batch in w.script.batches[-5:] if len(batch["ids"])) >= 5
+            ran = w.script.batches[before:]
+            assert sum(len(batch["ids"]) for batch in ran) == 5
+            assert sum(int(batch["mask"].sum()) for batch in ran) == sum(map(len, texts))
 
     asyncio.run(scenario())
 
