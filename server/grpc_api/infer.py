@@ -11,8 +11,10 @@ from server.backends.base import Array
 from server.errors import FerryError, TooLarge
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
 from server.grpc_api.encode import ReplyEncoder
+from server.grpc_api.gathering import Gathering
 from server.grpc_api.messages import ModelInferRequest, ModelInferResponse
 from server.grpc_api.statuses import Context, abort, parse, told
+from server.runtime.clock import Clock, monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
@@ -21,8 +23,10 @@ from server.runtime.served import ServedModel
 class Inference:
     """Answers ModelInferRequests, whichever call they came by."""
 
-    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int) -> None:
+    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int, clock: Clock = monotonic_clock) -> None:
         self._engine = engine
+        self._clock = clock
+        self._gathering = Gathering()
         self._registry = registry
         self._max_body_bytes = max_body_bytes
         self._codecs: WeakKeyDictionary[ServedModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
@@ -55,18 +59,28 @@ class Inference:
 
         Raises FerryError.
         """
+        arrived_at = self._clock()
+        self._gathering.enter()
+        try:
+            await self._gathering.together()
+            return await self._answer(request, remaining_s, arrived_at)
+        finally:
+            self._gathering.leave()
+
+    async def _answer(self, request: ModelInferRequest, remaining_s: float | None, arrived_at: float) -> ModelInferResponse:
         model = self._registry.find(request.model_name, request.model_version or None)
         decoder, encoder = self._codec(model)
         call = decoder.decode(request)
-        answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         timeout_s = _shorter(call.timeout_s, remaining_s)
+        answer = _Outcome(waiter)
         if isinstance(call, TextCall):
-            cancel = submit_text_call(self._engine, model, call, answer, timeout_s).cancel
+            cancel = submit_text_call(self._engine, model, call, answer, timeout_s, arrived_at).cancel
         else:
-            submitted = self._engine.submit(model, call.inputs, call.rows, call.length, answer, timeout_s)
+            submitted = self._engine.submit(model, call.inputs, call.rows, call.length, answer, timeout_s, arrived_at)
             cancel = partial(self._engine.cancel, submitted)
-        try:  # shielded: a cancelled future would look to the engine as if the request had its outcome
-            outputs = await asyncio.shield(answer)
+        try:
+            outputs = await waiter
         except asyncio.CancelledError:
             cancel()
             raise
@@ -80,6 +94,29 @@ class Inference:
         if codec is None:
             codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
         return codec
+
+
+class _Outcome:
+    """Hands a request's outcome to whoever waits. That the waiter was cancelled is no outcome: the engine must hear of it."""
+
+    __slots__ = ("_told", "_waiter")
+
+    def __init__(self, waiter: asyncio.Future[list[Array]]) -> None:
+        self._waiter = waiter
+        self._told = False
+
+    def done(self) -> bool:
+        return self._told
+
+    def set_result(self, outputs: list[Array], /) -> None:
+        self._told = True
+        if not self._waiter.done():
+            self._waiter.set_result(outputs)
+
+    def set_exception(self, error: FerryError, /) -> None:
+        self._told = True
+        if not self._waiter.done():
+            self._waiter.set_exception(error)
 
 
 def _shorter(one: float | None, other: float | None) -> float | None:
