@@ -230,7 +230,10 @@ def _report(figures: Sequence[Figures], took_s: float) -> None:
     )
     print("share: requests per second ÷ the best rate of the same file in-process, with no server around it.")
     verdict = "every answer is PyTorch's own" if all(one.right for one in figures) else "WRONG ANSWERS, see the table"
-    print(f"\n{verdict} ({took_s:.0f} s in all)\n\nTry it:\n  make serve\n{_curl_line()}")
+    print(f"\n{verdict} ({took_s:.0f} s in all)\n\nTry it:\n  make serve\n{_curl_line()}\n{_SENTENCE_LINE}")
+
+
+_SENTENCE_LINE = """  curl -s localhost:8000/v1/embeddings -d '{"model":"minilm","input":"a sentence"}'   # its embedding"""
 
 
 def _curl_line() -> str:

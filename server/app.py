@@ -28,10 +28,12 @@ from server.api.guard import Guard
 from server.api.infer import InferRoutes, Send
 from server.api.infer_head import Scope
 from server.api.known_heads import KnownHeads
+from server.api.openai_routes import OpenAiRoutes
 from server.api.openapi import document
 from server.api.shared_memory import Regions
 from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
+from server.backends.hf_tokenizers import HfTokenizers
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
@@ -96,7 +98,7 @@ class Ferry:
         metrics = self.metrics
         engine = Engine(loop, monotonic_clock)
         backend = OnnxRuntimeBackend()
-        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics)
+        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics, HfTokenizers())
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions)
@@ -109,10 +111,9 @@ class Ferry:
         for folder in await asyncio.to_thread(sweep, settings.repository):
             log.warning("removed %s, left behind by a publisher that was killed", folder)
         await registry.load_all()
-        codecs = Codecs(regions)
-        self._infer = InferRoutes(
-            engine, registry, codecs, DisconnectWatch(loop), settings.max_body_bytes, web, settings.compress_from_bytes
-        )
+        codecs, watch = Codecs(regions), DisconnectWatch(loop)
+        other = OpenAiRoutes(engine, registry, watch, settings.max_body_bytes, web)
+        self._infer = InferRoutes(engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes)
         heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0)
         self.fast_lane = FastLane(heads, engine, registry, codecs)
         hub = None

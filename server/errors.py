@@ -19,6 +19,12 @@ class BadRequest(FerryError):
     status, grpc_status, label = 400, "INVALID_ARGUMENT", "bad_request"
 
 
+class BadText(BadRequest):
+    """The text was accepted, and the tokenizer found that it has too many tokens, or cannot be tokenised."""
+
+    label = "bad_text"
+
+
 class TooLarge(FerryError):
     """The body is over the limit."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,6 +72,12 @@ def read_settings(flags: dict[str, Any], file: Path | None) -> Settings:
         return FromFile(**flags)
     except (ValidationError, ValueError) as error:
         raise SettingsError(_explain(error)) from None
+
+
+def tokenize_on_one_thread() -> None:
+    """Keep the tokenizers library, which reads this variable itself, from using a pool of threads for a batch of texts: on
+    few cores they are missing to the model and the event loop. Whoever has set the variable has decided."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def settings_table() -> str:

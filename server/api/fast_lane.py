@@ -13,12 +13,13 @@ from typing import Any, Protocol
 from server.api.arrival import TICK_S
 from server.api.codecs import Codec, Codecs
 from server.api.errors_http import INTERNAL, Reply, error_reply
-from server.api.infer_call import InferCall
+from server.api.infer_call import InferCall, TextCall, submit_text_call
 from server.api.infer_head import InferHead
 from server.api.known_heads import KnownHeads
 from server.backends.base import Array
 from server.core.types import ModelKey
 from server.errors import Cancelled, FerryError, Refused
+from server.runtime.gathering import Gathering
 from server.runtime.lateness import read_too_late
 from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 from server.runtime.work import WorkRequest
@@ -40,9 +41,9 @@ class Ticket:
 
     __slots__ = ("_call", "_codec", "_connection", "_engine", "request")
 
-    request: WorkRequest
+    request: WorkRequest | Gathering
 
-    def __init__(self, connection: Connection, codec: Codec, call: InferCall, engine: ServingEngine[Any]) -> None:
+    def __init__(self, connection: Connection, codec: Codec, call: InferCall | TextCall, engine: ServingEngine[Any]) -> None:
         self._connection: Connection | None = connection
         self._codec = codec
         self._call = call
@@ -69,7 +70,10 @@ class Ticket:
 
     def cancel(self) -> None:
         """The client is gone."""
-        self._engine.cancel(self.request)
+        if isinstance(self.request, Gathering):
+            self.request.cancel()
+        else:
+            self._engine.cancel(self.request)
 
     def _respond(self, reply: Reply) -> None:
         connection, self._connection = self._connection, None
@@ -106,7 +110,10 @@ class FastLane:
         codec = self._codecs.of(model)
         call = codec.decoder.decode(body, head.header_length)
         ticket = Ticket(connection, codec, call, self._engine)
-        ticket.request = self._engine.submit(model, call.inputs, call.rows, call.length, ticket, call.timeout_s, arrived_at)
+        if isinstance(call, TextCall):
+            ticket.request = submit_text_call(self._engine, model, call, ticket, call.timeout_s, arrived_at)
+        else:
+            ticket.request = self._engine.submit(model, call.inputs, call.rows, call.length, ticket, call.timeout_s, arrived_at)
         return ticket
 
     def _refuse(self, model: ServingModel, waited_s: float, late_s: float) -> Reply:

@@ -9,10 +9,12 @@ from typing import Any
 
 from server.api.arrival import ARRIVED_AT
 from server.api.codecs import Codecs
-from server.api.compression import choose_encoding, pack_body, too_large, unpack_body
+from server.api.compression import choose_encoding, pack_body
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL, error_reply
-from server.api.infer_head import IDENTITY, Scope, is_infer_path, read_head
+from server.api.infer_call import TextCall, submit_text_call
+from server.api.infer_head import Scope, is_infer_path, read_head
+from server.api.request_body import read_body
 from server.backends.base import Array
 from server.errors import BadRequest, Cancelled, FerryError
 from server.runtime.serving import M, ServingEngine, ServingModels
@@ -67,7 +69,7 @@ class InferRoutes:
         head = read_head(scope, self._max_body_bytes)
         self._registry.find(head.name, head.version)  # an unknown model is refused before its body is read
         header_length = head.header_length
-        body = await self._read_body(receive, head.encoding)
+        body = await read_body(receive, head.encoding, self._max_body_bytes)
         if header_length is not None and not 0 <= header_length <= len(body):
             raise BadRequest(
                 f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes; it must count the JSON part"
@@ -77,30 +79,18 @@ class InferRoutes:
         decoder, encoder = self._codecs.of(model)
         call = decoder.decode(body, header_length)
         answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
-        request = self._engine.submit(model, call.inputs, call.rows, call.length, answer, call.timeout_s, arrived_at)
-        self._watch.begin(request.id, receive, lambda: self._engine.cancel(request))
+        if isinstance(call, TextCall):
+            texts = submit_text_call(self._engine, model, call, answer, call.timeout_s, arrived_at)
+            request_id, cancel = texts.id, texts.cancel
+        else:
+            request = self._engine.submit(model, call.inputs, call.rows, call.length, answer, call.timeout_s, arrived_at)
+            request_id, cancel = request.id, lambda: self._engine.cancel(request)
+        self._watch.begin(request_id, receive, cancel)
         try:
             outputs = await answer
         finally:
-            self._watch.end(request.id)
+            self._watch.end(request_id)
         return encoder.encode(call.id, outputs, call.outputs)
-
-    async def _read_body(self, receive: Receive, encoding: bytes) -> bytes:
-        """The whole body, decoded. Raises TooLarge as soon as the limit is passed, without reading the rest."""
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            parts, size = [body], len(body)
-            while message.get("more_body") and size <= self._max_body_bytes:
-                message = await receive()
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-            body = b"".join(parts)
-        if message["type"] == "http.disconnect":
-            raise Cancelled("the client closed the connection while it sent the body")
-        if len(body) > self._max_body_bytes:
-            raise too_large("has more", self._max_body_bytes)
-        return body if encoding == IDENTITY else unpack_body(body, encoding, self._max_body_bytes)
 
 
 async def _compressed(

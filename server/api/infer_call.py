@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from server.api.classification import UNRANKED
 from server.api.shared_memory import Slot, check_apart
 from server.backends.base import NUMPY_TYPES, Array
 from server.contract.tensors import DataType, TensorSpec
+from server.contract.text import TextInput
 from server.errors import BadRequest
-from server.runtime.serving import ServingModel
+from server.runtime.gathering import Gathering, submit_texts
+from server.runtime.serving import ServingEngine, ServingModel
+from server.runtime.work import Outcome
 
 
 class OutputChoice(NamedTuple):
@@ -45,6 +48,30 @@ class InferCall:
     outputs: list[OutputChoice]
 
 
+@dataclass(frozen=True, slots=True)
+class TextCall:
+    """A decoded request that gives texts instead of tensors. `truncate`: texts with too many tokens are to be cut."""
+
+    id: str
+    texts: list[str]
+    truncate: bool
+    timeout_s: float | None
+    outputs: list[OutputChoice]
+
+
+def submit_text_call(
+    engine: ServingEngine[Any],
+    model: ServingModel,
+    call: TextCall,
+    answer: Outcome,
+    timeout_s: float | None,
+    arrived_at: float | None = None,
+) -> Gathering:
+    """Queue the texts of a call; `answer` will have its outputs."""
+    wanted = {choice.place for choice in call.outputs}
+    return submit_texts(engine, model, call.texts, call.truncate, wanted, answer, timeout_s, arrived_at)
+
+
 class ExpectedInput:
     """One input as the model wants it, with what each request asks about prepared."""
 
@@ -64,6 +91,15 @@ class ExpectedInput:
         return len(shape) == self.rank and all([shape[place] == size for place, size in self.fixed_sizes])
 
 
+class ExpectedText(ExpectedInput):
+    """The input of raw texts, one per row: BYTES [rows], or [rows, 1] as some clients have it."""
+
+    __slots__ = ()
+
+    def admits(self, shape: list[int]) -> bool:
+        return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+
+
 class ModelInterface:
     """One model's inputs and outputs, prepared for the questions that each request asks."""
 
@@ -73,6 +109,13 @@ class ModelInterface:
         self._max_rows = model.max_rows
         axis = manifest.ragged.axis if manifest.ragged else None
         self._inputs = {spec.name: ExpectedInput(spec, axis) for spec in manifest.inputs}
+        self._text = manifest.text
+        self._known = dict(self._inputs)
+        if manifest.text is not None:
+            self._known[manifest.text.input] = ExpectedText(text_spec(manifest.text), axis)
+        self._per_token = {
+            place for place, spec in enumerate(manifest.outputs) if axis is not None and spec.axis(axis) is not None
+        }
         self._places = {spec.name: place for place, spec in enumerate(manifest.outputs)}
         self._datatypes = [spec.datatype.value for spec in manifest.outputs]
         is_text = manifest.backend in TEXT_BACKENDS
@@ -82,7 +125,7 @@ class ModelInterface:
 
     def input(self, name: object, datatype: object, shape: object) -> ExpectedInput:
         """The input that a tensor is meant for. Raises BadRequest when name, datatype, rank or a fixed size is not the model's."""
-        expected = self._inputs.get(name) if isinstance(name, str) else None
+        expected = self._known.get(name) if isinstance(name, str) else None
         if expected is None:
             raise BadRequest(f"model {self.model} has no input {name!r}; it wants {self._wanted()}")
         if datatype != expected.datatype:
@@ -118,11 +161,34 @@ class ModelInterface:
 
     def check_complete(self, inputs: Mapping[str, Array]) -> None:
         """Raises BadRequest when an input is missing, or holds bytes where the model wants text."""
+        if self._text is not None and self._text.input in inputs:
+            if len(inputs) > 1:
+                raise BadRequest(f"model {self.model}: give either {self._text.input!r} or tensors, not both")
+            return
         if len(inputs) != len(self._inputs):
             missing = next(name for name in self._inputs if name not in inputs)
             raise BadRequest(f"model {self.model}: input {missing!r} is missing; it wants {self._wanted()}")
         for name in self._texts:
             self._check_text(name, inputs[name])
+
+    def texts(self, inputs: Mapping[str, Array], outputs: list[OutputChoice]) -> list[str] | None:
+        """The texts of a request that gives texts, None for one that gives tensors. Raises BadRequest for what is not text, is
+        too long, or asks for outputs that cannot be put together."""
+        if self._text is None or self._text.input not in inputs:
+            return None
+        array = inputs[self._text.input]
+        self._check_text(self._text.input, array)
+        texts = [item.decode() for item in array.reshape(-1).tolist()]
+        for row, item in enumerate(array.reshape(-1).tolist()):
+            if len(item) > self._text.max_bytes:
+                raise BadRequest(
+                    f"model {self.model}: the text of row {row} has {len(item)} bytes; {self._text.max_bytes} are possible: shorten it"
+                )
+        if len(texts) > 1 and any(choice.place in self._per_token for choice in outputs):
+            raise BadRequest(
+                f"model {self.model}: an output with values for each token differs in size between texts; send one text per request"
+            )
+        return texts
 
     def only_input(self) -> ExpectedInput:
         """The input of a model that has just one. Raises BadRequest for another."""
@@ -164,4 +230,10 @@ class ModelInterface:
             ) from None
 
     def _wanted(self) -> str:
-        return ", ".join(f"{one.name} ({one.datatype} {one.wire_shape})" for one in self._inputs.values())
+        tensors = ", ".join(f"{one.name} ({one.datatype} {one.wire_shape})" for one in self._inputs.values())
+        return tensors if self._text is None else f"{tensors}; or instead {self._text.input} (BYTES [-1])"
+
+
+def text_spec(text: TextInput) -> TensorSpec:
+    """The input of raw texts as metadata would give it."""
+    return TensorSpec(text.input, DataType.BYTES, ("batch",))

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from server.api.binary_tensors import from_bytes
-from server.api.infer_call import InferCall
+from server.api.infer_call import InferCall, TextCall
 from server.api.json_tensors import from_json
 from server.api.v2_request import RequestDecoder
 from server.backends.base import Array
@@ -63,14 +63,14 @@ class FormDecoder:
     def n_known(self) -> int:
         return len(self._json) + len(self._binary)
 
-    def decode(self, body: bytes, header_length: int | None) -> InferCall:
+    def decode(self, body: bytes, header_length: int | None) -> InferCall | TextCall:
         """Raises what RequestDecoder.decode raises, for the same reasons."""
         found = self._find_json(body) if header_length is None else self._find_binary(body, header_length)
         if found is not None:
             self._n_found += 1
             return found
         call = self._decoder.decode(body, header_length)
-        if self._learns:
+        if self._learns and isinstance(call, InferCall):
             self._learn(body, header_length, call)
         return call
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from server.api.openapi_v1 import SCHEMAS as V1_SCHEMAS
+from server.api.openapi_v1 import v1_paths
+
 _NAMES = {"type": "string"}
 _FREE = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 _TENSOR = {
@@ -54,6 +57,10 @@ SCHEMAS: dict[str, Any] = {
             "parameters": {
                 **_FREE,
                 "properties": {
+                    "truncate": {
+                        "type": "boolean",
+                        "description": "Cut texts that have too many tokens; else they are refused",
+                    },
                     "timeout": {"type": "integer", "minimum": 0, "description": "µs for the whole request; 0: the SLO alone"},
                     "binary_data_output": {"type": "boolean", "description": "All outputs as raw bytes after the JSON"},
                 },
@@ -103,12 +110,13 @@ def document(web: FastAPI) -> dict[str, Any]:
     made: dict[str, Any] = FastAPI.openapi(web)
     if "Error" in made["components"]["schemas"]:
         return made
-    made["components"]["schemas"].update(SCHEMAS)
+    made["components"]["schemas"].update(SCHEMAS | V1_SCHEMAS)
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         made["paths"][path] = {"post": _infer(path)}
     for operations in made["paths"].values():
         for operation in operations.values():
             _tell_the_errors(operation)
+    made["paths"].update(v1_paths())
     for unused in ("HTTPValidationError", "ValidationError"):
         made["components"]["schemas"].pop(unused, None)
     return made

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from server.api.binary_tensors import from_bytes
-from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice
+from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice, TextCall
 from server.api.json_tensors import from_json
-from server.api.parameters import read_timeout
+from server.api.parameters import read_timeout, read_truncate
 from server.api.raw_request import raw_input
 from server.api.shared_memory import Regions
 from server.api.shared_tensors import REGION, from_slot, shared_choice
@@ -28,7 +28,7 @@ class RequestDecoder:
         self._all_json = [OutputChoice(place, False) for place in range(self._interface.n_outputs)]
         self._all_binary = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
-    def decode(self, body: bytes, header_length: int | None) -> InferCall:
+    def decode(self, body: bytes, header_length: int | None) -> InferCall | TextCall:
         """`header_length`: where the JSON ends and the raw tensors begin; None when there are none, 0 when the whole body
         is the one input's data.
 
@@ -47,7 +47,11 @@ class RequestDecoder:
             raise BadRequest("'id' must be a string")
         parameters = _parameters(header, "the request")
         timeout_s = read_timeout(parameters) if parameters else None
-        return InferCall(request_id, inputs, rows, length, timeout_s, self._outputs(header, parameters))
+        outputs = self._outputs(header, parameters)
+        texts = self._interface.texts(inputs, outputs)
+        if texts is not None:
+            return TextCall(request_id, texts, read_truncate(parameters), timeout_s, outputs)
+        return InferCall(request_id, inputs, rows, length, timeout_s, outputs)
 
     def _decode_raw(self, body: bytes) -> InferCall:
         expected = self._interface.only_input()

@@ -103,7 +103,7 @@ class Hub:
             await self._registry.change()
 
     def _publish(self) -> None:
-        models = self._registry.serving
+        models = [model for model in self._registry.serving if model.manifest.text is None]  # texts are tokenised here
         rows = [table.to_json(model) for model in models]
         if rows == self._rows and self._number:
             return

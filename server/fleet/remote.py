@@ -8,9 +8,10 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from server.core.types import InferRequest
-from server.errors import Cancelled, EngineAway, Refused
+from server.errors import Cancelled, EngineAway, Refused, Unsupported
 from server.fleet.engine_link import EngineLink
 from server.fleet.slots import mapped, shared_memory
 from server.fleet.table import ModelTable, RemoteModel
@@ -18,6 +19,9 @@ from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.lateness import REPLY_S, read_too_late
 from server.runtime.work import Outcome, Work, WorkRequest
+
+if TYPE_CHECKING:
+    from server.runtime.text_stage import TextRequest
 
 log = logging.getLogger(__name__)
 
@@ -95,12 +99,19 @@ class RemoteEngine:
         link.ask(request, model, timeout_s)
         return request
 
-    def cancel(self, request: WorkRequest) -> None:
+    def submit_text(
+        self, model: RemoteModel, text: str, truncate: bool, answer: Outcome, timeout_s: float | None = None,
+        arrived_at: float | None = None,
+    ) -> TextRequest:  # fmt: skip
+        """Never asked: models that take text are in no front end's table, their requests are passed through."""
+        raise Unsupported(f"model {model.key} takes text, which the engine's own routes read")
+
+    def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
         if request.payload.answer.done():
             return
         request.payload.answer.set_exception(Cancelled("the client closed the connection"))
-        if self._link is not None:
+        if self._link is not None and isinstance(request, InferRequest):
             self._link.cancel(request)
 
     def arrival(self, model: RemoteModel, arrived_at: float | None) -> float:

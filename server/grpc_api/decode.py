@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from server.api.binary_tensors import from_bytes
-from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice
-from server.api.parameters import read_timeout
+from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice, TextCall
+from server.api.parameters import read_timeout, read_truncate
 from server.api.shared_memory import Regions
 from server.api.shared_tensors import REGION, from_slot, shared_choice
 from server.backends.base import Array
@@ -28,11 +28,16 @@ class RequestDecoder:
         self._interface = ModelInterface(model)
         self._all = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
-    def decode(self, request: ModelInferRequest) -> InferCall:
+    def decode(self, request: ModelInferRequest) -> InferCall | TextCall:
         """Raises BadRequest, Unsupported, TooLarge, NotFound (a region) or TurnedOff."""
         inputs, rows, length = self._inputs(request)
-        timeout_s = read_timeout(_plain(request.parameters)) if request.parameters else None
-        return InferCall(request.id, inputs, rows, length, timeout_s, self._outputs(request))
+        parameters = _plain(request.parameters) if request.parameters else {}
+        timeout_s = read_timeout(parameters) if parameters else None
+        outputs = self._outputs(request)
+        texts = self._interface.texts(inputs, outputs)
+        if texts is not None:
+            return TextCall(request.id, texts, read_truncate(parameters), timeout_s, outputs)
+        return InferCall(request.id, inputs, rows, length, timeout_s, outputs)
 
     def _inputs(self, request: ModelInferRequest) -> tuple[dict[str, Array], int, int]:
         interface = self._interface

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from server.api.infer_call import TextCall, submit_text_call
 from server.api.shared_memory import Regions
 from server.backends.base import Array
 from server.errors import FerryError, TooLarge
@@ -76,11 +78,16 @@ class Inference:
         call = decoder.decode(request)
         waiter: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         timeout_s = _shorter(call.timeout_s, remaining_s)
-        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, _Outcome(waiter), timeout_s, arrived_at)
+        answer = _Outcome(waiter)
+        if isinstance(call, TextCall):
+            cancel = submit_text_call(self._engine, model, call, answer, timeout_s, arrived_at).cancel
+        else:
+            submitted = self._engine.submit(model, call.inputs, call.rows, call.length, answer, timeout_s, arrived_at)
+            cancel = partial(self._engine.cancel, submitted)
         try:
             outputs = await waiter
         except asyncio.CancelledError:
-            self._engine.cancel(submitted)
+            cancel()
             raise
         reply = encoder.encode(call.id, outputs, call.outputs)
         if request.parameters and wants_final_flag(request):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+from server.backends.base import TextError
 from server.core.events import (
     Action,
     Answer,
@@ -26,13 +28,14 @@ from server.core.events import (
 from server.core.lane import Lane
 from server.core.scheduler import Scheduler
 from server.core.types import Failure, InferRequest, ModelKey, Refusal
-from server.errors import Cancelled, FerryError, ModelFailed, Refused
+from server.errors import BadText, Cancelled, FerryError, ModelFailed, Refused
 from server.errors import InstanceLost as InstanceLostError
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.lateness import REPLY_S, read_too_late
 from server.runtime.served import ServedModel
+from server.runtime.text_stage import TextRequest, TextStage
 from server.runtime.work import Outcome, Work, WorkRequest
 
 TURN_ROWS = 64
@@ -49,6 +52,7 @@ class Engine:
         self._scheduler: Scheduler[Work] = Scheduler()
         self._models: dict[ModelKey, ServedModel] = {}
         self._instances: dict[ModelKey, Instances] = {}
+        self._texts: dict[ModelKey, TextStage] = {}
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._n_requests = 0
         self._arrived: dict[ModelKey, list[WorkRequest]] = {}
@@ -104,12 +108,7 @@ class Engine:
         Requests that come in one turn of the event loop reach the scheduler together, so that they can share a batch even
         on an idle device.
         """
-        if arrived_at is None:
-            arrived_at = self._clock()
-        slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
-        self._n_requests += 1
-        work = Work(inputs, answer, slo_s)
-        deadline_at = arrived_at + slo_s - REPLY_S
+        arrived_at, deadline_at, work = self._accept(model, inputs, answer, timeout_s, arrived_at)
         request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
         if self._n_arrived_rows >= TURN_ROWS:
             self._hurry()
@@ -117,15 +116,45 @@ class Engine:
             self._loop.call_soon(self._flush)
         self._n_arrived_rows += rows
         self._arrived.setdefault(model.key, []).append(request)
-        model.stats.arrived()
         return request
 
-    def cancel(self, request: WorkRequest) -> None:
+    def submit_text(
+        self, model: ServedModel, text: str, truncate: bool, answer: Outcome, timeout_s: float | None = None,
+        arrived_at: float | None = None,
+    ) -> TextRequest:  # fmt: skip
+        """Queue one text of a model that takes text: tokenised off the event loop, then a request like any other, of one row.
+
+        Its time runs from `arrived_at`, tokenising included. `truncate`: cut it if it has too many tokens.
+        """
+        stage = self._texts.get(model.key)
+        arrived_at, deadline_at, work = self._accept(model, {}, answer, timeout_s, arrived_at)
+        cost_s = stage.cost_s(text) if stage else 0.0
+        request = TextRequest(self._n_requests, model.key, text, truncate, arrived_at, deadline_at, work, cost_s)
+        if stage is None:
+            self._loop.call_soon(self.text_refused, request, Refusal.DRAINING, None)
+        else:
+            stage.add(request)
+        return request
+
+    def _accept(
+        self, model: ServedModel, inputs: Inputs, answer: Outcome, timeout_s: float | None, arrived_at: float | None
+    ) -> tuple[float, float, Work]:
+        """One request more, whose number is _n_requests: its arrival, its deadline and its payload."""
+        if arrived_at is None:
+            arrived_at = self._clock()
+        slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
+        self._n_requests += 1
+        model.stats.arrived()
+        return arrived_at, arrived_at + slo_s - REPLY_S, Work(inputs, answer, slo_s)
+
+    def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
         if request.payload.answer.done():
             return
-        self._flush()  # it may not have reached the scheduler yet
-        self._feed(Cancel(request))
+        scheduled = request.request if isinstance(request, TextRequest) else request
+        if scheduled is not None:
+            self._flush()  # it may not have reached the scheduler yet
+            self._feed(Cancel(scheduled))
         if request.payload.answer.done():
             return
         request.payload.answer.set_exception(Cancelled("the client closed the connection"))
@@ -134,6 +163,8 @@ class Engine:
     def open(self, model: ServedModel) -> None:
         """Start the model's instances and take requests for it."""
         self._models[model.key] = model
+        if model.reader is not None:
+            self._texts[model.key] = TextStage(model, model.reader, self._loop, self._clock, self)
         self._feed(Open(model.key, model.limits, model.mixing, model.costs))
         self._instances[model.key] = self._make_instances(model)
         for _ in range(model.placement.instances):
@@ -141,6 +172,7 @@ class Engine:
 
     async def close(self, model: ServedModel) -> None:
         """Refuse new requests, answer the accepted ones, then stop the instances and give the memory back."""
+        await self._close_texts(model)
         self._flush()
         closed = self._closing[model.key] = self._loop.create_future()
         self._feed(Drain(model.key))
@@ -150,6 +182,28 @@ class Engine:
         await asyncio.to_thread(instances.join)
         model.session.close()
         del self._models[model.key]
+
+    def texts_ready(self, model: ServedModel, requests: Sequence[WorkRequest]) -> None:
+        """Satisfies text_stage.Customer."""
+        self._arrived.setdefault(model.key, []).extend(requests)
+        self._flush()
+
+    def text_refused(self, text: TextRequest, why: Refusal, retry_after_s: float | None) -> None:
+        """Satisfies text_stage.Customer."""
+        if not text.payload.answer.done():
+            self._end(text, _refusal(self._models.get(text.model), text, why, retry_after_s))
+
+    def text_failed(self, text: TextRequest, reason: TextError) -> None:
+        """Satisfies text_stage.Customer."""
+        self._end(text, BadText(f"model {text.model}: {reason}"))
+
+    async def _close_texts(self, model: ServedModel) -> None:
+        """Texts that wait get their tokens and go to the scheduler before it is told to drain."""
+        stage = self._texts.pop(model.key, None)
+        if stage is not None:
+            await stage.drain()
+            stage.stop()
+            await asyncio.to_thread(stage.join)
 
     def _make_instances(self, model: ServedModel) -> Instances:
         def report(result: StepResult) -> None:
@@ -226,7 +280,7 @@ class Engine:
                 answer.set_result(outputs)
         self._models[batch.model].stats.answered(requests, result, now)
 
-    def _end(self, request: WorkRequest, error: FerryError) -> None:
+    def _end(self, request: WorkRequest | TextRequest, error: FerryError) -> None:
         model = self._models.get(request.model)
         if model is not None:
             model.stats.ended(request.arrived_at, error, self._clock())
@@ -252,7 +306,9 @@ class Engine:
             self._set_timer()
 
 
-def _refusal(model: ServedModel | None, request: WorkRequest, why: Refusal, retry_after_s: float | None) -> FerryError:
+def _refusal(
+    model: ServedModel | None, request: WorkRequest | TextRequest, why: Refusal, retry_after_s: float | None
+) -> FerryError:
     if model is None or why is Refusal.DRAINING:
         return Refused(f"model {request.model} is being unloaded; ask for another version", why.value, None)
     if why is Refusal.QUEUE_FULL:

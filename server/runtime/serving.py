@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from server.contract.manifest import Manifest
 from server.core.types import ModelKey
 from server.errors import Refused
 from server.runtime.assemble import Inputs
 from server.runtime.work import Outcome, WorkRequest
+
+if TYPE_CHECKING:  # it knows served models, which know much more than is asked here
+    from server.runtime.text_stage import TextRequest
 
 
 class ServingModel(Protocol):
@@ -40,7 +43,13 @@ class ServingEngine(Protocol[M_contra]):
     ) -> WorkRequest:  # fmt: skip
         """Queue one request; `answer` is told its outputs or a FerryError, later than this returns. May raise a FerryError."""
 
-    def cancel(self, request: WorkRequest) -> None:
+    def submit_text(
+        self, model: M_contra, text: str, truncate: bool, answer: Outcome, timeout_s: float | None = None,
+        arrived_at: float | None = None,
+    ) -> TextRequest:  # fmt: skip
+        """Queue one text of a model that takes text. May raise a FerryError."""
+
+    def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
 
     def arrival(self, model: M_contra, arrived_at: float | None) -> float:

@@ -25,11 +25,13 @@ class Outcome(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A request's arrays, who is told its outcome, and the seconds it may take in all."""
+    """A request's arrays, who is told its outcome, and the seconds it may take in all. `prepared_s`: how long after the
+    request's arrival its arrays were there, where they had to be made from text."""
 
     inputs: Inputs
     answer: Outcome
     allowed_s: float
+    prepared_s: float = 0.0
 
 
 WorkRequest = InferRequest[Work]

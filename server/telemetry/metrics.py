@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from server.core.types import Close, Failure, ModelKey, Refusal
+from server.errors import BadText
 from server.runtime.clock import Clock
 from server.telemetry.histogram import Histogram
 from server.telemetry.window import SlidingWindow
@@ -34,7 +35,10 @@ class Metrics:
             return Histogram(name, text, LABELS, buckets, self.registry)
 
         self.request_seconds = histogram("ferry_request_seconds", "From arrival to answer, answered requests", SECONDS)
-        self.queue_seconds = histogram("ferry_queue_seconds", "From arrival to the start of the batch", SECONDS)
+        self.tokenize_seconds = histogram("ferry_tokenize_seconds", "From a text's arrival to its tokens", SECONDS)
+        self.queue_seconds = histogram(
+            "ferry_queue_seconds", "From arrival (of texts: from their tokens) to the start of the batch", SECONDS
+        )
         self.compute_seconds = histogram("ferry_compute_seconds", "Time of a batch in the model", SECONDS)
         self.batch_rows = histogram("ferry_batch_rows", "Rows of a batch", ROWS)
         self.padding_share = histogram("ferry_padding_share", "Share of a batch that is padding", SHARES)
@@ -61,6 +65,7 @@ class ModelMetrics:
         labels = (key.name, str(key.version))
         self.window = SlidingWindow()
         self.request_seconds = metrics.request_seconds.labels(*labels)
+        self.tokenize_seconds = metrics.tokenize_seconds.labels(*labels)
         self.queue_seconds = metrics.queue_seconds.labels(*labels)
         self.compute_seconds = metrics.compute_seconds.labels(*labels)
         self.batch_rows = metrics.batch_rows.labels(*labels)
@@ -70,7 +75,7 @@ class ModelMetrics:
         self.batches = {close: metrics.batches.labels(*labels, close.value) for close in Close}
         refusals = {why.value: metrics.refused.labels(*labels, why.value) for why in Refusal}
         failures = {why.value: metrics.failed.labels(*labels, why.value) for why in Failure}
-        self.ended = refusals | failures
+        self.ended = refusals | failures | {BadText.label: metrics.failed.labels(*labels, BadText.label)}
 
 
 class _GaugeCollector(Collector):

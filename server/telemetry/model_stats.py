@@ -68,6 +68,10 @@ class ModelStats:
         """One request more without an outcome."""
         self._metrics.n_in_flight += 1
 
+    def prepared(self, seconds: Sequence[float]) -> None:
+        """So many texts have their tokens, so long after each arrived; in V2's words that is a part of compute_input."""
+        self._metrics.tokenize_seconds.observe(seconds)
+
     def stepped(self, step: Step, close: Close, rows: int, padded_share: float) -> None:
         """A batch ran through the model."""
         self._metrics.batches[close].inc()
@@ -79,15 +83,17 @@ class ModelStats:
         self._add_compute(self._by_size.setdefault(rows, _BatchSize()), step, 1)
 
     def answered(self, requests: Sequence[InferRequest[Any]], step: Step, now: float) -> None:
-        """These requests got their answers from `step`."""
+        """These requests got their answers from `step`. Their payloads say how long their arrays were in the making."""
         metrics, began_at = self._metrics, step.began_at
         latencies_s = [now - request.arrived_at for request in requests]
-        queued_s = [began_at - request.arrived_at for request in requests]
+        prepared_s = [request.payload.prepared_s for request in requests]
+        queued_s = [began_at - one.arrived_at - made_s for one, made_s in zip(requests, prepared_s, strict=True)]
         metrics.request_seconds.observe(latencies_s)
         metrics.queue_seconds.observe(queued_s)
         metrics.window.record(latencies_s, now)
         self._success.add_all(latencies_s)
         self._queue.add_all(queued_s)
+        self._total.compute_input.seconds += sum(prepared_s)
         self._add_compute(self._total, step, len(requests))
         metrics.n_in_flight -= len(requests)
         self._last_inference_ms = time.time_ns() // 1_000_000

@@ -39,7 +39,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "server.contract": (),
     "server.core": (),
-    "server.backends": ("numpy", "onnxruntime"),
+    "server.backends": ("numpy", "onnxruntime", "tokenizers"),
     "server.intake": ("numpy",),
     "server.runtime": ("numpy",),
     "server.telemetry": ("prometheus_client",),

@@ -153,7 +153,7 @@ class Fuzzer:
                 raise Failure(f"request {number}, which is a good one: {status} {body[:300]!r}")
             return
         if status >= 400 and not _is_error(body):
-            raise Failure(f"request {number}: {status} without V2's error body: {body[:300]!r}")
+            raise Failure(f"request {number}: {status} without an error body: {body[:300]!r}")
         found = _ID.search(body) if status == 200 else None
         is_packed = b"gzip" in data or b"deflate" in data  # a mangled id cannot be seen in there
         if found and found[1] != b"f-%d" % number and found[1] not in data and not is_packed:
@@ -161,16 +161,17 @@ class Fuzzer:
 
 
 def _is_error(body: bytes) -> bool:
+    """V2's form, or OpenAI's."""
     try:
         content = json.loads(body)
     except ValueError:
         return False
-    return (
-        isinstance(content, dict)
-        and list(content) == ["error"]
-        and isinstance(content["error"], str)
-        and bool(content["error"])
-    )
+    if not isinstance(content, dict) or list(content) != ["error"]:
+        return False
+    text = content["error"]
+    if isinstance(text, dict) and list(text) == ["message", "type", "param", "code"]:
+        text = text["message"]
+    return isinstance(text, str) and bool(text)
 
 
 def fuzz(server: ChildServer, n: int, seed: int, first: int = 0) -> dict[str, object]:

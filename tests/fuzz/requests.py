@@ -36,7 +36,7 @@ HEADERS = [
 ]  # fmt: skip
 PATHS = ["/", "//", "/v2", "/v2/models//infer", "/v2/models/%00/infer", "/v2/models/affine/versions/%2e/infer", "/v2/../etc", "*",
          "/v2/models/affine/infer?" + "q" * 900, "/v2/models/%FF%FE/infer", "/v2/models/two/versions/" + "9" * 200 + "/infer",
-         "/v2/models/affine/generate", "/v2/trace/setting", "/v2/systemsharedmemory/region/a/register", "/v2/models/stats"]  # fmt: skip
+         "/v2/models/affine/generate", "/v1/models/words", "/v1/x", "/v1/embeddings", "/v2/trace/setting", "/v2/systemsharedmemory/region/a/register", "/v2/models/stats"]  # fmt: skip
 TYPES = {
     "bool": "?", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "int8": "b", "int16": "h", "int32": "i", "int64": "q",
     "fp16": "e", "fp32": "f", "fp64": "d",
@@ -77,7 +77,7 @@ def canary(number: int) -> tuple[bytes, list[float]]:
 
 def good(rng: random.Random, number: int) -> Request:
     """One of the kinds of good requests."""
-    kind = rng.randrange(11)
+    kind = rng.randrange(14)
     mark = {"id": f"f-{number}"}
     if kind == 0:
         return Request("/v2/models/affine/infer", {**mark, "inputs": [_item("x", "FP32", [1, 4], [number % 99, 2, 3, 4])]})
@@ -114,13 +114,37 @@ def good(rng: random.Random, number: int) -> Request:
         return Request("/v2/models/tokens/infer", None, bytes(8 * rng.randint(0, 20)), headers={LENGTH: "0"})
     if kind == 7:
         return Request("/v2/repository/index", {"ready": True})
-    if kind > 8:
-        method, path, header = shared_request(rng, mark)
-        return Request(path, header, method=method, is_shared=True)
+    if 7 < kind < 13:
+        return _good_extension(rng, kind, mark)
     path = rng.choice(
-        ["/v2", "/v2/models/affine", "/v2/models/two/config", "/v2/models/stats", "/v2/health/ready", "/v2/logging"]
+        [
+            "/v2",
+            "/v2/models/affine",
+            "/v2/models/two/config",
+            "/v2/models/stats",
+            "/v2/health/ready",
+            "/v2/logging",
+            "/v1/models",
+        ]
     )
     return Request(path, None, method="GET")
+
+
+def _good_extension(rng: random.Random, kind: int, mark: dict[str, str]) -> Request:
+    """An extension: texts to the model that takes them: in JSON, in bytes, in OpenAI's form; and tensors in shared memory."""
+    if kind > 10:
+        method, path, header = shared_request(rng, mark)
+        return Request(path, header, method=method, is_shared=True)
+    if kind == 8:
+        texts = rng.choice((["w1 w2"], ["", "fähre", "w3 " * 40], ["w4"] * 8))
+        item = _item("text", "BYTES", [len(texts)], texts)
+        return Request("/v2/models/words/infer", {**mark, "inputs": [item], "parameters": {"truncate": rng.random() < 0.5}})
+    if kind == 9:
+        blob = b"".join(struct.pack("<I", len(text)) + text for text in (b"w1", b"f\xc3\xa4hre"))
+        item = {"name": "text", "shape": [2, 1], "datatype": "BYTES", "parameters": {"binary_data_size": len(blob)}}
+        return Request("/v2/models/words/infer", {**mark, "inputs": [item]}, blob, is_binary=True)
+    inputs = rng.choice(("w1", ["w1 w2", ""], [1, 4, 2], [[1, 4, 2], [1, 2]]))
+    return Request("/v1/embeddings", {"model": "words", "input": inputs, "encoding_format": rng.choice(("float", "base64"))})
 
 
 def _item(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:

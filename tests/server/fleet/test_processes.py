@@ -256,7 +256,7 @@ IMPORTED = "import sys, {}; print(' '.join(sorted({{name.split('.')[0] for name 
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("server.front_process", {"onnxruntime", "fastapi", "grpc", "google", "prometheus_client", "onnx", "torch"}),
+        ("server.front_process", {"onnxruntime", "fastapi", "grpc", "google", "onnx", "tokenizers", "torch"}),
         (
             "server.processes",
             {"numpy", "onnxruntime", "fastapi", "starlette", "grpc", "uvicorn", "uvloop", "prometheus_client"},

@@ -16,6 +16,7 @@ from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
 from server.api.shared_memory import Regions
+from server.backends.base import TokenizerLibrary
 from server.backends.scripted import Script, ScriptedBackend
 from server.contract.device import this_device
 from server.contract.layout import MANIFEST, PROFILE, describe_file, write_json
@@ -92,7 +93,7 @@ class World:
         body = {"inputs": [{"name": "x", "shape": shape, "datatype": "FP32", "data": list(values)}], "parameters": parameters}
         return self.post(body, model)
 
-    def post(self, body: dict[str, Any], model: str = MODEL) -> Client:
+    def post(self, body: Any, model: str = MODEL) -> Client:
         """Send an infer request of one's own."""
         gone = asyncio.Event()
         task = asyncio.get_running_loop().create_task(_asgi_post(self.infer, f"/v2/models/{model}/infer", body, gone))
@@ -150,13 +151,13 @@ async def infer_routes(engine: Engine, registry: Registry, regions: Regions | No
 
 @asynccontextmanager
 async def world(
-    repository: Path, script: Script | None = None, regions: Regions | None = None
-) -> AsyncIterator[World]:  # fmt: skip
+    repository: Path, script: Script | None = None, tokenizers: TokenizerLibrary | None = None, regions: Regions | None = None
+) -> AsyncIterator[World]:
     """Load everything in `repository`; at the end drain, and leave no task behind. `regions`: shared memory is turned on."""
     loop = asyncio.get_running_loop()
     script = script or Script(doubled)
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
-    registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics)
+    registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics, tokenizers)
     await registry.load_all()
     async with infer_routes(engine, registry, regions) as infer:
         made = World(repository, script, engine, registry, metrics, infer)
