@@ -42,7 +42,7 @@ def test_texts_that_wait_share_a_batch_on_a_thread_of_its_own_and_one_wake_up(tm
         tokenizer = HeldTokenizer()
         async with world(tmp_path, Script(summed), tokenizer) as w:
             texts = [f"text {n}" for n in range(20)]
-            clients = [await held(w, tokenizer), *map(w.send, map(body_of, texts))]
+            clients = [await held(w, tokenizer), *map(w.post, map(body_of, texts))]
             await n_in_flight(w, 21)
             assert tokenizer.calls == [["first"]]
             tokenizer.gate.set()
