@@ -42,6 +42,7 @@ class Ticket:
     __slots__ = ("_call", "_codec", "_connection", "_engine", "request")
 
     request: WorkRequest | Gathering
+    """What cancels it; let go with the outcome, or the two would keep each other until the garbage collector comes."""
 
     def __init__(self, connection: Connection, codec: Codec, call: InferCall | TextCall, engine: ServingEngine[Any]) -> None:
         self._connection: Connection | None = connection
@@ -65,6 +66,7 @@ class Ticket:
     def set_exception(self, error: FerryError) -> None:
         if isinstance(error, Cancelled):
             self._connection = None  # nobody is left to read an answer
+            del self.request
         else:
             self._respond(error_reply(error))
 
@@ -78,6 +80,7 @@ class Ticket:
     def _respond(self, reply: Reply) -> None:
         connection, self._connection = self._connection, None
         assert connection is not None, "one outcome each"
+        del self.request
         connection.respond(reply)
 
 

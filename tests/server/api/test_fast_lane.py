@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -297,5 +298,26 @@ def test_a_crowd_in_one_turn_of_the_loop_does_not_wait_for_its_end(tmp_path: Pat
             assert all(n <= TURN_ROWS for n in submitted[: 2 * TURN_ROWS])
             await w.reaches(lambda: all(line.replies() for _, line in lines))
             assert [line.numbers() for _, line in lines] == [[2.0 * (number % 7)] for number in range(len(lines))]
+
+    run(scenario)
+
+
+def test_what_a_request_made_is_gone_with_its_answer(tmp_path: Path) -> None:
+    """Cycles would wait for the garbage collector, which stops everybody."""
+
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            await b.teach(post(1.0))
+            protocol, line = b.connect()
+            gc.collect()
+            gc.disable()
+            try:
+                for n in range(50):
+                    protocol.data_received(post(float(n % 8)))
+                    while len(line.replies()) <= n:  # without a timer, a task or an exception of its own
+                        await asyncio.sleep(0)
+                assert gc.collect() < 50
+            finally:
+                gc.enable()
 
     run(scenario)
