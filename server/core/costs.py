@@ -10,6 +10,9 @@ HAND_OFF_S = 100e-6
 KNEE = 0.95
 """A batch this close to the best rate is large enough: more rows only add waiting."""
 
+FULL = 0.997
+"""Under backlog rows are added until the rate is this close to the best; where more rows bring nothing, a batch is small."""
+
 _STEPS = 64
 
 
@@ -20,7 +23,7 @@ class CostTable:
     Built once per model version: O(rows × 64) predictions, then a look-up per length.
     """
 
-    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "max_rows")
+    __slots__ = ("_batch", "_full", "_guard", "_knee", "_longest", "_row", "max_rows")
 
     def __init__(self, profile: Profile, max_rows: int) -> None:
         longest = profile.measured_lengths[-1]
@@ -30,10 +33,8 @@ class CostTable:
         batch = [[HAND_OFF_S + profile.predict(r, n) for r in rows] for n in lengths]
         guard = [[profile.predict_p99(r, n) - profile.predict(r, n) for r in rows] for n in lengths]
         row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in batch]
-        knee = [
-            next(r for r, cost in zip(rows, line, strict=True) if best * r >= KNEE * cost)
-            for line, best in zip(batch, row, strict=True)
-        ]
+        knee = [_fewest(line, KNEE / best) for line, best in zip(batch, row, strict=True)]
+        full = [_fewest(line, FULL / best) for line, best in zip(batch, row, strict=True)]
         rounded = [-(-length // step) for length in range(longest + 1)]
         self.max_rows = max_rows
         self._longest = longest
@@ -41,6 +42,7 @@ class CostTable:
         self._guard = [guard[n] for n in rounded]
         self._row = [row[n] for n in rounded]
         self._knee = [knee[n] for n in rounded]
+        self._full = [full[n] for n in rounded]
 
     def batch_s(self, rows: int, length: int) -> float:
         """Median time of a batch, hand-off included."""
@@ -58,6 +60,15 @@ class CostTable:
         """Fewest rows that reach 95 % of the best rate at this length."""
         return self._knee[length if length < self._longest else -1]
 
+    def full(self, length: int) -> int:
+        """Fewest rows that reach practically the best rate at this length: the target under backlog."""
+        return self._full[length if length < self._longest else -1]
+
     def line(self, length: int) -> list[float]:
         """batch_s for 1, 2, … rows at this length, for loops that look up many row counts."""
         return self._batch[length if length < self._longest else -1]
+
+
+def _fewest(line: list[float], rate: float) -> int:
+    """Fewest rows that are served at this rate or better; the best one may be missed by a rounding."""
+    return next((rows for rows, cost_s in enumerate(line, 1) if rows >= rate * cost_s), len(line))

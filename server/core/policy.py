@@ -67,8 +67,9 @@ def _fit_in_order(
 ) -> Choice:
     """The longest affordable prefix of equal-length requests: the full batch under backlog, else up to the knee."""
     head = alike[0]
-    backlog = sum(request.rows for request in alike) >= limits.batch_rows
-    most = limits.batch_rows if backlog else max(costs.knee(head.length), head.rows)
+    full = max(min(costs.full(head.length), limits.batch_rows), head.rows)
+    backlog = sum(request.rows for request in alike) >= full
+    most = full if backlog else max(costs.knee(head.length), head.rows)
     rows, count, close = head.rows, 1, all_fit
     for request in alike[1:]:
         if rows + request.rows > most:

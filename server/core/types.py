@@ -23,7 +23,7 @@ class ModelKey(NamedTuple):
 @dataclass(frozen=True, slots=True, eq=False)
 class InferRequest(Generic[P]):
     """One request; equal only to itself. `id` grows with arrival; `length` is the size of the ragged axis (0 without one); the two times
-    are absolute monotonic seconds; the answer must leave the scheduler's hands by `deadline_at`."""
+    are absolute monotonic seconds; the answer must leave the scheduler's hands by `deadline_at`. `priority`: lower is more urgent."""
 
     id: int
     model: ModelKey
@@ -32,6 +32,7 @@ class InferRequest(Generic[P]):
     arrived_at: float
     deadline_at: float
     payload: P
+    priority: int = 0
 
     def __repr__(self) -> str:
         return f"<#{self.id} {self.model} {self.rows}x{self.length} by {self.deadline_at:.6f}>"

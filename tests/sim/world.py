@@ -28,8 +28,8 @@ from server.core.events import (
 from server.core.invariants import Onlooker
 from server.core.scheduler import Scheduler
 from server.core.types import Batch, InferRequest, Limits, Mixing, ModelKey
-from tests.sim.device import Device
-from tests.sim.profiles import linear_profile
+from server.simulation.instances import Instances
+from server.simulation.laws import linear_profile
 
 Request = InferRequest[str]
 
@@ -58,7 +58,7 @@ class World:
         self._order = 0
         self._ids = 0
         self._wake_at: float | None = None
-        self._devices: dict[ModelKey, Device[str]] = {}
+        self._instances: dict[ModelKey, Instances[str]] = {}
         self._poisoned: set[int] = set()
         self.nature = Nature(
             cancels=self.random.choice((0.0, 0.1, 0.4)),
@@ -98,7 +98,7 @@ class World:
         profile = linear_profile(alpha / max(1, lengths[-1] // 4), beta, lengths=lengths)
         batch_rows = rnd.choice((1, 4, 32))
         costs = CostTable(profile, batch_rows)
-        self._devices[model] = Device(self._begin)
+        self._instances[model] = Instances(self._begin)
         self.feed(Open(model, Limits(batch_rows, rnd.choice((8, 1000)), rnd.choice((0, 1, 1, 2))), mixing, costs))
         for _ in range(rnd.choice((1, 1, 2, 3))):
             self._at(rnd.choice((0.0, 0.05)), lambda: self._come_up(model))
@@ -129,7 +129,7 @@ class World:
     def _carry_out(self, actions: list[Action[str]]) -> None:
         for action in actions:
             if isinstance(action, Run):
-                self._devices[action.batch.model].give(action.batch)
+                self._instances[action.batch.model].give(action.batch)
 
     def _begin(self, batch: Batch[str]) -> None:
         rnd = self.random
@@ -143,7 +143,7 @@ class World:
             self._at(end_at, lambda: self._end(StepDone(batch)))
 
     def _end(self, event: StepDone[str] | StepFailed[str]) -> None:
-        self._devices[event.batch.model].free()
+        self._instances[event.batch.model].free()
         self.feed(event)
 
     def _is_poisoned(self, batch: Batch[str]) -> bool:
@@ -158,7 +158,7 @@ class World:
             self.scheduler.lane(model)
         except KeyError:
             return  # the model closed meanwhile
-        self._devices[model].free()
+        self._instances[model].free()
         self.feed(InstanceUp(model))
 
     def _set_timer(self) -> None:

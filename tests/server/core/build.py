@@ -5,7 +5,7 @@ from __future__ import annotations
 from server.core.costs import HAND_OFF_S, CostTable
 from server.core.lane import Lane
 from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey
-from tests.sim.profiles import linear_profile
+from server.simulation.laws import linear_profile
 
 KEY = ModelKey("m", 1)
 Request = InferRequest[str]

@@ -6,8 +6,8 @@ import pytest
 
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import HAND_OFF_S, CostTable
+from server.simulation.laws import DEVICE, linear_profile
 from tests.server.core.build import costs
-from tests.sim.profiles import DEVICE, linear_profile
 
 
 def test_costs_are_the_profile_plus_the_hand_off() -> None:

@@ -14,8 +14,8 @@ from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import CostTable
 from server.core.policy import Choice, _group_of, choose
 from server.core.types import Limits, Mixing
+from server.simulation.laws import DEVICE
 from tests.server.core.build import Request, costs, ids, request
-from tests.sim.profiles import DEVICE
 
 LINEAR = costs(1, 4, max_rows=8)  # l(b) = b + 4 ms: knee 7
 LARGE = costs(1, 4, max_rows=32)  # knee 22
