@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from server.contract.profile import Profile
 
 HAND_OFF_S = 100e-6
@@ -23,7 +25,7 @@ class CostTable:
     Built once per model version: O(rows × 64) predictions, then a look-up per length.
     """
 
-    __slots__ = ("_batch", "_full", "_guard", "_knee", "_longest", "_row", "max_rows")
+    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "max_rows")
 
     def __init__(self, profile: Profile, max_rows: int) -> None:
         longest = profile.measured_lengths[-1]
@@ -33,16 +35,14 @@ class CostTable:
         batch = [[HAND_OFF_S + profile.predict(r, n) for r in rows] for n in lengths]
         guard = [[profile.predict_p99(r, n) - profile.predict(r, n) for r in rows] for n in lengths]
         row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in batch]
-        knee = [_fewest(line, KNEE / best) for line, best in zip(batch, row, strict=True)]
-        full = [_fewest(line, FULL / best) for line, best in zip(batch, row, strict=True)]
+        knee = [targets(line)[0] for line in batch]
         rounded = [-(-length // step) for length in range(longest + 1)]
         self.max_rows = max_rows
         self._longest = longest
         self._batch = [batch[n] for n in rounded]
         self._guard = [guard[n] for n in rounded]
-        self._row = [row[n] for n in rounded]
         self._knee = [knee[n] for n in rounded]
-        self._full = [full[n] for n in rounded]
+        self._row = [row[n] for n in rounded]
 
     def batch_s(self, rows: int, length: int) -> float:
         """Median time of a batch, hand-off included."""
@@ -60,15 +60,13 @@ class CostTable:
         """Fewest rows that reach 95 % of the best rate at this length."""
         return self._knee[length if length < self._longest else -1]
 
-    def full(self, length: int) -> int:
-        """Fewest rows that reach practically the best rate at this length: the target under backlog."""
-        return self._full[length if length < self._longest else -1]
-
     def line(self, length: int) -> list[float]:
         """batch_s for 1, 2, … rows at this length, for loops that look up many row counts."""
         return self._batch[length if length < self._longest else -1]
 
 
-def _fewest(line: list[float], rate: float) -> int:
-    """Fewest rows that are served at this rate or better; the best one may be missed by a rounding."""
-    return next((rows for rows, cost_s in enumerate(line, 1) if rows >= rate * cost_s), len(line))
+def targets(line: Sequence[float]) -> tuple[int, int]:
+    """Given the cost of 1, 2, … rows: the fewest that reach the knee, and the fewest that reach practically the best rate."""
+    best = max(rows / cost_s for rows, cost_s in enumerate(line, 1))
+    knee = next(rows for rows, cost_s in enumerate(line, 1) if rows / cost_s >= KNEE * best)
+    return knee, next(rows for rows, cost_s in enumerate(line, 1) if rows / cost_s >= FULL * best)

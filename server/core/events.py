@@ -36,9 +36,10 @@ class Cancel(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class StepDone(Generic[P]):
-    """A batch ran and its answers are there."""
+    """A batch ran and its answers are there. `began_at`: when an instance took it up, where that was measured."""
 
     batch: Batch[P]
+    began_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class Onlooker(Generic[P]):
                 self._note_cancel(request)
             case StepFailed(batch, _):
                 self._note_failed(batch)
-            case StepDone(batch):
+            case StepDone(batch, _):
                 del self._models[batch.model].running[batch.id]
             case Drain(model):
                 self._draining.add(model)
@@ -176,8 +176,7 @@ class Onlooker(Generic[P]):
         if model.mixing is Mixing.EQUAL and len({request.length for request in batch.requests}) > 1:
             raise BrokenLaw(f"law 4: {batch!r} mixes lengths that must not be padded")
         self._check_order(batch, model)
-        pace = min(1.0, self._scheduler.lane(batch.model).pace)
-        predicted_at = now + pace * model.costs.batch_s(batch.rows, batch.length)
+        predicted_at = now + self._scheduler.lane(batch.model).forecast.at_best_s(batch.rows, batch.length)
         deadline_at = min(request.deadline_at for request in batch.requests)
         if predicted_at > deadline_at + _ROUNDING_S:
             raise BrokenLaw(f"law 4: {batch!r} starts at {now} but is predicted to end {predicted_at - deadline_at} s late")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import Generic
 
 from server.core.costs import CostTable
 from server.core.events import Refuse
+from server.core.forecast import Forecast
 from server.core.policy import WINDOW, Choice, choose
 from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey, P, Refusal
 from server.core.waiting import Waiting
-
-LEARNING_RATE = 0.1
-PACE_LIMITS = (0.5, 8.0)
 
 LEAD = 0.25
 """The next batch may be formed when this share of the running one's time is left: early enough for a device that is faster
@@ -22,20 +20,14 @@ than expected, late enough that few urgent requests come too late for it."""
 
 @dataclass(slots=True)
 class _Running(Generic[P]):
-    """A batch in flight and the ids of its requests that still want an answer. `began_at` is None while a batch that was
-    formed ahead waits for an instance."""
+    """A batch in flight and the ids of its requests that still want an answer. `is_ahead`: formed before an instance was
+    free; `began`: an instance has taken it up."""
 
     batch: Batch[P]
     wanted: set[int]
     expected_at: float
-    began_at: float | None
-
-
-class Finished(NamedTuple):
-    """A batch that left the device: the requests that still want an answer, and how long it ran in seconds."""
-
-    wanted: tuple[InferRequest[P], ...]  # type: ignore[valid-type]  # NamedTuple cannot be generic and typed before 3.12
-    took_s: float
+    is_ahead: bool
+    began: bool
 
 
 class Lane(Generic[P]):
@@ -53,11 +45,11 @@ class Lane(Generic[P]):
         self.ahead_at: float | None = None
         self.looked_ahead = False
         self.draining = False
-        self.pace = 1.0
+        self.forecast = Forecast(costs)
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else f"idle {max(0, self.idle)}"
-        return f"<{self.model} {state}, running {len(self.running)}, {self.waiting!r}, pace {self.pace:.2f}>"
+        return f"<{self.model} {state}, running {len(self.running)}, {self.waiting!r}, pace {self.forecast.ratio:.2f}>"
 
     @property
     def idle(self) -> int:
@@ -73,11 +65,8 @@ class Lane(Generic[P]):
         return min(hopeless_at, self.ahead_at)
 
     def latest_start(self, request: InferRequest[P]) -> float:
-        """The last moment at which this request, alone, can still end in time.
-
-        The pace counts only where it shortens: a device that was slow just now must not lock requests out for ever.
-        """
-        return request.deadline_at - min(1.0, self.pace) * self.costs.batch_s(request.rows, request.length)
+        """The last moment at which this request, alone, can still end in time."""
+        return request.deadline_at - self.forecast.at_best_s(request.rows, request.length)
 
     def refusal(self, request: InferRequest[P], now: float) -> Refuse[P] | None:
         """The refusal that a newcomer deserves, or None: admission by predicted completion."""
@@ -86,7 +75,7 @@ class Lane(Generic[P]):
         if self.waiting.rows + request.rows > self.limits.queue_rows:
             return Refuse(request, Refusal.QUEUE_FULL, self.retry_after(now))
         if self.idle > 0 and not self.waiting:
-            return None  # an idle device always tries: it is how a pessimistic pace is unlearnt
+            return None  # an idle device always tries: it is how a pessimistic forecast is unlearnt
         late_s = self._predicted_end(request, now) - request.deadline_at
         return None if late_s <= 0 else Refuse(request, Refusal.DEADLINE, late_s)
 
@@ -110,24 +99,34 @@ class Lane(Generic[P]):
         if self.suspects:
             urgent = [request for request in urgent if request.id not in self.suspects][:window]
         n_waiting = len(self.waiting) - len(self.suspects)
-        return choose(urgent, n_waiting, self.mixing, self.limits, self.costs, self.pace, start_at)
+        return choose(urgent, n_waiting, self.mixing, self.limits, self.forecast, start_at)
 
     def start(self, batch: Batch[P]) -> None:
         ids = {request.id for request in batch.requests}
         self.suspects -= ids
         expected_at = self.free_at(batch.formed_at) + self._takes_s(batch)
-        self.running[batch.id] = _Running(batch, ids, expected_at, batch.formed_at if self.idle > 0 else None)
+        is_ahead = self.idle <= 0
+        self.running[batch.id] = _Running(batch, ids, expected_at, is_ahead, began=not is_ahead)
         self._plan_ahead()
 
-    def finish(self, batch: Batch[P], now: float) -> Finished:
-        """Take a batch off the device; one that was formed ahead begins in its place, if there is one."""
+    def finish(self, batch: Batch[P], now: float) -> tuple[InferRequest[P], ...]:
+        """Take a batch off the device; one that was formed ahead begins in its place, if there is one. Returns the requests
+        that still want an answer."""
         assert batch.id in self.running, f"{batch!r} does not run"
         running = self.running.pop(batch.id)
         self._begin_next(now)
         wanted = batch.requests
         if len(running.wanted) < len(wanted):
             wanted = tuple(request for request in wanted if request.id in running.wanted)
-        return Finished(wanted, now - (batch.formed_at if running.began_at is None else running.began_at))
+        return wanted
+
+    def learn(self, batch: Batch[P], began_at: float | None, now: float) -> None:
+        """A batch that still runs has ended well. Of one that was formed ahead nothing is learnt unless it is known when an
+        instance began it: never from a guess."""
+        if not self.running[batch.id].is_ahead:
+            self.forecast.learn(batch.rows, batch.length, now - batch.formed_at)
+        elif began_at is not None:
+            self.forecast.learn(batch.rows, batch.length, now - began_at)
 
     def add_instance(self, now: float) -> None:
         """One more; it takes a batch that was formed ahead, if there is one."""
@@ -141,10 +140,10 @@ class Lane(Generic[P]):
 
     def _begin_next(self, now: float) -> None:
         """Note that free instances have taken the batches that were formed ahead."""
-        free = self.instances - sum([running.began_at is not None for running in self.running.values()])
+        free = self.instances - sum([running.began for running in self.running.values()])
         for running in self.running.values():
-            if running.began_at is None and free > 0:
-                running.began_at, free = now, free - 1
+            if not running.began and free > 0:
+                running.began, free = True, free - 1
                 running.expected_at = now + self._takes_s(running.batch)
         self._plan_ahead()
 
@@ -176,12 +175,6 @@ class Lane(Generic[P]):
         self.waiting.remove(request)
         self.suspects.discard(request.id)
 
-    def learn(self, batch: Batch[P], took_s: float) -> None:
-        """Move the pace (measured ÷ predicted) towards what this batch took."""
-        ratio = took_s / self.costs.batch_s(batch.rows, batch.length)
-        low, high = PACE_LIMITS
-        self.pace = min(max(self.pace + LEARNING_RATE * (ratio - self.pace), low), high)
-
     def _predicted_end(self, request: InferRequest[P], now: float) -> float:
         """When a newcomer's batch would end: the work before it, shared by all instances, then a batch of its own.
 
@@ -190,19 +183,19 @@ class Lane(Generic[P]):
         """
         share = self.waiting.share_before(request.deadline_at)
         before_s = share * self.waiting.work_s
-        own_s = self.costs.batch_s(request.rows, request.length)
+        own_s = self.forecast.takes_s(request.rows, request.length)
         if self.mixing is Mixing.ANY:
             rows = min(int(share * self.waiting.rows) + request.rows, self.limits.batch_rows)
-            own_s = max(own_s, self.costs.batch_s(rows, request.length))
+            own_s = max(own_s, self.forecast.takes_s(rows, request.length))
             before_s = max(0.0, before_s - (rows - request.rows) * self.costs.row_s(request.length))
-        return self.free_at(now) + self._planned(before_s) + self.pace * own_s
+        return self.free_at(now) + self._planned(before_s) + own_s
 
     def _planned(self, work_s: float) -> float:
         """Wall time for so much of one instance's work, spread over all of them."""
-        return self.pace * work_s / max(1, self.instances)
+        return self.forecast.ratio * work_s / max(1, self.instances)
 
     def _takes_s(self, batch: Batch[P]) -> float:
-        return self.pace * self.costs.batch_s(batch.rows, batch.length)
+        return self.forecast.takes_s(batch.rows, batch.length)
 
 
 def _expected_at(running: _Running[P]) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.core.costs import CostTable
+from server.core.forecast import Forecast
 from server.core.types import Close, InferRequest, Limits, Mixing, P
 
 WINDOW = 128
@@ -26,27 +27,26 @@ class Choice(NamedTuple):
 
 
 def choose(
-    urgent: Sequence[InferRequest[P]], n_waiting: int, mixing: Mixing, limits: Limits, costs: CostTable,
-    pace: float, now: float,
-) -> Choice:  # fmt: skip
+    urgent: Sequence[InferRequest[P]], n_waiting: int, mixing: Mixing, limits: Limits, forecast: Forecast, now: float
+) -> Choice:
     """The batch to run now.
 
-    `urgent`: the most urgent requests in order, out of `n_waiting`. `pace`: measured ÷ predicted time.
+    `urgent`: the most urgent requests in order, out of `n_waiting`.
     The head is always part of the choice; the others join only while the head stays in time. A head that is left so
     little time that its batch would shrink, and the next ones' in turn, is given up: otherwise an overloaded device
     ends up running nothing but small batches.
     """
     company: Sequence[InferRequest[P]]
     if mixing is Mixing.PADDED:
-        company = _cheapest_group(urgent, limits, costs)
-        all_fit = Close.IDLE if len(company) == n_waiting else _why_no_more(company, limits, costs)
-        choice = _fit_by_length(company, urgent[0], costs, pace, now, all_fit)
+        company = _cheapest_group(urgent, limits, forecast.costs)
+        all_fit = Close.IDLE if len(company) == n_waiting else _why_no_more(company, limits, forecast.costs)
+        choice = _fit_by_length(company, urgent[0], forecast, now, all_fit)
     else:
         company = urgent if mixing is Mixing.ANY else [one for one in urgent if one.length == urgent[0].length]
         others_wait = Close.FULL if mixing is Mixing.ANY else Close.LENGTH
         all_fit = Close.IDLE if len(company) == n_waiting else others_wait
-        choice = _fit_in_order(company, limits, costs, pace, now, all_fit)
-    if choice.close is Close.DEADLINE and _is_burden(choice.requests, company, urgent, limits, costs, pace, now):
+        choice = _fit_in_order(company, limits, forecast, now, all_fit)
+    if choice.close is Close.DEADLINE and _is_burden(choice.requests, company, urgent, limits, forecast, now):
         return Choice((), Close.DEADLINE)
     return choice
 
@@ -62,31 +62,29 @@ def is_complete(rows: int, close: Close, mixing: Mixing, limits: Limits, n_waiti
     return mixing is Mixing.PADDED and (close is Close.KNEE or (close is Close.LENGTH and n_waiting >= WINDOW))
 
 
-def _fit_in_order(
-    alike: Sequence[InferRequest[P]], limits: Limits, costs: CostTable, pace: float, now: float, all_fit: Close
-) -> Choice:
+def _fit_in_order(alike: Sequence[InferRequest[P]], limits: Limits, forecast: Forecast, now: float, all_fit: Close) -> Choice:
     """The longest affordable prefix of equal-length requests: the full batch under backlog, else up to the knee."""
     head = alike[0]
-    full = max(min(costs.full(head.length), limits.batch_rows), head.rows)
+    full = max(min(forecast.full(head.length), limits.batch_rows), head.rows)
     backlog = sum(request.rows for request in alike) >= full
-    most = full if backlog else max(costs.knee(head.length), head.rows)
+    most = full if backlog else max(forecast.knee(head.length), head.rows)
     rows, count, close = head.rows, 1, all_fit
     for request in alike[1:]:
         if rows + request.rows > most:
             close = Close.FULL if backlog else Close.KNEE
             break
         rows, count = rows + request.rows, count + 1
-    while count > 1 and not in_time(head, rows, head.length, costs, pace, now):
+    while count > 1 and not in_time(head, rows, head.length, forecast, now):
         rows, count, close = rows - alike[count - 1].rows, count - 1, Close.DEADLINE
     return Choice(alike[:count], close)
 
 
 def _fit_by_length(
-    group: Sequence[InferRequest[P]], head: InferRequest[P], costs: CostTable, pace: float, now: float, all_fit: Close
+    group: Sequence[InferRequest[P]], head: InferRequest[P], forecast: Forecast, now: float, all_fit: Close
 ) -> Choice:
     """The group, sorted by length, without those least like the head, until the head is in time."""
     kept, rows, close = list(group), sum(request.rows for request in group), all_fit
-    while len(kept) > 1 and not in_time(head, rows, kept[-1].length, costs, pace, now):
+    while len(kept) > 1 and not in_time(head, rows, kept[-1].length, forecast, now):
         rows -= kept.pop(-1 if kept[-1] is not head else 0).rows
         close = Close.DEADLINE
     return Choice(kept, close)
@@ -94,7 +92,7 @@ def _fit_by_length(
 
 def _is_burden(
     chosen: Sequence[InferRequest[P]], company: Sequence[InferRequest[P]], urgent: Sequence[InferRequest[P]], limits: Limits,
-    costs: CostTable, pace: float, now: float,
+    forecast: Forecast, now: float,
 ) -> bool:  # fmt: skip
     """Whether the head should be given up rather than run in a batch that its deadline made small.
 
@@ -103,25 +101,25 @@ def _is_burden(
     batches would follow from small batches.
     """
     rows, length = sum(request.rows for request in chosen), max(request.length for request in company)
-    line = costs.line(length)
+    takes_s = forecast.takes_s(rows, length)
     best, best_rows = 0.0, 0
     in_time_rows, rows_left = 0, sum(request.rows for request in company)
     for request in sorted(company, key=_urgency):
-        while in_time_rows < limits.batch_rows and in_time(request, in_time_rows + 1, length, costs, pace, now):
+        while in_time_rows < limits.batch_rows and in_time(request, in_time_rows + 1, length, forecast, now):
             in_time_rows += 1
         possible = min(in_time_rows, rows_left)
-        if possible and possible / line[possible - 1] > best:
-            best, best_rows = possible / line[possible - 1], possible
+        if possible and possible / forecast.takes_s(possible, length) > best:
+            best, best_rows = possible / forecast.takes_s(possible, length), possible
         rows_left -= request.rows
-    if rows / line[rows - 1] >= KEEP * best:
+    if rows / takes_s >= KEEP * best:
         return False
     next_head = next(request for request in urgent if request not in chosen)
-    return not in_time(next_head, best_rows, length, costs, pace, now + pace * line[rows - 1])
+    return not in_time(next_head, best_rows, length, forecast, now + takes_s)
 
 
-def in_time(head: InferRequest[P], rows: int, length: int, costs: CostTable, pace: float, now: float) -> bool:
+def in_time(head: InferRequest[P], rows: int, length: int, forecast: Forecast, now: float) -> bool:
     """Whether a batch of this size, started now, ends before the head's deadline, with the guard for a slow run."""
-    return now + pace * costs.batch_s(rows, length) + costs.guard_s(rows, length) <= head.deadline_at
+    return now + forecast.at_most_s(rows, length) <= head.deadline_at
 
 
 def _cheapest_group(urgent: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> list[InferRequest[P]]:

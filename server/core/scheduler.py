@@ -51,8 +51,8 @@ class Scheduler(Generic[P]):
         match event:
             case Submit(model, requests):
                 return self._submit(model, requests, now)
-            case StepDone(batch):
-                return self._done(batch, now)
+            case StepDone(batch, began_at):
+                return self._done(batch, began_at, now)
             case Cancel(request):
                 return self._cancel(request)
             case Wake():
@@ -136,10 +136,10 @@ class Scheduler(Generic[P]):
         lane.start(batch)
         return batch
 
-    def _done(self, batch: Batch[P], now: float) -> list[Action[P]]:
+    def _done(self, batch: Batch[P], began_at: float | None, now: float) -> list[Action[P]]:
         lane = self._lanes[batch.model]
-        wanted, took_s = lane.finish(batch, now)
-        lane.learn(batch, took_s)
+        lane.learn(batch, began_at, now)
+        wanted = lane.finish(batch, now)
         actions = self._dispatch(lane, now)
         actions.append(Answer(batch, wanted))
         return actions + self._close_if_empty(lane)
@@ -147,7 +147,7 @@ class Scheduler(Generic[P]):
     def _failed(self, batch: Batch[P], detail: str, now: float) -> list[Action[P]]:
         """One bad request must not fail its batch-mates: each of them runs again, alone."""
         lane = self._lanes[batch.model]
-        wanted, _ = lane.finish(batch, now)
+        wanted = lane.finish(batch, now)
         failed: list[Action[P]] = []
         if len(batch.requests) == 1:
             failed = [Fail(request, Failure.MODEL, detail) for request in wanted]
@@ -159,7 +159,7 @@ class Scheduler(Generic[P]):
         lane.remove_instance()
         if batch is None:
             return []
-        wanted, _ = lane.finish(batch, now)
+        wanted = lane.finish(batch, now)
         failed: list[Action[P]] = [Fail(request, Failure.INSTANCE_LOST, detail) for request in wanted]
         return failed + self._close_if_empty(lane)
 

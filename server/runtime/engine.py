@@ -181,7 +181,7 @@ class Engine:
 
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch
-        event: Event[Work] = StepDone(batch) if result.error is None else StepFailed(batch, result.error)
+        event: Event[Work] = StepDone(batch, result.began_at) if result.error is None else StepFailed(batch, result.error)
         self._feed(event, result)
         if result.error is None:
             useful = sum(request.rows * request.length for request in batch.requests)

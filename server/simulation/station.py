@@ -100,7 +100,7 @@ class Station:
 
     def _begin(self, batch: Batch[int]) -> None:
         end_at = self.now + self._models[batch.model].takes_s(batch, self.now)
-        heapq.heappush(self._ends, (end_at, batch.id, StepDone(batch)))
+        heapq.heappush(self._ends, (end_at, batch.id, StepDone(batch, self.now)))
 
     def _carry_out(self, action: Action[int]) -> None:
         match action:

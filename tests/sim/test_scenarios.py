@@ -122,7 +122,7 @@ def test_forming_ahead_hides_the_hand_over(mixing: Mixing, costs: CostTable) -> 
         requests = ask(poisson_times(1e5, 2000, rnd), rnd, 1e3)
     waits, hidden = (watched(requests, Served(costs, mixing=mixing, ahead=ahead, hand_over_s=0.002)) for ahead in (0, 1))
     ideal = watched(requests, Served(costs, mixing=mixing))
-    assert waits.now == pytest.approx(ideal.now + 0.002 * len(waits.batches))
+    assert waits.now > ideal.now + 0.002 * 0.9 * len(waits.batches)
     assert hidden.now < ideal.now + 0.002 * 0.2 * len(waits.batches)
 
 

@@ -9,10 +9,12 @@ import random
 
 import pytest
 
+from server.contract.profile import Cell, Placement, Profile
+from server.core.costs import CostTable
 from server.core.types import Mixing
 from server.simulation.baselines import Naive, serve_naive
 from server.simulation.clients import Request, ask, bursty_times, either, log_normal, poisson_times
-from server.simulation.laws import linear_costs, steady
+from server.simulation.laws import DEVICE, linear_costs, slowed, steady
 from server.simulation.station import Served, serve
 from server.simulation.tally import Tally
 
@@ -86,6 +88,41 @@ def test_3_two_classes_near_the_peak(seed: int) -> None:
     tally = serve(requests, Served(COSTS, truth=steady(NOISE, rnd)))
     assert tally.in_time_share(is_tight) >= 0.99
     assert tally.in_time_share(lambda request: not is_tight(request)) >= 0.99
+
+
+def goodput_after(n_batches: int, believed: CostTable, load: float, seed: int) -> float:
+    rnd = random.Random(seed)
+    requests = ask(poisson_times(load * PEAK, 8_000, rnd), rnd, SLO_S)
+    tally = serve(requests, Served(believed, real=COSTS, truth=steady(NOISE, rnd)))
+    return tally.goodput(tally.batches[n_batches].formed_at)
+
+
+@pytest.mark.parametrize("load", [0.9, 1.2, 2.0])
+@pytest.mark.parametrize("factor", [0.5, 0.75, 1.25, 1.5])
+def test_4_a_wrong_profile_is_corrected(factor: float, load: float) -> None:
+    believed = linear_costs(0.001, 0.004, ROWS, noise=NOISE, factor=factor)
+    assert goodput_after(50, believed, load, 1) >= 0.97 * goodput_after(50, COSTS, load, 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_4_so_is_one_that_is_wrong_for_each_batch_size_by_another_factor(seed: int) -> None:
+    rnd = random.Random(seed)
+    cells = []
+    for rows in (1, 2, 4, 8, 16, 32):
+        time_s = rnd.uniform(0.5, 1.5) * (0.004 + 0.001 * rows)
+        cells.append(Cell(rows, 0, time_s, 1.03 * time_s, 1.05 * time_s, 1, 0))
+    believed = CostTable(Profile(DEVICE, Placement(1, 1), tuple(cells)), ROWS)
+    assert goodput_after(50, believed, 1.2, 1) >= 0.97 * goodput_after(50, COSTS, 1.2, 1)
+
+
+@pytest.mark.parametrize(("load", "least"), [(0.8, 0.82), (1.0, 0.96), (1.2, 0.96), (2.0, 0.94)])
+def test_4_a_device_that_is_slow_for_a_third_of_the_time(load: float, least: float) -> None:
+    """1.6 times slower in 30 % of every 2 s, as a share of what such a device can do at its best (0.89 of the peak)."""
+    rnd = random.Random(1)
+    requests = ask(poisson_times(load * PEAK, 12_000, rnd), rnd, SLO_S)
+    tally = serve(requests, Served(COSTS, truth=slowed(NOISE, rnd, 1.6, 0.3, 2.0)))
+    assert tally.goodput() >= least * (0.7 + 0.3 / 1.6) * PEAK
+    assert tally.n_late() <= 0.02 * len(tally.answered)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

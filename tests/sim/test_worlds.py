@@ -103,8 +103,8 @@ def test_catches_overtaking(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_catches_answers_of_another_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     done = Scheduler._done
 
-    def mixed_up(self, batch, now):  # type: ignore[no-untyped-def]
-        actions = done(self, batch, now)
+    def mixed_up(self, batch, began_at, now):  # type: ignore[no-untyped-def]
+        actions = done(self, batch, began_at, now)
         runs = [action.batch for action in actions if isinstance(action, Run)]
         return [Answer(runs[0], a.requests) if isinstance(a, Answer) and runs else a for a in actions]
 

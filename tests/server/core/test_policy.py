@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import CostTable
+from server.core.forecast import Forecast
 from server.core.policy import Choice, _group_of, choose
 from server.core.types import Limits, Mixing
 from server.simulation.laws import DEVICE
@@ -28,7 +29,9 @@ def picked(
 ) -> str:
     """The choice as text: "1,2 idle"."""
     limits = Limits(table.max_rows, 1000)
-    choice = choose(requests, waiting or len(requests), mixing, limits, table, pace, 0.0)
+    forecast = Forecast(table)
+    forecast.ratio = pace
+    choice = choose(requests, waiting or len(requests), mixing, limits, forecast, 0.0)
     return f"{','.join(map(str, ids(choice.requests)))} {choice.close.value}"
 
 
@@ -168,5 +171,5 @@ def test_the_group_belongs_to_a_cheapest_partition(window: tuple[list[Request], 
 
 
 def test_a_choice_is_read_by_name_or_position() -> None:
-    requests, close = Choice((row(1),), choose(span(1, 1), 1, Mixing.ANY, Limits(1, 1), costs(max_rows=1), 1.0, 0.0).close)
+    requests, close = Choice((row(1),), choose(span(1, 1), 1, Mixing.ANY, Limits(1, 1), Forecast(costs(max_rows=1)), 0.0).close)
     assert (ids(requests), close.value) == ([1], "idle")
