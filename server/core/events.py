@@ -11,12 +11,13 @@ from server.core.types import Batch, Failure, InferRequest, Limits, Mixing, Mode
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A model version begins to take requests."""
+    """A model version begins to take requests. Those with the same `device` share it; None: it has one of its own."""
 
     model: ModelKey
     limits: Limits
     mixing: Mixing
     costs: CostTable
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

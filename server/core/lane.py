@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from server.core.costs import CostTable
+from server.core.device import ACTIVE_SLACKS, FLOOR, Device
 from server.core.events import Refuse
 from server.core.forecast import Forecast
 from server.core.policy import WINDOW, Choice, choose
@@ -33,8 +34,10 @@ class _Running(Generic[P]):
 class Lane(Generic[P]):
     """One model's queue and instances. The Scheduler mutates it; everybody else reads."""
 
-    def __init__(self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable) -> None:
+    def __init__(self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable, device: Device[P]) -> None:
         self.model = model
+        self.device = device
+        device.lanes.append(self)
         self.limits = limits
         self.mixing = mixing
         self.costs = costs
@@ -46,6 +49,12 @@ class Lane(Generic[P]):
         self.looked_ahead = False
         self.draining = False
         self.forecast = Forecast(costs)
+        self.used_s = 0.0
+        self.owed_s = 0.0
+        self.owed_rows: dict[int, float] = {}
+        self.slack_s = float("inf")
+        self.asked_at = float("-inf")
+        self.spaced_until = float("-inf")
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else f"idle {max(0, self.idle)}"
@@ -59,10 +68,62 @@ class Lane(Generic[P]):
     @property
     def wake_at(self) -> float:
         """When something must be decided about those who wait, unless something happens before; someone must wait."""
-        hopeless_at = self.latest_start(self.waiting.head)
-        if self.ahead_at is None or self.looked_ahead:
-            return hopeless_at
-        return min(hopeless_at, self.ahead_at)
+        at = self.latest_start(self.waiting.head)
+        if self.waiting.is_mixed:
+            at = min([self.latest_start(head) for head in self.waiting.heads()])
+        if self.ahead_at is not None and not self.looked_ahead:
+            at = min(at, self.ahead_at)
+        if self.idle > 0 and self.instances > 1 and not self.device.is_shared:
+            at = min(at, self._holds_until())
+        return at
+
+    @property
+    def is_backlogged(self) -> bool:
+        """More than a full batch waits."""
+        return self.waiting.rows > self.limits.batch_rows
+
+    @property
+    def next_s(self) -> float:
+        """Expected time of the next batch, if all who wait could join it; someone must wait."""
+        return self.forecast.takes_s(min(self.waiting.rows, self.limits.batch_rows), self.waiting.head.length)
+
+    @property
+    def latest_safe_start(self) -> float:
+        """The last moment for that batch to start without making the most urgent request late, the guard included."""
+        rows = min(self.waiting.rows, self.limits.batch_rows)
+        return self.waiting.head.deadline_at - self.forecast.at_most_s(rows, self.waiting.head.length)
+
+    def asked(self, request: InferRequest[P], now: float) -> None:
+        """Note how much slack requests have: quickly when it is little, slowly when it is more, so about a low quantile."""
+        slack_s = max(0.0, request.deadline_at - now - self.forecast.at_best_s(request.rows, request.length))
+        known_s = slack_s if self.slack_s == float("inf") else self.slack_s
+        self.slack_s = known_s + (0.5 if slack_s < known_s else 0.01) * (slack_s - known_s)
+        self.asked_at = now
+
+    def is_active(self, now: float) -> bool:
+        """Whether requests are to be reckoned with."""
+        return bool(self.waiting) or now - self.asked_at < ACTIVE_SLACKS * self.slack_s
+
+    def ends(self) -> list[float]:
+        """When the batches that run are expected to end."""
+        return [running.expected_at for running in self.running.values()]
+
+    def holds_back(self, now: float) -> bool:
+        """Whether an idle instance had better wait for a larger batch: deliberate deferral.
+
+        With several instances, a device of its own, a profile that rewards larger batches and an SLO of less than two of them, starting at once
+        means small batches for ever. So starts are spaced by a batch's time over the number of instances, which is how full
+        batches would follow each other. Nobody is made late by it, and at low load nobody meets it.
+        """
+        return self.instances > 1 and not self.device.is_shared and now < self._holds_until()
+
+    def _holds_until(self) -> float:
+        head = self.waiting.head
+        if self.mixing is not Mixing.ANY or not self.running or self.waiting.rows >= self.forecast.knee(head.length):
+            return float("-inf")
+        if head.deadline_at - head.arrived_at >= 2 * self.forecast.takes_s(self.limits.batch_rows, head.length):
+            return float("-inf")
+        return min(self.spaced_until, self.latest_safe_start)
 
     def latest_start(self, request: InferRequest[P]) -> float:
         """The last moment at which this request, alone, can still end in time."""
@@ -74,40 +135,112 @@ class Lane(Generic[P]):
             return Refuse(request, Refusal.DEADLINE, None)
         if self.waiting.rows + request.rows > self.limits.queue_rows:
             return Refuse(request, Refusal.QUEUE_FULL, self.retry_after(now))
-        if self.idle > 0 and not self.waiting:
+        if self.idle > 0 and not self.waiting and (not self.device.is_shared or self.device.has_room(self)):
             return None  # an idle device always tries: it is how a pessimistic forecast is unlearnt
         late_s = self._predicted_end(request, now) - request.deadline_at
         return None if late_s <= 0 else Refuse(request, Refusal.DEADLINE, late_s)
 
     def retry_after(self, now: float) -> float:
         """Seconds until the work that waits now is done."""
-        return self.free_at(now) - now + self._planned(self.waiting.work_s)
+        return self.free_at(now) - now + self.planned_s(self.waiting.work_s)
 
     def free_at(self, now: float) -> float:
         """When an instance is expected to be free for the next batch."""
+        if self.device.is_shared and self.instances:
+            return self.device.free_at(self, now)
         if self.idle > 0 or not self.instances:
             return now
         ends = sorted([running.expected_at for running in self.running.values()])
         return max(now, ends[-self.idle])
 
     def choose(self, start_at: float) -> Choice:
-        """The requests for a batch that starts then, none of them when the head should be given up; something must wait."""
+        """The requests for a batch that starts then, none of them when one should be given up; something must wait."""
         if self.suspects and self.waiting.head.id in self.suspects:
             return Choice((self.waiting.head,), Close.ALONE)
         window = WINDOW if self.mixing is not Mixing.ANY else 2 * self.limits.batch_rows
+        owed = self._owed() if self.owed_rows and self.waiting.is_mixed else []
+        if owed and self._is_too_late_for_full(owed[0], start_at):
+            return Choice((), Close.DEADLINE, owed[0])
         urgent = self.waiting.first(window + len(self.suspects))
+        if owed:
+            lead = [] if sum(request.rows for request in owed) >= self.limits.batch_rows else urgent[:1]
+            urgent = lead + owed + [request for request in urgent if request not in owed and request not in lead]
         if self.suspects:
             urgent = [request for request in urgent if request.id not in self.suspects][:window]
         n_waiting = len(self.waiting) - len(self.suspects)
-        return choose(urgent, n_waiting, self.mixing, self.limits, self.forecast, start_at)
+        limits = self._limits_beside_others(urgent[0], start_at)
+        return choose(urgent, n_waiting, self.mixing, limits, self.forecast, start_at, self._another_at(start_at))
+
+    def _owed(self) -> list[InferRequest[P]]:
+        """The most urgent of each priority, as many as it is owed by the floor, whatever is more urgent. They join a batch
+        behind its head; a whole batch of them goes first."""
+        owed: list[InferRequest[P]] = []
+        for head in self.waiting.heads():
+            rows = self.owed_rows.get(head.priority, 0.0) if head.priority > self.waiting.head.priority else 0.0
+            for request in self.waiting.first_of(head.priority, max(0, int(rows))):
+                rows -= request.rows
+                if rows < 0:
+                    break
+                owed.append(request)
+        return owed
+
+    def _is_too_late_for_full(self, request: InferRequest[P], start_at: float) -> bool:
+        """Whether it would shrink the batch that is possible: who is owed rows is not owed the others' time."""
+        rows = max(request.rows, min(self.waiting.rows, self.limits.batch_rows))
+        return request.deadline_at < start_at + self.forecast.at_most_s(rows, request.length)
+
+    def _another_at(self, now: float) -> float:
+        """When another instance than the one a batch is formed for is expected to be free."""
+        if self.instances < 2:
+            return float("inf")
+        return now if self.idle > 1 else max(now, min(self.ends(), default=now))
+
+    def _urgent(self, count: int) -> list[InferRequest[P]]:
+        """The most urgent requests, those of lower priorities that are owed their floor first."""
+        if not self.waiting.is_mixed:
+            return self.waiting.first(count)
+        owed: list[InferRequest[P]] = []
+        for head in self.waiting.heads():
+            rows = self.owed_rows.get(head.priority, 0.0) if head.priority > self.waiting.head.priority else 0.0
+            for request in self.waiting.first_of(head.priority, max(0, int(rows))):
+                rows -= request.rows
+                if rows < 0:
+                    break
+                owed.append(request)
+        return owed + [request for request in self.waiting.first(count) if request not in owed]
+
+    def _limits_beside_others(self, head: InferRequest[P], now: float) -> Limits:
+        """On a shared device a batch may only be so large that it does not block the others for too long."""
+        if not self.device.is_shared:
+            return self.limits
+        most_s = self.device.most_s(self, now)
+        rows = self.limits.batch_rows
+        while rows > head.rows and self.forecast.takes_s(rows, head.length) > most_s:
+            rows -= 1
+        return self.limits._replace(batch_rows=rows)
 
     def start(self, batch: Batch[P]) -> None:
         ids = {request.id for request in batch.requests}
         self.suspects -= ids
+        if self.waiting and (self.owed_rows or self.waiting.is_mixed):
+            self._settle(batch)
         expected_at = self.free_at(batch.formed_at) + self._takes_s(batch)
         is_ahead = self.idle <= 0
         self.running[batch.id] = _Running(batch, ids, expected_at, is_ahead, began=not is_ahead)
+        self.spaced_until = batch.formed_at + self._takes_s(batch) / max(1, self.instances)
+        if self.device.is_shared:
+            self.device.started(self, self._takes_s(batch))
         self._plan_ahead()
+
+    def _settle(self, batch: Batch[P]) -> None:
+        """Each priority that still waits is owed its floor of the rows of this batch, less those that it got."""
+        owed: dict[int, float] = {}
+        for head in self.waiting.heads():
+            got = sum([request.rows for request in batch.requests if request.priority == head.priority])
+            before = self.owed_rows.get(head.priority, 0.0)
+            most = float(self.limits.batch_rows)
+            owed[head.priority] = min(max(-most, before + FLOOR * batch.rows - got), most)
+        self.owed_rows = owed
 
     def finish(self, batch: Batch[P], now: float) -> tuple[InferRequest[P], ...]:
         """Take a batch off the device; one that was formed ahead begins in its place, if there is one. Returns the requests
@@ -181,16 +314,19 @@ class Lane(Generic[P]):
         What is before it is estimated: its share of the queue times the whole, which is exact at the end of the queue. Its
         batch holds requests already counted as work before it, so only what is missing is added.
         """
-        share = self.waiting.share_before(request.deadline_at)
+        share = self.waiting.share_before(request.priority, request.deadline_at)
         before_s = share * self.waiting.work_s
         own_s = self.forecast.takes_s(request.rows, request.length)
         if self.mixing is Mixing.ANY:
             rows = min(int(share * self.waiting.rows) + request.rows, self.limits.batch_rows)
             own_s = max(own_s, self.forecast.takes_s(rows, request.length))
             before_s = max(0.0, before_s - (rows - request.rows) * self.costs.row_s(request.length))
-        return self.free_at(now) + self._planned(before_s) + own_s
+        end_at = self.free_at(now) + self.planned_s(before_s) + own_s
+        if self.device.is_shared:
+            end_at += self.device.work_before_s(self, request.priority, request.deadline_at)
+        return end_at
 
-    def _planned(self, work_s: float) -> float:
+    def planned_s(self, work_s: float) -> float:
         """Wall time for so much of one instance's work, spread over all of them."""
         return self.forecast.ratio * work_s / max(1, self.instances)
 

@@ -20,23 +20,27 @@ KEEP = 0.98
 
 
 class Choice(NamedTuple):
-    """Requests to run together, and why no more of them. Without requests: give the most urgent one up and choose again."""
+    """Requests to run together, and why no more of them. Without requests: give `burden` up and choose again."""
 
     requests: Sequence[InferRequest[P]]  # type: ignore[valid-type]  # NamedTuple cannot be generic and typed before 3.12
     close: Close
+    burden: InferRequest[P] | None = None  # type: ignore[valid-type]
 
 
 def choose(
-    urgent: Sequence[InferRequest[P]], n_waiting: int, mixing: Mixing, limits: Limits, forecast: Forecast, now: float
-) -> Choice:
+    urgent: Sequence[InferRequest[P]], n_waiting: int, mixing: Mixing, limits: Limits, forecast: Forecast, now: float,
+    another_at: float = float("inf"),
+) -> Choice:  # fmt: skip
     """The batch to run now.
 
-    `urgent`: the most urgent requests in order, out of `n_waiting`.
+    `urgent`: the most urgent requests in order, out of `n_waiting`. `another_at`: when another instance is free.
     The head is always part of the choice; the others join only while the head stays in time. A head that is left so
     little time that its batch would shrink, and the next ones' in turn, is given up: otherwise an overloaded device
     ends up running nothing but small batches.
     """
     company: Sequence[InferRequest[P]]
+    if mixing is not Mixing.ANY:
+        urgent = _of_one_priority(urgent)
     if mixing is Mixing.PADDED:
         company = _cheapest_group(urgent, limits, forecast.costs)
         all_fit = Close.IDLE if len(company) == n_waiting else _why_no_more(company, limits, forecast.costs)
@@ -46,8 +50,10 @@ def choose(
         others_wait = Close.FULL if mixing is Mixing.ANY else Close.LENGTH
         all_fit = Close.IDLE if len(company) == n_waiting else others_wait
         choice = _fit_in_order(company, limits, forecast, now, all_fit)
-    if choice.close is Close.DEADLINE and _is_burden(choice.requests, company, urgent, limits, forecast, now):
-        return Choice((), Close.DEADLINE)
+    if choice.close is Close.DEADLINE:
+        equals, urgent = _of_one_priority(company), _of_one_priority(urgent)
+        if _is_burden(choice.requests, equals, urgent, limits, forecast, now, another_at):
+            return Choice((), Close.DEADLINE, urgent[0])
     return choice
 
 
@@ -69,12 +75,18 @@ def _fit_in_order(alike: Sequence[InferRequest[P]], limits: Limits, forecast: Fo
     backlog = sum(request.rows for request in alike) >= full
     most = full if backlog else max(forecast.knee(head.length), head.rows)
     rows, count, close = head.rows, 1, all_fit
+    first = head
     for request in alike[1:]:
         if rows + request.rows > most:
             close = Close.FULL if backlog else Close.KNEE
             break
+        if request.deadline_at < first.deadline_at:  # of a lower priority, so it must not shrink the batch
+            if not in_time(request, rows + request.rows, head.length, forecast, now):
+                close = Close.PRIORITY
+                break
+            first = request
         rows, count = rows + request.rows, count + 1
-    while count > 1 and not in_time(head, rows, head.length, forecast, now):
+    while count > 1 and not in_time(first, rows, head.length, forecast, now):
         rows, count, close = rows - alike[count - 1].rows, count - 1, Close.DEADLINE
     return Choice(alike[:count], close)
 
@@ -92,7 +104,7 @@ def _fit_by_length(
 
 def _is_burden(
     chosen: Sequence[InferRequest[P]], company: Sequence[InferRequest[P]], urgent: Sequence[InferRequest[P]], limits: Limits,
-    forecast: Forecast, now: float,
+    forecast: Forecast, now: float, another_at: float,
 ) -> bool:  # fmt: skip
     """Whether the head should be given up rather than run in a batch that its deadline made small.
 
@@ -113,8 +125,8 @@ def _is_burden(
         rows_left -= request.rows
     if rows / takes_s >= KEEP * best:
         return False
-    next_head = next(request for request in urgent if request not in chosen)
-    return not in_time(next_head, best_rows, length, forecast, now + takes_s)
+    next_head = next((request for request in urgent if request not in chosen), None)
+    return next_head is not None and not in_time(next_head, best_rows, length, forecast, min(another_at, now + takes_s))
 
 
 def in_time(head: InferRequest[P], rows: int, length: int, forecast: Forecast, now: float) -> bool:
@@ -131,6 +143,14 @@ def _cheapest_group(urgent: Sequence[InferRequest[P]], limits: Limits, costs: Co
     by_length = sorted(urgent, key=_length)
     start, stop = _group_of(by_length.index(urgent[0]), by_length, limits.batch_rows, costs)
     return by_length[start:stop]
+
+
+def _of_one_priority(urgent: Sequence[InferRequest[P]]) -> Sequence[InferRequest[P]]:
+    """Those of the first one's priority: where lengths decide who joins, priorities do not mix."""
+    first = urgent[0].priority
+    if all(request.priority == first for request in urgent):
+        return urgent
+    return [request for request in urgent if request.priority == first]
 
 
 def _why_no_more(group: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> Close:

@@ -46,6 +46,7 @@ class Close(Enum):
     KNEE = "knee"  # more rows would not raise the rate
     DEADLINE = "deadline"  # more rows would make the most urgent request late
     LENGTH = "length"  # the other lengths that wait would cost more in padding than they save
+    PRIORITY = "priority"  # the next in line has a lower priority and would be late in a larger batch
     ALONE = "alone"  # a second try, after the batch it was in failed
 
 
@@ -74,8 +75,7 @@ class Mixing(Enum):
     EQUAL = "equal"  # padding would change answers: equal lengths only
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Budgets of one model: rows in a batch, rows waiting, and batches formed ahead of a free instance."""
 
     batch_rows: int

@@ -136,7 +136,7 @@ class Engine:
     def open(self, model: ServedModel) -> None:
         """Start the model's instances and take requests for it."""
         self._models[model.key] = model
-        self._feed(Open(model.key, model.limits, model.mixing, model.costs))
+        self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device))
         self._instances[model.key] = self._make_instances(model)
         for _ in range(model.placement.instances):
             self._add_instance(model)

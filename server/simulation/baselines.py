@@ -1,7 +1,8 @@
-"""The servers that everybody else runs, on one device in virtual time: what the scheduler is compared with."""
+"""The servers that everybody else runs, in virtual time: what the scheduler is compared with."""
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +22,15 @@ class Naive:
     delay_s: float = 0.0
     queue: int = 10**9
     give_up_s: float = float("inf")
+    devices: int = 1
 
 
 def serve_naive(requests: Sequence[Request], costs: CostTable, how: Naive, truth: Truth | None = None) -> Tally:
     """Requests of one row each, in order of arrival."""
-    tally, waiting, now = Tally(), deque[Request](), 0.0
+    tally, waiting, free_at = Tally(), deque[Request](), [0.0] * how.devices
     place = 0
     while waiting or place < len(requests):
-        now = max(now, waiting[0].arrived_at if waiting else requests[place].arrived_at)
+        now = max(free_at[0], waiting[0].arrived_at if waiting else requests[place].arrived_at)
         place = _join(requests, place, now, waiting, how, tally)
         start_at = max(now, waiting[0].arrived_at + how.delay_s)
         while len(waiting) < how.batch_rows and place < len(requests) and requests[place].arrived_at <= start_at:
@@ -39,8 +41,9 @@ def serve_naive(requests: Sequence[Request], costs: CostTable, how: Naive, truth
             tally.refused.append(waiting.popleft())
         batch = [waiting.popleft() for _ in range(min(how.batch_rows, len(waiting)))]
         if batch:
-            now += _takes_s(batch, costs, truth, now)
-            tally.answer(batch, now)
+            end_at = now + _takes_s(batch, costs, truth, now)
+            heapq.heapreplace(free_at, end_at)
+            tally.answer(batch, end_at)
     return tally
 
 

@@ -33,6 +33,7 @@ class Served:
     real: CostTable | None = None
     truth: Truth | None = None
     hand_over_s: float = 0.0
+    device: str | None = None
 
     @property
     def limits(self) -> Limits:
@@ -63,7 +64,7 @@ class Station:
         self._ends: list[tuple[float, int, StepDone[int]]] = []
         for model in models:
             self._instances[model.key] = Instances(self._begin)
-            self._feed(Open(model.key, model.limits, model.mixing, model.costs))
+            self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device))
             for _ in range(model.instances):
                 self._instances[model.key].free()
                 self._feed(InstanceUp(model.key))

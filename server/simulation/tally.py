@@ -29,7 +29,7 @@ class Tally:
 
     def answer(self, requests: Sequence[Request], now: float) -> None:
         self.answered += [(request, now) for request in requests]
-        self.now = now
+        self.now = max(self.now, now)
 
     def n_in_time(self, which: Which = everyone) -> int:
         return sum(at <= r.deadline_at + _ROUNDING_S for r, at in self.answered if which(r))

@@ -6,14 +6,16 @@ The method is that of docs/simulation.md; each figure is a share of what one dev
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import CostTable
-from server.core.types import Mixing
+from server.core.lane import Lane
+from server.core.types import Mixing, ModelKey
 from server.simulation.baselines import Naive, serve_naive
-from server.simulation.clients import Request, ask, bursty_times, either, log_normal, poisson_times
+from server.simulation.clients import Request, ask, bursty_times, either, log_normal, merged, poisson_times
 from server.simulation.laws import DEVICE, linear_costs, slowed, steady
 from server.simulation.station import Served, serve
 from server.simulation.tally import Tally
@@ -138,3 +140,117 @@ def test_5_lengths(seed: int) -> None:
     assert serve_naive(requests, costs, Naive(16), steady(NOISE, rnd)).in_time_share() < 0.99
     requests, rnd = texts(2.4 * 330.0)
     assert serve(requests, Served(costs, mixing=Mixing.PADDED, truth=steady(NOISE, rnd))).in_time_share() >= 0.99
+
+
+TIGHT, LOOSE = ModelKey("tight", 1), ModelKey("loose", 1)
+TIGHT_COSTS = linear_costs(0.0005, 0.003, ROWS, noise=NOISE)
+LOOSE_COSTS = linear_costs(0.004, 0.006, ROWS, noise=NOISE)
+
+
+def two_models(tight_load: float, loose_load: float, seed: int, device: str | None = "shared") -> Tally:
+    """20 s of a model with an SLO of 50 ms beside one with 300 ms; loads as shares of what each could do alone."""
+    rnd = random.Random(seed)
+    tight_rate = tight_load * ROWS / TIGHT_COSTS.batch_s(ROWS, 0)
+    loose_rate = loose_load * ROWS / LOOSE_COSTS.batch_s(ROWS, 0)
+    requests = merged(
+        ask(poisson_times(tight_rate, int(20 * tight_rate), rnd), rnd, 0.05, TIGHT),
+        ask(poisson_times(loose_rate, int(20 * loose_rate), rnd), rnd, 0.3, LOOSE),
+    )
+    truth = steady(NOISE, rnd)
+    return serve(
+        requests,
+        Served(TIGHT_COSTS, TIGHT, truth=truth, device=device),
+        Served(LOOSE_COSTS, LOOSE, truth=truth, device=device),
+    )
+
+
+def shares(tally: Tally) -> tuple[float, float]:
+    return tally.in_time_share(lambda r: r.model == TIGHT), tally.in_time_share(lambda r: r.model == LOOSE)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_6_two_models_on_one_device(seed: int) -> None:
+    tight, loose = shares(two_models(0.45, 0.45, seed))
+    assert tight >= 0.95
+    assert loose >= 0.80
+
+
+@pytest.mark.parametrize("without", ["BLOCK", "MEMORY_S"])
+def test_6_without_the_blocking_cap_or_the_shares_the_tight_one_is_ruined(
+    without: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"server.core.device.{without}", {"BLOCK": 100.0, "MEMORY_S": 0.0}[without])
+    assert shares(two_models(0.45, 0.45, 1))[0] < 0.9
+
+
+def test_6_what_the_blocking_cap_costs() -> None:
+    """The scenario that it loses: where the tight model is hardly asked, the loose one could do more in larger batches."""
+    assert shares(two_models(0.05, 1.0, 1))[1] < 0.85
+
+
+def test_6_when_all_are_backlogged_each_has_its_share_of_the_device() -> None:
+    tally = two_models(2.0, 2.0, 1)
+    used = {
+        key: sum(costs.batch_s(batch.rows, 0) for batch in tally.batches if batch.model == key)
+        for key, costs in ((TIGHT, TIGHT_COSTS), (LOOSE, LOOSE_COSTS))
+    }
+    assert used[TIGHT] / sum(used.values()) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_6_low_priority_keeps_its_floor_under_overload(seed: int) -> None:
+    rnd = random.Random(seed)
+    urgent = ask(poisson_times(2 * PEAK, 16_000, rnd), rnd, SLO_S)
+    rest = ask(poisson_times(0.5 * PEAK, 4_000, rnd), rnd, 0.5, priority=1)
+    tally = serve(merged(urgent, rest), Served(COSTS, truth=steady(NOISE, rnd)))
+    low = tally.goodput(which=lambda r: r.priority == 1)
+    assert 0.08 * PEAK <= low <= 0.14 * PEAK
+    assert tally.goodput() >= 0.97 * PEAK
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_6_without_overload_priority_goes_first_and_nobody_loses(seed: int) -> None:
+    rnd = random.Random(seed)
+    times = poisson_times(0.9 * PEAK, 20_000, rnd)
+    requests = [replace(r, priority=rnd.choice((0, 1))) for r in ask(times, rnd, 0.2)]
+    tally = serve(requests, Served(COSTS, truth=steady(NOISE, rnd)))
+    assert tally.in_time_share() >= 0.99
+    assert tally.latency(0.99, lambda r: r.priority == 0) < 0.9 * tally.latency(0.99, lambda r: r.priority == 1)
+
+
+DEAR = linear_costs(0.001, 0.020, ROWS, noise=NOISE)  # a batch of one costs 40 % of a full one
+
+
+def several(n_devices: int, load: float, slo_in_full_batches: float, seed: int) -> tuple[list[Request], random.Random]:
+    rnd = random.Random(seed)
+    rate = load * n_devices * ROWS / DEAR.batch_s(ROWS, 0)
+    return ask(poisson_times(rate, 20_000, rnd), rnd, slo_in_full_batches * DEAR.batch_s(ROWS, 0)), rnd
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("n_devices", "eager"), [(2, 0.535), (4, 0.48)])
+def test_6_deferral_with_several_devices_and_a_tight_slo(n_devices: int, eager: float, seed: int) -> None:
+    requests, rnd = several(n_devices, eager, 1.25, seed)
+    assert serve_naive(requests, DEAR, Naive(ROWS, devices=n_devices), steady(NOISE, rnd)).in_time_share() < 0.99
+    requests, rnd = several(n_devices, 1.4 * eager, 1.25, seed)
+    assert serve(requests, Served(DEAR, instances=n_devices, truth=steady(NOISE, rnd))).in_time_share() >= 0.99
+
+
+def test_6_deferral_is_worth_a_tenth_to_our_own_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests, rnd = several(2, 0.74, 1.25, 1)
+    monkeypatch.setattr(Lane, "holds_back", lambda self, now: False)
+    assert serve(requests, Served(DEAR, instances=2, truth=steady(NOISE, rnd))).in_time_share() < 0.98
+
+
+def test_6_deferral_costs_latency_at_low_load_though_not_at_none() -> None:
+    """The scenario that it loses: nobody would have been late without it."""
+
+    def median(load: float) -> float:
+        requests, rnd = several(2, load, 1.25, 1)
+        return serve(requests, Served(DEAR, instances=2, truth=steady(NOISE, rnd))).latency(0.5)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lane, "holds_back", lambda self, now: False)
+        none, low = median(0.01), median(0.05)
+    assert median(0.01) == pytest.approx(none, rel=0.01)
+    assert 1.02 * low < median(0.05) < 1.1 * low

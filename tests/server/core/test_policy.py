@@ -171,5 +171,8 @@ def test_the_group_belongs_to_a_cheapest_partition(window: tuple[list[Request], 
 
 
 def test_a_choice_is_read_by_name_or_position() -> None:
-    requests, close = Choice((row(1),), choose(span(1, 1), 1, Mixing.ANY, Limits(1, 1), Forecast(costs(max_rows=1)), 0.0).close)
+    requests, close, burden = Choice(
+        (row(1),), choose(span(1, 1), 1, Mixing.ANY, Limits(1, 1), Forecast(costs(max_rows=1)), 0.0).close
+    )
     assert (ids(requests), close.value) == ([1], "idle")
+    assert burden is None
