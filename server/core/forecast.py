@@ -123,10 +123,10 @@ class Forecast:
         return self._target(length)[1]
 
     def _target(self, length: int) -> tuple[int, int]:
-        found = self._targets.get(length)
+        line = self.costs.line(length)
+        found = self._targets.get(id(line))  # lengths that are rounded to the same one share it
         if found is None:
-            line = self.costs.line(length)
-            found = self._targets[length] = targets([cost_s * self._shape_of(rows) for rows, cost_s in enumerate(line, 1)])
+            found = self._targets[id(line)] = targets([cost_s * self._shape_of(rows) for rows, cost_s in enumerate(line, 1)])
         return found
 
     def learn(self, rows: int, length: int, took_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -10,7 +10,7 @@ from server.core.costs import CostTable
 from server.core.device import ACTIVE_SLACKS, FLOOR, Device
 from server.core.events import Refuse
 from server.core.forecast import Forecast
-from server.core.policy import WINDOW, Choice, choose
+from server.core.policy import WINDOW, Choice, cheapest_partition, choose, of_one_priority
 from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey, P, Refusal
 from server.core.waiting import Waiting
 
@@ -52,6 +52,7 @@ class Lane(Generic[P]):
         self.used_s = 0.0
         self.owed_s = 0.0
         self.owed_rows: dict[int, float] = {}
+        self._groups: dict[int, Sequence[InferRequest[P]]] = {}
         self.slack_s = float("inf")
         self.asked_at = float("-inf")
         self.spaced_until = float("-inf")
@@ -167,9 +168,27 @@ class Lane(Generic[P]):
             urgent = lead + owed + [request for request in urgent if request not in owed and request not in lead]
         if self.suspects:
             urgent = [request for request in urgent if request.id not in self.suspects][:window]
+        if self.mixing is not Mixing.ANY and self.waiting.is_mixed:
+            urgent = of_one_priority(urgent)
         n_waiting = len(self.waiting) - len(self.suspects)
+        group = self._group_in_backlog(urgent)
         limits = self._limits_beside_others(urgent[0], start_at)
-        return choose(urgent, n_waiting, self.mixing, limits, self.forecast, start_at, self._another_at(start_at))
+        another_at = self._another_at(start_at)
+        choice = choose(urgent, n_waiting, self.mixing, limits, self.forecast, start_at, another_at, group)
+        if group is not None and len(choice.requests) != len(group):
+            self._groups = {}
+        return choice
+
+    def _group_in_backlog(self, urgent: list[InferRequest[P]]) -> Sequence[InferRequest[P]] | None:
+        """The head's group by length, from a partition that is kept while more wait than a window holds twice: none of the
+        newcomers could join it then. Found anew when a head is not in it, so each is reckoned with once, not once a batch."""
+        if self.mixing is not Mixing.PADDED or len(self.waiting) < 2 * WINDOW or self.device.is_shared or self.suspects:
+            self._groups = {}
+            return None
+        if urgent[0].id not in self._groups:
+            groups = cheapest_partition(urgent, self.limits.batch_rows, self.costs)
+            self._groups = {request.id: group for group in groups for request in group}
+        return self._groups[urgent[0].id]
 
     def _owed(self) -> list[InferRequest[P]]:
         """The most urgent of each priority, as many as it is owed by the floor, whatever is more urgent. They join a batch
@@ -292,6 +311,7 @@ class Lane(Generic[P]):
     def cancel(self, request: InferRequest[P]) -> None:
         """Forget a request wherever it is; a batch that already runs goes on for its other requests."""
         if self.waiting.remove(request):
+            self._groups = {}
             self.suspects.discard(request.id)
             return
         for running in self.running.values():
@@ -306,6 +326,7 @@ class Lane(Generic[P]):
     def drop(self, request: InferRequest[P]) -> None:
         """Take a request out of the queue because it has its outcome."""
         self.waiting.remove(request)
+        self._groups = {}
         self.suspects.discard(request.id)
 
     def _predicted_end(self, request: InferRequest[P], now: float) -> float:

@@ -5,7 +5,7 @@ Every batch holds the most urgent request; what joins it is decided by measured 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from server.core.costs import CostTable
@@ -29,20 +29,19 @@ class Choice(NamedTuple):
 
 def choose(
     urgent: Sequence[InferRequest[P]], n_waiting: int, mixing: Mixing, limits: Limits, forecast: Forecast, now: float,
-    another_at: float = float("inf"),
+    another_at: float = float("inf"), group: Sequence[InferRequest[P]] | None = None,
 ) -> Choice:  # fmt: skip
     """The batch to run now.
 
-    `urgent`: the most urgent requests in order, out of `n_waiting`. `another_at`: when another instance is free.
+    `urgent`: the most urgent requests in order, out of `n_waiting`. `another_at`: when another instance is free. `group`:
+    that of the head in a cheapest partition by length, where it is known.
     The head is always part of the choice; the others join only while the head stays in time. A head that is left so
     little time that its batch would shrink, and the next ones' in turn, is given up: otherwise an overloaded device
     ends up running nothing but small batches.
     """
     company: Sequence[InferRequest[P]]
-    if mixing is not Mixing.ANY:
-        urgent = _of_one_priority(urgent)
     if mixing is Mixing.PADDED:
-        company = _cheapest_group(urgent, limits, forecast.costs)
+        company = group or group_of_head(cheapest_partition(urgent, limits.batch_rows, forecast.costs), urgent[0])
         all_fit = Close.IDLE if len(company) == n_waiting else _why_no_more(company, limits, forecast.costs)
         choice = _fit_by_length(company, urgent[0], forecast, now, all_fit)
     else:
@@ -51,7 +50,7 @@ def choose(
         all_fit = Close.IDLE if len(company) == n_waiting else others_wait
         choice = _fit_in_order(company, limits, forecast, now, all_fit)
     if choice.close is Close.DEADLINE:
-        equals, urgent = _of_one_priority(company), _of_one_priority(urgent)
+        equals, urgent = of_one_priority(company), of_one_priority(urgent)
         if _is_burden(choice.requests, equals, urgent, limits, forecast, now, another_at):
             return Choice((), Close.DEADLINE, urgent[0])
     return choice
@@ -134,22 +133,48 @@ def in_time(head: InferRequest[P], rows: int, length: int, forecast: Forecast, n
     return now + forecast.at_most_s(rows, length) <= head.deadline_at
 
 
-def _cheapest_group(urgent: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> list[InferRequest[P]]:
-    """The group of the head in the partition of the window, sorted by length, that costs least in all.
+def cheapest_partition(urgent: Sequence[InferRequest[P]], batch_rows: int, costs: CostTable) -> list[Sequence[InferRequest[P]]]:
+    """The requests in the groups of neighbours by length that cost least in all.
 
     Batches of unequal lengths are padded to the longest, so a cheap partition never joins far-apart lengths; and where
     a larger batch brings no higher rate, it joins nothing at all.
+
+    Dynamic program over the sorted requests: least[i] is the least cost of the first i, cut[i] where its last group
+    starts. A group grows only while its rows still raise the rate at its longest length, which keeps this near linear.
     """
     by_length = sorted(urgent, key=_length)
-    start, stop = _group_of(by_length.index(urgent[0]), by_length, limits.batch_rows, costs)
-    return by_length[start:stop]
+    all_rows = [request.rows for request in by_length]
+    least = [0.0]
+    cut = [0]
+    for stop, last in enumerate(by_length, 1):
+        line = costs.line(last.length)
+        most = min(batch_rows, max(costs.knee(last.length), all_rows[stop - 1]))
+        rows, best, best_start = 0, float("inf"), stop - 1
+        for start in range(stop - 1, -1, -1):
+            rows += all_rows[start]
+            if rows > most:
+                break
+            cost = least[start] + line[rows - 1]
+            if cost < best:
+                best, best_start = cost, start
+        least.append(best)
+        cut.append(best_start)
+    groups: list[Sequence[InferRequest[P]]] = []
+    stop = len(by_length)
+    while stop:
+        groups.append(by_length[cut[stop] : stop])
+        stop = cut[stop]
+    return groups
 
 
-def _of_one_priority(urgent: Sequence[InferRequest[P]]) -> Sequence[InferRequest[P]]:
+def group_of_head(groups: Iterable[Sequence[InferRequest[P]]], head: InferRequest[P]) -> Sequence[InferRequest[P]]:
+    """The one that holds it."""
+    return next(group for group in groups if head in group)
+
+
+def of_one_priority(urgent: Sequence[InferRequest[P]]) -> list[InferRequest[P]]:
     """Those of the first one's priority: where lengths decide who joins, priorities do not mix."""
     first = urgent[0].priority
-    if all(request.priority == first for request in urgent):
-        return urgent
     return [request for request in urgent if request.priority == first]
 
 
@@ -158,33 +183,6 @@ def _why_no_more(group: Sequence[InferRequest[P]], limits: Limits, costs: CostTa
     if rows >= limits.batch_rows:
         return Close.FULL
     return Close.KNEE if rows >= costs.knee(group[-1].length) else Close.LENGTH
-
-
-def _group_of(place: int, by_length: Sequence[InferRequest[P]], batch_rows: int, costs: CostTable) -> tuple[int, int]:
-    """Bounds of the group that holds `place` in the cheapest partition into runs of neighbours.
-
-    Dynamic program over the sorted requests: least[i] is the least cost of the first i, cut[i] where its last group
-    starts. A group grows only while its rows still raise the rate at its longest length, which keeps this near linear.
-    """
-    least = [0.0]
-    cut = [0]
-    for stop, last in enumerate(by_length, 1):
-        line = costs.line(last.length)
-        most = min(batch_rows, max(costs.knee(last.length), last.rows))
-        rows, best, best_start = 0, float("inf"), stop - 1
-        for start in range(stop - 1, -1, -1):
-            rows += by_length[start].rows
-            if rows > most:
-                break
-            cost = least[start] + line[rows - 1]
-            if cost < best:
-                best, best_start = cost, start
-        least.append(best)
-        cut.append(best_start)
-    stop = len(by_length)
-    while cut[stop] > place:
-        stop = cut[stop]
-    return cut[stop], stop
 
 
 def _length(request: InferRequest[P]) -> int:
