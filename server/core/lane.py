@@ -79,11 +79,6 @@ class Lane(Generic[P]):
         return at
 
     @property
-    def is_backlogged(self) -> bool:
-        """More than a full batch waits."""
-        return self.waiting.rows > self.limits.batch_rows
-
-    @property
     def next_s(self) -> float:
         """Expected time of the next batch, if all who wait could join it; someone must wait."""
         return self.forecast.takes_s(min(self.waiting.rows, self.limits.batch_rows), self.waiting.head.length)
@@ -213,20 +208,6 @@ class Lane(Generic[P]):
         if self.instances < 2:
             return float("inf")
         return now if self.idle > 1 else max(now, min(self.ends(), default=now))
-
-    def _urgent(self, count: int) -> list[InferRequest[P]]:
-        """The most urgent requests, those of lower priorities that are owed their floor first."""
-        if not self.waiting.is_mixed:
-            return self.waiting.first(count)
-        owed: list[InferRequest[P]] = []
-        for head in self.waiting.heads():
-            rows = self.owed_rows.get(head.priority, 0.0) if head.priority > self.waiting.head.priority else 0.0
-            for request in self.waiting.first_of(head.priority, max(0, int(rows))):
-                rows -= request.rows
-                if rows < 0:
-                    break
-                owed.append(request)
-        return owed + [request for request in self.waiting.first(count) if request not in owed]
 
     def _limits_beside_others(self, head: InferRequest[P], now: float) -> Limits:
         """On a shared device a batch may only be so large that it does not block the others for too long."""

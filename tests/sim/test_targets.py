@@ -1,6 +1,6 @@
 """What the policy must reach, in virtual time: Poisson clients, l(b) = alpha·b + beta, 2 % noise, drops are misses. Exact by seed.
 
-The method is that of docs/simulation.md; each figure is a share of what one device can do at its best.
+The method and what it runs on: docs/decisions/0015; each figure is a share of what one device can do at its best.
 """
 
 from __future__ import annotations
