@@ -6,7 +6,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY server server
 COPY optimizer optimizer
 COPY loadtests loadtests
-RUN pip install --no-cache-dir . \
+RUN pip install --no-cache-dir '.[text]' \
     && useradd --system --uid 10001 ferry \
     && mkdir /models && chown ferry /models
 

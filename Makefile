@@ -49,7 +49,7 @@ $(VENV)/pip:
 	touch $@
 
 $(VENV)/server: $(VENV)/pip pyproject.toml
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[text]'
 	touch $@
 
 # torch by itself first: its pinned release must be in place before any other package asks for "some torch".

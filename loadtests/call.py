@@ -8,21 +8,25 @@ from typing import Any
 import orjson
 
 from loadtests.errors import CannotConnect, MalformedReply, ServerError
-from loadtests.wire import Response, ResponseReader, error_text, get_request
+from loadtests.protocols import Protocol
+from loadtests.wire import Bodies, Response, error_text, get_request
 
 
-def call(host: str, port: int, request: bytes, *, timeout_s: float = 30.0) -> Response:
+def call(host: str, port: int, request: bytes, *, timeout_s: float = 30.0, protocol: Protocol = Protocol.HTTP) -> Response:
     """Send a whole request on a new connection and read its response, of whatever status.
 
     Raises CannotConnect if the connection fails or breaks off (or nothing comes for `timeout_s`), MalformedReply.
     """
-    reader = ResponseReader()
+    reader = protocol.readers(Bodies.KEEP)()
     try:
         with socket.create_connection((host, port), timeout=timeout_s) as sock:
-            sock.sendall(request)
+            sock.sendall(reader.start() + reader.outgoing(request))
             while data := sock.recv(64 * 1024):
-                if (response := reader.feed(data)) is not None:
+                response = reader.feed(data)
+                if response is not None:
                     return response
+                owed, reader.owed = reader.owed, b""
+                sock.sendall(owed)
     except OSError as error:
         raise CannotConnect(f"no answer from {host}:{port}: {error}") from error
     raise CannotConnect(f"{host}:{port} closed the connection without an answer")

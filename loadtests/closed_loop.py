@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests.errors import CannotConnect
+from loadtests.ledger import FAILED, TIMED_OUT
+from loadtests.protocols import Protocol
 from loadtests.sockets import NO_REQUEST, Broken, Connection, Sockets
 from loadtests.wire import Bodies, Response
 
@@ -21,16 +23,14 @@ OnAnswer = Callable[[int, int, Mapping[str, str], bytes], None]
 """(index into `requests`, status, headers with lower-case names, body), for each whole response of any status."""
 
 _CONNECT_TIMEOUT_S = 5.0
-FAILED = 0
-"""Stands in `Result.statuses` for a request without a whole response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of every request sent: `sent == answered + n_refused + failed`.
+    """What became of every request sent: `sent == answered + n_refused + failed + timed_out`.
 
     `answered` counts status 200, `refused` the other statuses, `failed` resets, malformed replies and requests without
-    a reply. `latencies_s` is float64 [answered] in order of completion, from just before the send to the last read.
+    a reply, `timed_out` what the server says was past its own deadline (gRPC). `latencies_s` is float64 [answered] in order of completion, from just before the send to the last read.
     `statuses` is int16 [sent] in order of sending. `wall_s` includes the wait for the last replies; `own_cpu_s` is the
     CPU time of the driving thread.
     """
@@ -44,6 +44,7 @@ class Result:
     own_cpu_s: float
     latencies_s: npt.NDArray[np.float64]
     statuses: npt.NDArray[np.int16]
+    timed_out: int = 0
 
     @property
     def n_refused(self) -> int:
@@ -79,6 +80,7 @@ def drive(
     n_requests: int | None = None,
     on_answer: OnAnswer | None = None,
     stall_s: float = 15.0,
+    protocol: Protocol = Protocol.HTTP,
 ) -> Result:
     """Send `requests` in a shared cycle over `connections` connections for `duration_s` or until `n_requests` are sent.
 
@@ -91,7 +93,7 @@ def drive(
         raise ValueError("a closed loop needs at least one request and one connection")
     if (duration_s is None) == (n_requests is None):
         raise ValueError("give exactly one of duration_s and n_requests")
-    driver = _Driver((host, port), requests, on_answer, stall_s)
+    driver = _Driver((host, port), requests, on_answer, stall_s, protocol)
     try:
         driver.connect(connections)
         return driver.run(duration_s if duration_s is not None else float("inf"), n_requests)
@@ -102,12 +104,19 @@ def drive(
 class _Driver:
     """Owns the counts of one run."""
 
-    def __init__(self, address: tuple[str, int], requests: Sequence[bytes], on_answer: OnAnswer | None, stall_s: float) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        requests: Sequence[bytes],
+        on_answer: OnAnswer | None,
+        stall_s: float,
+        protocol: Protocol,
+    ) -> None:
         self._address = address
         self._requests = requests
         self._on_answer = on_answer
         self._stall_s = stall_s
-        self._sockets = Sockets(address, Bodies.SKIP if on_answer is None else Bodies.KEEP)
+        self._sockets = Sockets(address, Bodies.SKIP if on_answer is None else Bodies.KEEP, protocol)
         self._statuses: list[int] = []
         self._sent_at: list[float] = []
         self._latencies_s: list[float] = []
@@ -195,6 +204,8 @@ class _Driver:
 
     def _result(self, n_connections: int, wall_s: float, own_cpu_s: float) -> Result:
         by_status = Counter(self._statuses)
-        answered, failed = by_status.pop(200, 0), by_status.pop(FAILED, 0)
+        answered, failed, timed_out = (by_status.pop(status, 0) for status in (200, FAILED, TIMED_OUT))
         latencies_s, statuses = np.array(self._latencies_s), np.array(self._statuses, dtype=np.int16)
-        return Result(n_connections, len(statuses), answered, by_status, failed, wall_s, own_cpu_s, latencies_s, statuses)
+        return Result(
+            n_connections, len(statuses), answered, by_status, failed, wall_s, own_cpu_s, latencies_s, statuses, timed_out
+        )

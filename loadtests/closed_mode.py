@@ -35,6 +35,7 @@ def closed_result(
         connections=connections,
         duration_s=duration_s,
         on_answer=check if job.verifier is not None else None,
+        protocol=job.target.protocol,
     )
     spent_s, wall_s = (cpu.cpu_s(pid) if pid else 0.0) - before_s, time.perf_counter() - started_at
     return _content(found, wrong, configuration) | {
@@ -64,6 +65,7 @@ def _content(found: Result, wrong: list[str], configuration: Mapping[str, Any]) 
             "wrong": len(wrong),
             "refused": {str(status): n for status, n in found.refused.items()},
             "failed": found.failed,
+            "timed_out": found.timed_out,
             "per_s": found.throughput,
             "latency_ms": dict(zip(("p50", "p90", "p95", "p99"), map(_plain, latencies_ms), strict=True)),
             "own_cpu_us_per_request": found.own_cpu_s / found.sent * 1e6,

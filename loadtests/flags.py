@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 
 from loadtests.job import FIRST_PASS, Wanted
 from loadtests.load import Generator
+
+ADMIN_TOKEN = "FERRY_ADMIN_TOKEN"
+"""The environment variable that holds the token of a server's admin routes."""
 
 
 def duration_s(text: str) -> float:
@@ -44,14 +48,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _what(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--url", default="http://127.0.0.1:8000", help="any V2 server (default: %(default)s)")
+    group.add_argument(
+        "--url", default="http://127.0.0.1:8000", help="any V2 server; grpc://127.0.0.1:8001 for gRPC (default: %(default)s)"
+    )
     group.add_argument("--model", help="the model to ask")
     group.add_argument("--model-version", help="its version (default: the server's choice)")
     group.add_argument(
         "--input",
         type=Path,
         metavar="FILE",
-        help=".npz, .jsonl, or .txt of prepared token ids, one text per line (default: random tensors as the metadata wants)",
+        help=".npz, .jsonl, or .txt with a line per row: text for BYTES, else prepared token ids (default: random tensors)",
     )
     group.add_argument("--n-inputs", type=count, default=64, help="different random inputs (default: %(default)s)")
     group.add_argument("--rows", type=count, default=1, help="rows in each request (default: %(default)s)")
@@ -60,7 +66,7 @@ def _what(group: argparse._ArgumentGroup) -> None:
         default="fixed:16",
         help="of free axes: fixed:N, uniform:LOW:HIGH, lognormal:MEDIAN:SIGMA:MAX or a file (default: %(default)s)",
     )
-    group.add_argument("--binary", action="store_true", help="binary tensors instead of JSON")
+    group.add_argument("--binary", action="store_true", help="binary tensors instead of JSON (gRPC has no others)")
     group.add_argument("--tell-slo", action="store_true", help="send the SLO along as V2's parameter `timeout`")
 
 
@@ -101,6 +107,10 @@ def _modes(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--probe", type=duration_s, default=10.0, help="duration of one try of these two (default: 10s)")
     group.add_argument("--scenario", metavar="NAME|FILE", help="a TOML file, or one of those that come along")
+    group.add_argument("--admin-url", metavar="URL", help="http://HOST:PORT for a scenario's actions (default: --url)")
+    group.add_argument(
+        "--admin-token", help=f"bearer token for a scenario's actions; not written to results (default: {ADMIN_TOKEN})"
+    )
 
 
 def wanted(args: argparse.Namespace) -> Wanted:
@@ -125,12 +135,18 @@ def wanted(args: argparse.Namespace) -> Wanted:
     )
 
 
+def admin_token(args: argparse.Namespace) -> str | None:
+    """The flag, or the variable that the server reads too."""
+    return args.admin_token or os.environ.get(ADMIN_TOKEN)
+
+
 def generator(args: argparse.Namespace) -> Generator:
     """How the flags ask to generate it."""
     return Generator(args.processes, args.connections, args.timeout)
 
 
 def plain(args: argparse.Namespace) -> dict[str, object]:
-    """All flags as values for JSON."""
-    chosen = {name: value for name, value in vars(args).items() if name not in ("verb", "words", "out")}
+    """All flags as values for JSON, less the one that is a secret."""
+    left_out = ("verb", "words", "out", "admin_token")
+    chosen = {name: value for name, value in vars(args).items() if name not in left_out}
     return {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -49,7 +49,10 @@ OnTick = Callable[[Tick], None]
 def deal(plan: Plan, n: int) -> list[Plan]:
     """A plan for each of `n` generators, request i to generator i modulo `n`, and their shares of the connections."""
     connections, warm = max(1, plan.max_connections // n), -(-plan.warm_connections // n)
-    return [Plan(plan.due_s[at::n], plan.which[at::n], plan.requests, plan.timeout_s, connections, warm) for at in range(n)]
+    return [
+        replace(plan, due_s=plan.due_s[at::n], which=plan.which[at::n], max_connections=connections, warm_connections=warm)
+        for at in range(n)
+    ]
 
 
 def generate(

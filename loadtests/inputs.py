@@ -36,7 +36,7 @@ def prepare(inputs: Sequence[InputMeta], asked: Asked) -> list[Row]:
     """The rows of a test. Raises BadInput with what does not fit."""
     if asked.file is None:
         return random_rows(inputs, sample(asked.lengths, asked.n, asked.seed).tolist(), asked.rows, asked.seed)
-    readers = {".npz": _npz, ".jsonl": _json_lines, ".txt": _token_ids}
+    readers = {".npz": _npz, ".jsonl": _json_lines, ".txt": _text}
     reader = readers.get(asked.file.suffix)
     if reader is None:
         raise BadInput(f"{asked.file}: inputs are read from {', '.join(readers)}")
@@ -64,6 +64,15 @@ def random_rows(inputs: Sequence[InputMeta], lengths: Sequence[int], n_rows: int
             raise BadInput(f"{len(lengths)} random inputs take more than 1 GiB: give a smaller --n-inputs or --lengths")
         rows.append(row)
     return rows
+
+
+def lengths_of(inputs: Sequence[InputMeta], rows: Sequence[Row]) -> list[int]:
+    """How long each row is: bytes of text for a BYTES input, else the longest free axis. None at all if none is free."""
+    texts = [one.name for one in inputs if one.datatype == "BYTES"]
+    if texts:
+        return [sum(len(item) for name in texts for item in row[name].ravel().tolist()) for row in rows]
+    free = [(one.name, at) for one in inputs for at, size in enumerate(one.shape) if size < 0 and at > 0]
+    return [max(row[name].shape[at] for name, at in free) for row in rows] if free else []
 
 
 def _shape(meta: InputMeta, n_rows: int, length: int) -> tuple[int, ...]:
@@ -162,11 +171,32 @@ def _value(meta: InputMeta, value: Any, shape: tuple[int, ...] | None) -> Array:
     return from_json(meta.datatype, shape, value if isinstance(value, list) else [value])
 
 
-def _token_ids(file: Path, inputs: Sequence[InputMeta], n_rows: int) -> list[Row]:
-    """Text as prepared token ids, a line per row; no tokenizer is run here."""
+def _text(file: Path, inputs: Sequence[InputMeta], n_rows: int) -> list[Row]:
+    """A line per row: as it is for a model with one BYTES input, else as prepared token ids."""
+    if len(inputs) == 1 and inputs[0].datatype == "BYTES":
+        return _sentences(file, inputs[0], n_rows)
+    return _token_ids(file, inputs)
+
+
+def _sentences(file: Path, meta: InputMeta, n_rows: int) -> list[Row]:
+    lines = [line for line in file.read_text().splitlines() if line.strip()]
+    whole = len(lines) // n_rows * n_rows
+    rows: list[Row] = []
+    for at in range(0, whole, n_rows):
+        batch = np.empty((n_rows, *(1 for _ in meta.shape[1:])), object)
+        batch.ravel()[:] = [line.encode() for line in lines[at : at + n_rows]]
+        _fits(f"{file}", meta, batch)
+        rows.append({meta.name: batch})
+    return rows
+
+
+def _token_ids(file: Path, inputs: Sequence[InputMeta]) -> list[Row]:
+    """Text as prepared token ids; no tokenizer is run here."""
     names = {one.name for one in inputs}
     if "input_ids" not in names or not names <= {"input_ids", "attention_mask", "token_type_ids"}:
-        raise BadInput(f"{file}: text is for models with input_ids and attention_mask, not {', '.join(sorted(names))}")
+        raise BadInput(
+            f"{file}: text is for models with one BYTES input, or with input_ids and attention_mask, not {', '.join(sorted(names))}"
+        )
     rows: list[Row] = []
     for at, line in enumerate(file.read_text().splitlines(), 1):
         if line.strip():

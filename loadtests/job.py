@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from loadtests.arrivals import Seconds, Shape, Spacing, Trace, parse_shape, read_trace, schedule
+from loadtests.data import InputMeta
 from loadtests.errors import BadInput
-from loadtests.inputs import Asked, Row, prepare, random_rows
+from loadtests.inputs import Asked, Row, lengths_of, prepare, random_rows
 from loadtests.load import Traffic
+from loadtests.protocols import Protocol
 from loadtests.target import Target, metadata, target, try_out
 from loadtests.verify import Verifier, first_pass, from_file
-from loadtests.wire import infer_request
 
 FIRST_PASS = "first-pass"
 
@@ -53,6 +54,7 @@ class Job:
     requests: Sequence[bytes]
     arrivals: tuple[Shape, Spacing] | Trace
     verifier: Verifier | None
+    lengths: Sequence[int] = ()
 
     def traffic(self, rate: float | None, duration_s: float, seed: int) -> Traffic:
         """The schedule of a run: at `rate` for `duration_s`, or as recorded within it."""
@@ -66,7 +68,7 @@ class Job:
         elif n > 1:
             which = np.random.default_rng(seed + 1).permutation(which)
         name = self.wanted.name or self.wanted.model
-        return Traffic(name, self.requests, due_s, which.astype(np.int64), self.wanted.slo_s, self.verifier)
+        return Traffic(name, self.requests, due_s, which.astype(np.int64), self.wanted.slo_s, self.verifier, self.lengths)
 
     def _due_s(self, rate: float | None, duration_s: float, seed: int) -> Seconds:
         if isinstance(self.arrivals, Trace):
@@ -81,15 +83,18 @@ def make_ready(wanted: Wanted) -> Job:
     name, _, file = wanted.arrivals.partition(":")
     arrivals = read_trace(Path(file)) if name == "trace" else parse_shape(wanted.arrivals)
     to = target(wanted.url, wanted.model, wanted.version)
+    if wanted.binary and to.protocol is Protocol.GRPC:
+        raise BadInput("tensors over gRPC are always binary: leave --binary (or `binary`) out")
     timeout_us = None if wanted.slo_s is None or not wanted.tell_slo else round(wanted.slo_s * 1e6)
-    requests = [_request(to, row, wanted.binary, timeout_us) for row in _rows(wanted, to, arrivals)]
+    inputs = metadata(to)
+    rows = _rows(wanted, inputs, arrivals)
+    requests = [_request(to, row, wanted.binary, timeout_us) for row in rows]
     if wanted.preflight:
         try_out(to, requests[0], timeout_s=30.0)
-    return Job(wanted, to, requests, arrivals, _verifier(wanted, to, requests))
+    return Job(wanted, to, requests, arrivals, _verifier(wanted, to, requests), lengths_of(inputs, rows))
 
 
-def _rows(wanted: Wanted, to: Target, arrivals: tuple[Shape, Spacing] | Trace) -> list[Row]:
-    inputs = metadata(to)
+def _rows(wanted: Wanted, inputs: Sequence[InputMeta], arrivals: tuple[Shape, Spacing] | Trace) -> list[Row]:
     if isinstance(arrivals, Trace) and arrivals.lengths is not None:
         if wanted.input is not None:
             raise BadInput("the trace has lengths, so its inputs are random: leave --input out, or the lengths")
@@ -101,7 +106,7 @@ def _rows(wanted: Wanted, to: Target, arrivals: tuple[Shape, Spacing] | Trace) -
 
 def _request(to: Target, row: Row, binary: bool, timeout_us: int | None) -> bytes:
     try:
-        return infer_request(to.authority, to.model, row, binary=binary, version=to.version, timeout_us=timeout_us)
+        return to.protocol.infer_request(to.authority, to.model, row, binary=binary, version=to.version, timeout_us=timeout_us)
     except ValueError as error:
         raise BadInput(f"{error} (--binary)") from error
 
@@ -111,4 +116,4 @@ def _verifier(wanted: Wanted, to: Target, requests: Sequence[bytes]) -> Verifier
         return None
     if wanted.verify == FIRST_PASS:
         return first_pass(to, requests, wanted.rtol, wanted.atol)
-    return from_file(Path(wanted.verify), len(requests), wanted.rtol, wanted.atol)
+    return from_file(Path(wanted.verify), len(requests), wanted.rtol, wanted.atol, to.protocol)

@@ -12,8 +12,9 @@ from loadtests import cpu
 from loadtests.child import HOST, Child
 from loadtests.closed_loop import drive
 from loadtests.errors import LoadTestError
+from loadtests.protocols import Protocol
 from loadtests.tensors import Array
-from loadtests.wire import decode
+from loadtests.wire import Head, Response
 
 _VERIFY_CONNECTIONS = 4
 
@@ -26,6 +27,7 @@ class Lane:
     server: Child
     requests: Sequence[bytes]
     connections: int
+    protocol: Protocol = Protocol.HTTP
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,14 @@ class Sample:
 def measure(lane: Lane, duration_s: float) -> Sample:
     """Drive a lane for `duration_s` seconds. Raises CannotConnect."""
     before_s = cpu.cpu_s(lane.server.pid)
-    result = drive(HOST, lane.server.port, lane.requests, connections=lane.connections, duration_s=duration_s)
+    result = drive(
+        HOST,
+        lane.server.port,
+        lane.requests,
+        connections=lane.connections,
+        duration_s=duration_s,
+        protocol=lane.protocol,
+    )
     spent_s = cpu.cpu_s(lane.server.pid) - before_s
     return Sample(
         per_s=result.throughput,
@@ -81,15 +90,22 @@ def verify(lane: Lane, expected: Callable[[int], Mapping[str, Array]], n: int) -
 
     def compare(index: int, status: int, headers: Mapping[str, str], body: bytes) -> None:
         try:
-            worst.append(_difference(lane.name, decode(status, headers, body), expected(index)))
+            outputs = lane.protocol.decode(Response(Head(status, headers, len(body), False), body))
+            worst.append(_difference(lane.name, outputs, expected(index)))
         except LoadTestError as error:
             wrong.append(error)
 
     requests = lane.requests[:n]
     connections = min(_VERIFY_CONNECTIONS, lane.connections)
     result = drive(
-        HOST, lane.server.port, requests, connections=connections, n_requests=len(requests), on_answer=compare
-    )  # fmt: skip
+        HOST,
+        lane.server.port,
+        requests,
+        connections=connections,
+        n_requests=len(requests),
+        on_answer=compare,
+        protocol=lane.protocol,
+    )
     if wrong or result.failed:
         reason = wrong[0] if wrong else f"{result.failed} of {result.sent} requests got no reply"
         raise LoadTestError(f"{lane.name}: wrong answers: {reason}")

@@ -121,6 +121,10 @@ class Ledger:
         """No whole response will come, or a wrong one came."""
         self._end(ordinal, FAILED, reason)
 
+    def timed_out(self, ordinal: int) -> None:
+        """The server says that the request's own deadline has passed."""
+        self._end(ordinal, TIMED_OUT, "")
+
     def expire(self, now_s: float) -> list[int]:
         """Time out what is due for it; the requests among them that were sent, whose connections are of no use now."""
         expired = []

@@ -74,7 +74,7 @@ class InProcess:
         """`n_threads` defaults to the cores this process may use. Raises MissingData if the model refuses the rows."""
         if not rows:
             raise MissingData(f"no rows to run {file} with")
-        self._rows = rows
+        self.rows = rows
         self._n_threads = n_threads or len(os.sched_getaffinity(0))
         try:
             self._sessions = {n: _session(file, n) for n in {1, self._n_threads}}
@@ -85,7 +85,7 @@ class InProcess:
     @property
     def mixed(self) -> bool:
         """Whether the rows differ in length, so that batches of them are padded."""
-        return len({_lengths(row) for row in self._rows}) > 1
+        return len({_lengths(row) for row in self.rows}) > 1
 
     def settings(self) -> list[Setting]:
         """Every setting that makes sense for this model: a model with a fixed batch axis is run at that size only."""
@@ -105,7 +105,7 @@ class InProcess:
         session.run(None, batches[0])
         with ThreadPoolExecutor(n_callers) as callers:
             if self.mixed:
-                return len(self._rows) * _passes_per_s(callers, session, batches, budget_s)
+                return len(self.rows) * _passes_per_s(callers, session, batches, budget_s)
             return setting.rows * _runs_per_s(callers, n_callers, session, batches, budget_s)
 
     def outputs(self, row: Row) -> dict[str, Array]:
@@ -121,9 +121,9 @@ class InProcess:
 
     def _batches(self, size: int) -> list[dict[str, Array]]:
         if self.mixed:
-            rows = sorted(self._rows, key=_lengths, reverse=True)  # longest first: no long batch is left for the end
+            rows = sorted(self.rows, key=_lengths, reverse=True)  # longest first: no long batch is left for the end
         else:
-            rows = list(itertools.islice(itertools.cycle(self._rows), max(size, len(self._rows) // size * size)))
+            rows = list(itertools.islice(itertools.cycle(self.rows), max(size, len(self.rows) // size * size)))
         return [padded(rows[at : at + size]) for at in range(0, len(rows), size)]
 
 

@@ -15,6 +15,7 @@ from loadtests.arrivals import Seconds
 from loadtests.generators import Generated, OnTick, generate
 from loadtests.ledger import Record
 from loadtests.open_loop import Plan
+from loadtests.protocols import Protocol
 from loadtests.tally import part
 from loadtests.verify import Verifier
 from loadtests.wire import Response
@@ -30,6 +31,8 @@ class Traffic:
     which: npt.NDArray[np.int64]
     slo_s: float | None
     verifier: Verifier | None = None
+    lengths: Sequence[int] = ()
+    """How long each of `requests` is, in tokens or bytes of text; empty where all are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Generator:
     processes: int
     max_connections: int
     timeout_s: float
+    protocol: Protocol = Protocol.HTTP
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,13 @@ def load(
     which = np.concatenate([one.which + start for one, start in zip(traffic, first, strict=True)])[order]
     requests = [request for one in traffic for request in one.requests]
     plan = Plan(
-        due_s[order].tolist(), which.tolist(), requests, generator.timeout_s, generator.max_connections, _warm(generator)
+        due_s[order].tolist(),
+        which.tolist(),
+        requests,
+        generator.timeout_s,
+        generator.max_connections,
+        _warm(generator),
+        generator.protocol,
     )
     checks = _Checks(first.tolist(), [one.verifier for one in traffic]) if any(one.verifier for one in traffic) else None
     with contextlib.ExitStack() as stack:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from loadtests.ledger import Ledger, Record
+from loadtests.ledger import FAILED, TIMED_OUT, Ledger, Record
+from loadtests.protocols import Protocol
 from loadtests.refusals import Refusals
 from loadtests.sockets import NO_REQUEST, Broken, Connection, Sockets
 from loadtests.wire import Bodies, Response
@@ -36,6 +37,7 @@ class Plan:
     timeout_s: float
     max_connections: int
     warm_connections: int = 0
+    protocol: Protocol = Protocol.HTTP
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class _Driver:
         self._tick_s = tick_s
         self._next_tick_s = tick_s if on_tick else float("inf")
         self._ledger = Ledger(plan.due_s, plan.timeout_s)
-        self._sockets = Sockets(address, Bodies.ERRORS if check is None else Bodies.KEEP)
+        self._sockets = Sockets(address, Bodies.ERRORS if check is None else Bodies.KEEP, plan.protocol)
         self._idle: dict[int, Connection] = {}
         self._in_flight: dict[int, Connection] = {}
         self._refusals = Refusals()
@@ -187,7 +189,7 @@ class _Driver:
         connection.ordinal = NO_REQUEST
         if status != 200:
             self._n_lost += 1
-            self._ledger.answered(ordinal, now_s, status, self._refusals.reason(response.body))
+            self._refused(ordinal, now_s, status, self._refusals.reason(response.body))
         elif self._check is not None and (wrong := self._check(self._plan.which[ordinal], response)):
             self._n_lost += 1
             self._ledger.failed(ordinal, wrong)
@@ -199,6 +201,14 @@ class _Driver:
             self._sockets.close(connection)
         else:
             self._idle[connection.fd] = connection
+
+    def _refused(self, ordinal: int, now_s: float, status: int, reason: str) -> None:
+        if status == FAILED:
+            self._ledger.failed(ordinal, reason or "unknown")
+        elif status == TIMED_OUT:
+            self._ledger.timed_out(ordinal)
+        else:
+            self._ledger.answered(ordinal, now_s, status, reason)
 
     def _broken(self, connection: Connection, why: str) -> None:
         if connection.ordinal == NO_REQUEST:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from loadtests.job import Job
@@ -28,7 +28,7 @@ class Prober:
             return load(
                 self.job.target.address,
                 [traffic],
-                self.generator,
+                replace(self.generator, protocol=self.job.target.protocol),
                 duration_s=duration_s,
                 server_pid=self.server_pid,
                 on_tick=progress,

@@ -16,6 +16,7 @@ from loadtests.verify import WRONG
 
 OPEN_LOOP = "open loop: latency counts from the intended send time"
 CLOSED_LOOP = "closed loop: it stops offering load when the server stalls; no statement about latency at a given rate"
+_LENGTHS = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _BUSY = 0.8
 """Share of the time above which a generator is itself the limit."""
 
@@ -72,9 +73,19 @@ def traffic(loaded: Loaded, at: int) -> dict[str, Any]:
         "first_answer_s": float(answered.min()) if answered.size else None,
         "last_answer_s": float(answered.max()) if answered.size else None,
         "verified": one.verifier is not None,
+        "lengths": _lengths(loaded, at),
         "histogram": histogram(record),
         "time_line": [asdict(step) for step in time_line(record, one.slo_s, loaded.duration_s)],
     }
+
+
+def _lengths(loaded: Loaded, at: int) -> dict[str, float] | None:
+    """Of the requests as scheduled, in tokens or bytes of text."""
+    one = loaded.traffic[at]
+    if not one.lengths:
+        return None
+    drawn = np.asarray(one.lengths)[one.which]
+    return {"mean": float(drawn.mean()), **{name: float(np.quantile(drawn, q)) for name, q in _LENGTHS.items()}}
 
 
 def _server(loaded: Loaded) -> dict[str, Any] | None:

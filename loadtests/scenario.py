@@ -22,9 +22,10 @@ from loadtests.job import Job, Wanted, make_ready
 from loadtests.listening import listening_pid
 from loadtests.load import load
 from loadtests.progress import Progress
+from loadtests.protocols import Protocol
 from loadtests.result import result
 from loadtests.slow_clients import slow_clients
-from loadtests.target import Target, post
+from loadtests.target import Target, post, target
 
 FOLDER = Path(__file__).parent / "scenarios"
 _TRAFFIC = {
@@ -105,8 +106,9 @@ def run_scenario(args: argparse.Namespace) -> dict[str, Any]:
     scenario = read(args.scenario)
     wanted = [_wanted(one, flags.wanted(args), scenario) for one in scenario.traffic]
     jobs = [make_ready(one) for one in wanted]
+    desk = _desk(args, scenario, jobs[0].target)
     for path in scenario.before:
-        _do(jobs[0].target, Action(0.0, path, "{}"))
+        desk.do(Action(0.0, path, "{}"))
     duration_s = scenario.duration_s or args.duration
     traffic = [job.traffic(job.wanted.rate, duration_s, args.seed + at) for at, job in enumerate(jobs)]
     noted: dict[str, Any] = {}
@@ -114,11 +116,11 @@ def run_scenario(args: argparse.Namespace) -> dict[str, Any]:
         loaded = load(
             jobs[0].target.address,
             traffic,
-            flags.generator(args),
+            dataclasses.replace(flags.generator(args), protocol=jobs[0].target.protocol),
             duration_s=duration_s,
             server_pid=args.pid or _pid(jobs[0].target),
             on_tick=progress,
-            beside=lambda: _beside(scenario, jobs[0], noted),
+            beside=lambda: _beside(scenario, jobs[0], desk, noted),
         )
     found = result(loaded, flags.plain(args)) | {"scenario": {"name": args.scenario, "title": scenario.title} | noted}
     bad = [one for one in noted.get("actions", []) if not one["done"]]
@@ -148,11 +150,11 @@ def _wanted(one: Mapping[str, Any], base: Wanted, scenario: Scenario) -> Wanted:
 
 
 @contextmanager
-def _beside(scenario: Scenario, job: Job, noted: dict[str, Any]) -> Iterator[None]:
+def _beside(scenario: Scenario, job: Job, desk: _Desk, noted: dict[str, Any]) -> Iterator[None]:
     """What happens beside the traffic: actions at their times, and slow clients."""
     stop = threading.Event()
     done: list[dict[str, Any]] = []
-    thread = threading.Thread(target=_act, args=(scenario.actions, job.target, done, stop), daemon=True)
+    thread = threading.Thread(target=_act, args=(scenario.actions, desk, done, stop), daemon=True)
     with ExitStack() as stack:
         if scenario.slow is not None:
             n, request_s = scenario.slow.get("n", 16), scenario.slow.get("request_s", 5.0)
@@ -167,21 +169,43 @@ def _beside(scenario: Scenario, job: Job, noted: dict[str, Any]) -> Iterator[Non
         noted["actions"] = done
 
 
-def _act(actions: Sequence[Action], to: Target, done: list[dict[str, Any]], stop: threading.Event) -> None:
+def _act(actions: Sequence[Action], desk: _Desk, done: list[dict[str, Any]], stop: threading.Event) -> None:
     started_at = time.perf_counter()
     for one in sorted(actions, key=lambda action: action.at_s):
         if stop.wait(max(0.0, started_at + one.at_s - time.perf_counter())):
             return
         try:
-            answer, fine = _do(to, one), True
+            answer, fine = desk.do(one), True
         except LoadTestError as error:
             answer, fine = str(error), False
         took_s = time.perf_counter() - started_at - one.at_s
         done.append({"at_s": one.at_s, "post": one.path, "done": fine, "answer": answer, "took_s": took_s})
 
 
-def _do(to: Target, one: Action) -> str:
-    response = post(to, one.path.replace("{model}", to.model), one.body.encode())
-    if response.status >= 300:
-        raise BadInput(f"POST {one.path}: status {response.status}: {response.body[:200].decode(errors='replace')}")
-    return f"status {response.status}"
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Where actions are posted, and as whom."""
+
+    to: Target
+    token: str | None
+
+    def do(self, one: Action) -> str:
+        """What was answered. Raises LoadTestError."""
+        response = post(self.to, one.path.replace("{model}", self.to.model), one.body.encode(), self.token)
+        if response.status == 401:
+            raise BadInput(f"POST {one.path}: status 401: give --admin-token or set {flags.ADMIN_TOKEN}")
+        if response.status >= 300:
+            raise BadInput(f"POST {one.path}: status {response.status}: {response.body[:200].decode(errors='replace')}")
+        return f"status {response.status}"
+
+
+def _desk(args: argparse.Namespace, scenario: Scenario, to: Target) -> _Desk:
+    admin = to if args.admin_url is None else target(args.admin_url, to.model)
+    over_http = admin.protocol is Protocol.HTTP
+    if (scenario.before or scenario.actions) and not over_http:
+        raise BadInput(
+            f"scenario {args.scenario!r} posts to the server: give --admin-url http://HOST:PORT beside --url grpc://"
+        )
+    if scenario.slow is not None and to.protocol is not Protocol.HTTP:
+        raise BadInput(f"scenario {args.scenario!r} has slow clients, and they speak HTTP only: use --url http://HOST:PORT")
+    return _Desk(admin, flags.admin_token(args))

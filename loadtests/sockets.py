@@ -1,14 +1,19 @@
-"""Keep-alive connections on one epoll, one request in flight on each: what the closed and the open loop share."""
+"""Keep-alive connections on one epoll, one request in flight on each: what the closed and the open loop share.
+
+What a request is in bytes, and what a reply, is the affair of each connection's reader.
+"""
 
 from __future__ import annotations
 
 import select
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from errno import EINPROGRESS
 
 from loadtests.errors import MalformedReply
-from loadtests.wire import Bodies, Heads, Response, ResponseReader
+from loadtests.protocols import Protocol, Reader
+from loadtests.wire import Bodies, Response
 
 _RECV_BYTES = 64 * 1024
 _MAX_SELECT_FD = 1024
@@ -22,7 +27,7 @@ class Connection:
 
     __slots__ = ("error", "fd", "ordinal", "reader", "sock", "unsent")
 
-    def __init__(self, sock: socket.socket, reader: ResponseReader) -> None:
+    def __init__(self, sock: socket.socket, reader: Reader) -> None:
         self.fd = sock.fileno()
         self.sock = sock
         self.reader = reader
@@ -44,10 +49,9 @@ class Broken:
 class Sockets:
     """Owns the sockets and the epoll; says what happened on them, in `poll`, and decides nothing."""
 
-    def __init__(self, address: tuple[str, int], bodies: Bodies) -> None:
+    def __init__(self, address: tuple[str, int], bodies: Bodies, protocol: Protocol = Protocol.HTTP) -> None:
         self._address = address
-        self._bodies = bodies
-        self._heads = Heads()
+        self._reader = protocol.readers(bodies)
         self._epoll = select.epoll()
         self._by_fd: dict[int, Connection] = {}
 
@@ -76,23 +80,31 @@ class Sockets:
 
     def _add(self, sock: socket.socket) -> Connection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, ResponseReader(self._bodies, self._heads))
+        connection = Connection(sock, self._reader())
         self._epoll.register(connection.fd, _READ)
         self._by_fd[connection.fd] = connection
+        if first := connection.reader.start():
+            self._write(connection, first)
         return connection
 
     def send(self, connection: Connection, ordinal: int, request: bytes) -> None:
         """Send as much as goes now; the rest goes during `poll`, which also tells of a socket that is broken."""
         connection.ordinal = ordinal
+        self._write(connection, connection.reader.outgoing(request))
+
+    def _write(self, connection: Connection, data: bytes) -> None:
+        if connection.unsent:
+            connection.unsent = memoryview(b"".join((connection.unsent, data)))
+            return
         try:
-            n_sent = connection.sock.send(request)
+            n_sent = connection.sock.send(data)
         except BlockingIOError:
             n_sent = 0
         except OSError as error:
             connection.error = _text(error)
             return
-        if n_sent < len(request):
-            connection.unsent = memoryview(request)[n_sent:]
+        if n_sent < len(data):
+            connection.unsent = memoryview(data)[n_sent:]
             self._epoll.modify(connection.fd, _BOTH)
 
     def poll(self, timeout_s: float) -> Iterator[tuple[Connection, Response | Broken]]:
@@ -129,6 +141,8 @@ class Sockets:
         try:
             data = connection.sock.recv(_RECV_BYTES)
             response = connection.reader.feed(data) if data else None
+            if connection.reader.owed:
+                self._write_owed(connection)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -136,10 +150,20 @@ class Sockets:
         except MalformedReply as error:
             return self._break(connection, f"malformed reply: {error}")
         if response is not None and (connection.ordinal == NO_REQUEST or connection.unsent):
-            return self._break(connection, "a reply to no request or to half of one")
+            return self._early(connection, response)
         if response is None and not data:
             return self._break(connection, connection.error)
         return response
+
+    def _write_owed(self, connection: Connection) -> None:
+        owed, connection.reader.owed = connection.reader.owed, b""
+        self._write(connection, owed)
+
+    def _early(self, connection: Connection, response: Response) -> Response | Broken:
+        """A refusal may come before the request has left; the connection is of no use then."""
+        if connection.ordinal == NO_REQUEST or response.status == 200:
+            return self._break(connection, "a reply to no request or to half of one")
+        return Response(replace(response.head, closes=True), response.body)
 
     def _break(self, connection: Connection, why: str) -> Broken:
         self.close(connection)

@@ -11,9 +11,12 @@ from urllib.parse import quote, urlsplit
 from loadtests.call import call, get_json
 from loadtests.data import InputMeta
 from loadtests.errors import BadInput, CannotConnect, MalformedReply, ServerError
+from loadtests.grpc_wire import metadata_request, read_metadata
+from loadtests.protocols import Protocol
 from loadtests.wire import Response, error_text
 
 _BUSY = (408, 425, 429)
+_ENCRYPTED = ("https", "grpcs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Target:
     port: int
     model: str
     version: str | None
+    protocol: Protocol = Protocol.HTTP
 
     @property
     def address(self) -> tuple[str, int]:
@@ -35,29 +39,50 @@ class Target:
 
 
 def target(url: str, model: str, version: str | None = None) -> Target:
-    """A target from `http://host:port`. Raises BadInput, CannotConnect for a name that has no address."""
+    """A target from `http://host:port` or `grpc://host:port`. Raises BadInput, CannotConnect for a name without an address."""
+    protocol, name, port = _split(url)
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise CannotConnect(f"--url {url}: no address for {name}: {error.strerror or error}") from error
+    host = next((one[4][0] for one in found if one[0] == socket.AF_INET), found[0][4][0])
+    return Target(str(host), port, model, version, protocol)
+
+
+def _split(url: str) -> tuple[Protocol, str, int]:
     try:
         parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
-        port = parts.port or 80
+        port = parts.port
     except ValueError as error:
         raise BadInput(f"--url {url}: {error}") from error
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise BadInput(f"--url {url}: use http://HOST:PORT (TLS and gRPC are not spoken)")
-    try:
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise CannotConnect(f"--url {url}: no address for {parts.hostname}: {error.strerror or error}") from error
-    host = next((one[4][0] for one in found if one[0] == socket.AF_INET), found[0][4][0])
-    return Target(str(host), port, model, version)
+    if parts.scheme in _ENCRYPTED:
+        raise BadInput(
+            f"--url {url}: TLS is not spoken, its cost would be in every figure; measure the server behind whatever ends TLS, "
+            "as http://HOST:PORT or grpc://HOST:PORT"
+        )
+    known = [one for one in Protocol if one.value == parts.scheme]
+    if not known or not parts.hostname or parts.path not in ("", "/"):
+        raise BadInput(f"--url {url}: use http://HOST:PORT or grpc://HOST:PORT")
+    return known[0], parts.hostname, port or known[0].default_port
 
 
 def metadata(to: Target) -> list[InputMeta]:
     """The model's inputs. Raises CannotConnect, ServerError for a model the server does not know, MalformedReply."""
-    path = f"/v2/models/{quote(to.model, safe='')}" + (f"/versions/{to.version}" if to.version else "")
     try:
-        return _inputs(get_json(to.host, to.port, path))
+        return _grpc_inputs(to) if to.protocol is Protocol.GRPC else _http_inputs(to)
     except ServerError as error:
         raise ServerError(error.status, f"model {to.model!r}: {error.text}") from error
+
+
+def _grpc_inputs(to: Target) -> list[InputMeta]:
+    request = metadata_request(to.authority, to.model, to.version)
+    found = read_metadata(call(to.host, to.port, request, protocol=to.protocol))
+    return [InputMeta(name, datatype, tuple(shape)) for name, datatype, shape in found]
+
+
+def _http_inputs(to: Target) -> list[InputMeta]:
+    path = f"/v2/models/{quote(to.model, safe='')}" + (f"/versions/{to.version}" if to.version else "")
+    return _inputs(get_json(to.host, to.port, path))
 
 
 def _inputs(found: Any) -> list[InputMeta]:
@@ -69,18 +94,18 @@ def _inputs(found: Any) -> list[InputMeta]:
 
 def try_out(to: Target, request: bytes, timeout_s: float) -> Response:
     """Ask once before the load. A server that is busy may refuse; one that says the request is wrong ends the test."""
-    response = call(to.host, to.port, request, timeout_s=timeout_s)
+    response = call(to.host, to.port, request, timeout_s=timeout_s, protocol=to.protocol)
     if 400 <= response.status < 500 and response.status not in _BUSY:
         raise ServerError(response.status, f"model {to.model!r} refuses the first request: {error_text(response.body)}")
     return response
 
 
-def post(to: Target, path: str, body: bytes = b"{}") -> Response:
-    """POST a JSON body, for the repository actions of a scenario."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {to.authority}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return call(to.host, to.port, head.encode() + body)
+def post(to: Target, path: str, body: bytes = b"{}", token: str | None = None) -> Response:
+    """POST a JSON body over HTTP, for the repository actions of a scenario; `token` goes along as a bearer token."""
+    lines = [f"POST {path} HTTP/1.1", f"Host: {to.authority}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    if token is not None:
+        lines.append(f"Authorization: Bearer {token}")
+    return call(to.host, to.port, "\r\n".join([*lines, "", ""]).encode() + body)
 
 
 def by_name(inputs: list[InputMeta]) -> Mapping[str, InputMeta]:

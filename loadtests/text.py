@@ -28,7 +28,14 @@ _HEADER = (
 def summary(content: Mapping[str, Any]) -> str:
     """What a run found, as a table and sentences."""
     lines = [_line(name, one) for name, one in content["traffic"].items()]
-    parts = [content["kind"], table(_HEADER, lines), *_reasons(content), _generator(content), *_server(content)]
+    parts = [
+        content["kind"],
+        table(_HEADER, lines),
+        *_reasons(content),
+        *_lengths(content),
+        _generator(content),
+        *_server(content),
+    ]
     return "\n".join([*parts, *(f"! {one}" for one in content["notices"])])
 
 
@@ -58,6 +65,14 @@ def _reasons(content: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _lengths(content: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name}: inputs of length {', '.join(f'{what} {number(value)}' for what, value in one['lengths'].items())}"
+        for name, one in content["traffic"].items()
+        if one["lengths"] is not None
+    ]
+
+
 def _generator(content: Mapping[str, Any]) -> str:
     one = content["generator"]
     return (
@@ -83,7 +98,8 @@ def closed_text(content: Mapping[str, Any]) -> str:
     lines = [
         content["kind"],
         f"{one['connections']} connections: {one['per_s']:,.1f} answers/s, {latency}",
-        f"sent {one['sent']:,}: answered {one['answered']:,}, refused {one['refused'] or 0}, failed {one['failed']:,}",
+        f"sent {one['sent']:,}: answered {one['answered']:,}, refused {one['refused'] or 0}, failed {one['failed']:,}, "
+        f"timed out {one['timed_out']:,}",
         f"generator: {one['own_cpu_us_per_request']:.1f} us CPU per request",
     ]
     if server is not None:

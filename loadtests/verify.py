@@ -11,9 +11,10 @@ import orjson
 
 from loadtests.call import call
 from loadtests.errors import BadInput, LoadTestError
+from loadtests.protocols import Protocol
 from loadtests.target import Target
 from loadtests.tensors import Array
-from loadtests.wire import Response, decode
+from loadtests.wire import Response
 
 WRONG = "wrong answer"
 
@@ -33,13 +34,14 @@ class Verifier:
     expected: Sequence[Expected]
     rtol: float
     atol: float
+    protocol: Protocol = Protocol.HTTP
 
     def __call__(self, index: int, response: Response) -> str:
         wanted = self.expected[index]
         if wanted.body and response.body == wanted.body:
             return ""
         try:
-            found = decode(response.status, response.headers, response.body)
+            found = self.protocol.decode(response)
         except LoadTestError as error:
             return f"{WRONG}: {error}"
         return self._differs(found, wanted.outputs)
@@ -60,12 +62,12 @@ def first_pass(to: Target, requests: Sequence[bytes], rtol: float, atol: float) 
     """Ask every request once, alone, and take the answers as right. Raises LoadTestError if one is not answered."""
     expected = []
     for request in requests:
-        response = call(to.host, to.port, request)
-        expected.append(Expected(decode(response.status, response.headers, response.body), response.body))
-    return Verifier(expected, rtol, atol)
+        response = call(to.host, to.port, request, protocol=to.protocol)
+        expected.append(Expected(to.protocol.decode(response), response.body))
+    return Verifier(expected, rtol, atol, to.protocol)
 
 
-def from_file(file: Path, n: int, rtol: float, atol: float) -> Verifier:
+def from_file(file: Path, n: int, rtol: float, atol: float, protocol: Protocol = Protocol.HTTP) -> Verifier:
     """Expected outputs for `n` requests: an npz with an array per output, or JSON lines of {output: values}."""
     try:
         outputs = _npz(file, n) if file.suffix == ".npz" else _lines(file)
@@ -73,7 +75,7 @@ def from_file(file: Path, n: int, rtol: float, atol: float) -> Verifier:
         raise BadInput(f"cannot read the expected outputs {file}: {error}") from error
     if len(outputs) != n:
         raise BadInput(f"{file} holds {len(outputs)} expected answers for {n} requests")
-    return Verifier([Expected(one, b"") for one in outputs], rtol, atol)
+    return Verifier([Expected(one, b"") for one in outputs], rtol, atol, protocol)
 
 
 def _npz(file: Path, n: int) -> list[dict[str, Array]]:

@@ -126,7 +126,7 @@ class Heads:
 class ResponseReader:
     """Bytes in, responses out, whatever the splits. One reader per connection; `heads` may be shared by many."""
 
-    __slots__ = ("_bodies", "_buffer", "_heads", "_keeps", "_missing", "_parts", "_response")
+    __slots__ = ("_bodies", "_buffer", "_heads", "_keeps", "_missing", "_parts", "_response", "owed")
 
     def __init__(self, bodies: Bodies = Bodies.KEEP, heads: Heads | None = None) -> None:
         self._bodies = bodies
@@ -136,6 +136,15 @@ class ResponseReader:
         self._response: Response | None = None
         self._parts: list[bytes] = []
         self._missing = 0
+        self.owed = b""
+
+    def start(self) -> bytes:
+        """What a new connection sends first: nothing."""
+        return b""
+
+    def outgoing(self, request: bytes) -> bytes:
+        """What a request is on this connection: the same bytes on every one."""
+        return request
 
     @property
     def idle(self) -> bool:

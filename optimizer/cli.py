@@ -29,6 +29,12 @@ class OptimizeVerb:
         add("--max-rows", type=_positive, metavar="N", help="largest batch to try")
         add("--lengths", type=_lengths, metavar="MIN:MAX", help="sizes of the free axis, like 3:256")
         add("--pad", type=_pad, action="append", default=[], metavar="INPUT=VALUE", help="fill value of an input")
+        add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json of an .onnx file that shall take text")
+        add(
+            "--text-input", type=_text_input, action="append", default=[], metavar="ROLE=INPUT",
+            help="where its ids, mask or types go, like ids=tokens; default: the usual names",
+        )  # fmt: skip
+        add("--embedding", metavar="OUTPUT", help="the output of an .onnx file that /v1/embeddings returns")
         add("--cache", type=Path, metavar="DIR", help=f"default: {_CACHE} beside the repository")
         add("--force", action="store_true", help="publish again even when nothing changed; the cache is still used")
 
@@ -72,6 +78,13 @@ def _lengths(text: str) -> tuple[int, int]:
     if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) < int(high)):
         raise argparse.ArgumentTypeError(f"{text!r} is not SHORTEST:LONGEST, like 3:256")
     return int(low), int(high)
+
+
+def _text_input(text: str) -> tuple[str, str]:
+    role, _, name = text.partition("=")
+    if role not in ("ids", "mask", "types") or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=INPUT, like ids=tokens; roles are ids, mask and types")
+    return role, name
 
 
 def _pad(text: str) -> tuple[str, int | float]:

@@ -13,6 +13,7 @@ from optimizer.report import longest, slo_warning
 from optimizer.run import Done
 from server.contract.durations import format_duration
 from server.contract.layout import VersionFiles
+from server.contract.text import TextCost
 from server.intake.timer import now
 
 _QUIET_S = 10.0
@@ -103,11 +104,16 @@ def _figures(outcome: Outcome, version: VersionFiles) -> list[tuple[str, str]]:
         ("score", found.get("score", "none given")),
         ("p50 at 1 row", one_row),
         ("best rate", rates),
+        *([("text", _text_line(profile.text))] if profile.text else []),
         ("placement", f"{place.instances} batch(es) at a time, {place.threads} thread(s) each"),
         ("max rows", str(version.manifest.max_rows)),
         ("version", str(version.folder)),
         ("report", str(outcome.report)),
     ]
+
+
+def _text_line(cost: TextCost) -> str:
+    return f"{cost.token_s * 1e6:.3g} µs per token: {format_duration(cost.text_s)} per text and {cost.byte_s * 1e9:.3g} ns per byte"
 
 
 def _repository_flag(version: VersionFiles) -> str:

@@ -24,6 +24,7 @@ from server.contract.layout import (
     MANIFEST,
     PROFILE,
     REPORT,
+    TOKENIZER,
     VersionFiles,
     check_model_name,
     describe_file,
@@ -79,6 +80,7 @@ class Outcome:
 def optimize(request: Request, backend: Backend, display: Display) -> Outcome:
     """Raises OptimizeError for a wrong request or source file, ContractError for a damaged repository or bad name."""
     with closing(_open_source(request.source)) as source:
+        _check_text_options(source, request.options)
         name = check_model_name(request.name or source.name)
         wants = _wants(request, name)
         plan = make_plan(source, name, backend, request.options)
@@ -97,6 +99,19 @@ def _open_source(path: Path) -> Source:
     if not path.is_file():
         raise OptimizeError(f"{path}: no such file; give a Python file with build() and samples(), or an .onnx file")
     return OnnxFile(path) if path.suffix == ".onnx" else PythonFile(path)
+
+
+def _check_text_options(source: Source, options: Options) -> None:
+    if isinstance(source, PythonFile) and (options.tokenizer or options.text_inputs or options.embedding):
+        raise OptimizeError(
+            f"{source.path}: --tokenizer, --text-input and --embedding are for .onnx files; define tokenizer() and EMBEDDING in it"
+        )
+    if options.tokenizer is None and (options.text_inputs or options.embedding):
+        raise OptimizeError(
+            "--text-input and --embedding are for models that take text; give the --tokenizer that reads texts, too"
+        )
+    if options.tokenizer is not None and not options.tokenizer.is_file():
+        raise OptimizeError(f"{options.tokenizer}: no such file; give a tokenizer.json of the tokenizers library")
 
 
 def _wants(request: Request, name: str) -> Wants:
@@ -168,11 +183,14 @@ def _assemble(folder: Path, name: str, execution: Execution, plan: Plan, backend
     lines = [done.line() for done in execution.done]
     last = Line(PUBLISH, plan.key, {}, {"source": plan.source_digest}, {}, 0.0, model.sha256)
     lineage_sha256 = write_lineage(folder, [*lines, last])
+    tokenizers = [path for stage in ("build", "take") if stage in artifacts and (path := artifacts[stage] / TOKENIZER).exists()]
+    for path in tokenizers:
+        shutil.copyfile(path, folder / TOKENIZER)
     draft = Manifest.from_json(read_json(artifacts["intake"] / MANIFEST, f"{name}/{MANIFEST}"), f"{name}/{MANIFEST}")
     earlier = tuple(done.result.check for done in execution.done if done.result.check is not None)
     manifest = replace(
         draft,
-        files=(model, describe_file(folder / LINEAGE)),
+        files=(model, *(describe_file(folder / TOKENIZER) for _ in tokenizers), describe_file(folder / LINEAGE)),
         checks=(*earlier, *draft.checks),
         lineage_sha256=lineage_sha256,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from server.intake.measure import Effort
@@ -13,7 +14,8 @@ from server.intake.measure import Effort
 class Options:
     """`lengths`, `pads` and `max_rows` override what a Python file sets (None, empty: its own).
 
-    `max_loss` is in points of a score between 0 and 1: 0.5 allows a drop from 0.990 to 0.985.
+    `max_loss` is in points of a score between 0 and 1: 0.5 allows a drop from 0.990 to 0.985. `tokenizer`, `text_inputs` (role →
+    input) and `embedding` (the output) make a finished .onnx file take text; a Python file says so itself.
     """
 
     lengths: tuple[int, int] | None = None
@@ -21,6 +23,9 @@ class Options:
     max_rows: int | None = None
     max_loss: float = 0.5
     effort: Effort = field(default_factory=Effort)
+    tokenizer: Path | None = None
+    text_inputs: Mapping[str, str] = field(default_factory=dict)
+    embedding: str | None = None
 
     def shape_config(self) -> dict[str, Any]:
         """The part that decides shapes and padding, as JSON."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from optimizer.checks.parity import parity
 from optimizer.checks.score import score
+from optimizer.checks.text import text_parity
 from optimizer.env import distributions_of, tool_versions
 from optimizer.options import Options
 from optimizer.sources.onnx_file import OnnxFile
@@ -23,6 +24,7 @@ from optimizer.stages.verify import verify
 from optimizer.store import stable_hash
 from server.backends.base import Backend
 from server.contract.device import this_device
+from server.contract.layout import describe_file
 from server.intake.build import MAX_ROWS
 from server.intake.checks import ATOL, RTOL
 from server.intake.measure import Progress
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from optimizer.sources.opened import Opened
 
 SOURCE = "source"
+_TOKENIZERS = ("tokenizers",)
 Source = PythonFile | OnnxFile
 
 
@@ -54,7 +57,7 @@ def make_plan(source: Source, name: str, backend: Backend, options: Options) -> 
         model_stage, stages = "export", _python_stages(source, backend, options)
         reads: tuple[str, ...] = ("build", "export")
     else:
-        model_stage, stages, reads = "take", _onnx_stages(source, backend), ("take",)
+        model_stage, stages, reads = "take", _onnx_stages(source, backend, options), ("take",)
     return Plan(source.digest, model_stage, (*stages, _intake(name, backend, options, reads)))
 
 
@@ -70,6 +73,10 @@ def _python_stages(source: PythonFile, backend: Backend, options: Options) -> tu
         Stage("export", (SOURCE, "build"), export_config, exporter, opening.export),
         Stage("verify", ("build", "export"), {}, {**runtime, **tool_versions({"onnx"})}, partial(verify, backend=backend)),
         Stage("parity", ("build", "export"), {"atol": ATOL, "rtol": RTOL}, runtime, partial(parity, backend=backend)),
+        Stage(
+            "text", ("build", "export"), {"atol": ATOL, "rtol": RTOL},
+            {**runtime, **tool_versions(distributions_of(_TOKENIZERS))}, partial(text_parity, backend=backend),
+        ),
         Stage(
             "score", (SOURCE, "build", "export"), {"max_loss": options.max_loss}, {**original, **runtime},
             partial(score, source=source, backend=backend, max_loss=options.max_loss),
@@ -97,9 +104,11 @@ class _Opening:
         return self._opened
 
 
-def _onnx_stages(source: OnnxFile, backend: Backend) -> tuple[Stage, ...]:
+def _onnx_stages(source: OnnxFile, backend: Backend, options: Options) -> tuple[Stage, ...]:
     tools = {**tool_versions({"numpy"}), backend.name: backend.runtime.split()[-1]}
-    return (Stage("take", (SOURCE,), {}, tools, partial(take, path=source.path, backend=backend)),)
+    config = {"tokenizer": describe_file(options.tokenizer).sha256} if options.tokenizer else {}
+    action = partial(take, path=source.path, backend=backend, tokenizer=options.tokenizer)
+    return (Stage("take", (SOURCE,), config, tools, action),)
 
 
 def _intake(name: str, backend: Backend, options: Options, reads: tuple[str, ...]) -> Stage:
@@ -107,8 +116,9 @@ def _intake(name: str, backend: Backend, options: Options, reads: tuple[str, ...
         "name": name,
         **options.shape_config(),
         "most_rows": MAX_ROWS,
+        "text": [dict(options.text_inputs), options.embedding],
         "effort": options.effort_config(),
         "device": asdict(this_device(backend.runtime)),
     }
     action = partial(intake, name=name, backend=backend, options=options)
-    return Stage("intake", reads, config, tool_versions({"numpy"}), action)
+    return Stage("intake", reads, config, tool_versions({"numpy", *distributions_of(_TOKENIZERS)}), action)

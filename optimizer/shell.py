@@ -53,7 +53,15 @@ def _request(args: argparse.Namespace) -> Request:
         slo_s=args.slo,
         command=_command(args),
         name=args.name,
-        options=Options(args.lengths, dict(args.pad), args.max_rows, args.max_loss),
+        options=Options(
+            args.lengths,
+            dict(args.pad),
+            args.max_rows,
+            args.max_loss,
+            tokenizer=args.tokenizer,
+            text_inputs=dict(args.text_input),
+            embedding=args.embedding,
+        ),
         force=args.force,
     )
 
@@ -66,6 +74,10 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--name", args.name] if args.name else []
     words += ["--max-rows", str(args.max_rows)] if args.max_rows else []
     words += ["--lengths", f"{args.lengths[0]}:{args.lengths[1]}"] if args.lengths else []
+    words += ["--tokenizer", str(args.tokenizer)] if args.tokenizer else []
+    for role, name in args.text_input:
+        words += ["--text-input", f"{role}={name}"]
+    words += ["--embedding", args.embedding] if args.embedding else []
     for name, value in args.pad:
         words += ["--pad", f"{name}={value}"]
     return shlex.join(words)

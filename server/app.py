@@ -19,14 +19,20 @@ from starlette.exceptions import HTTPException
 
 from server import __version__
 from server.api.admin import admin_routes
+from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
-from server.api.door import Door
 from server.api.errors_http import INTERNAL, error_reply
+from server.api.fast_lane import FastLane
 from server.api.guard import Guard
-from server.api.infer import InferRoutes, Scope, Send
+from server.api.infer import InferRoutes, Send
+from server.api.infer_head import Scope
+from server.api.known_heads import KnownHeads
+from server.api.openai_routes import OpenAiRoutes
 from server.api.openapi import document
+from server.api.shared_memory import Regions
 from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
+from server.backends.hf_tokenizers import HfTokenizers
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
@@ -59,7 +65,7 @@ class Ferry:
         self._settings = settings
         self._web = FastAPI(title="ferry", version=__version__, lifespan=self._lifespan, redirect_slashes=False)
         self.metrics = Metrics(monotonic_clock)
-        self.door = Door()
+        self.fast_lane: FastLane | None = None
         self._infer: InferRoutes | None = None
         self._grpc: GrpcFront | None = None
         _install_error_handlers(self._web)
@@ -88,42 +94,51 @@ class Ferry:
         metrics = self.metrics
         engine = Engine(loop, monotonic_clock)
         backend = OnnxRuntimeBackend()
-        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics)
+        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics, HfTokenizers())
         guard = Guard(settings.admin_token, settings.host)
-        self._grpc = self._bind_grpc(engine, registry, guard)
+        regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
+        self._grpc = self._bind_grpc(engine, registry, guard, regions)
         registrar = Registrar(settings.repository, settings.max_upload_bytes, settings.registration_timeout_s)
-        web.include_router(v2_routes(registry, guard))
-        web.include_router(extension_routes(registry, guard, LogLevels(logging.getLogger())))
+        web.include_router(v2_routes(registry, guard, regions))
+        web.include_router(extension_routes(registry, guard, LogLevels(logging.getLogger()), regions))
         web.include_router(admin_routes(registry, registrar, guard))
         _add_metrics_route(web, metrics)
         web.openapi = partial(document, web)  # type: ignore[method-assign]  # the way FastAPI wants it extended
         for folder in await asyncio.to_thread(sweep, settings.repository):
             log.warning("removed %s, left behind by a publisher that was killed", folder)
         await registry.load_all()
-        self._infer = InferRoutes(
-            engine, registry, DisconnectWatch(loop), settings.max_body_bytes, web, settings.compress_from_bytes
-        )
-        self.door.open(engine, registry)
+        codecs, watch = Codecs(regions), DisconnectWatch(loop)
+        other = OpenAiRoutes(engine, registry, watch, settings.max_body_bytes, web)
+        self._infer = InferRoutes(engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes)
+        heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0)
+        self.fast_lane = FastLane(heads, engine, registry, codecs)
         if self._grpc is not None:
             await self._grpc.start()
         log.info("admin API: %s", guard.state)
+        if regions is not None:
+            log.info("system shared memory: on, for who may use the admin API")
         _settle_memory()
         yield
         await self.drain()
         await registry.close()
+        if regions is not None:
+            regions.unregister_all()
 
     async def drain(self) -> None:
         """Let gRPC take nothing new and answer what it accepted; HTTP's own server does the same for HTTP."""
         if self._grpc is not None:
             await self._grpc.drain(self._settings.drain_timeout_s)
 
-    def _bind_grpc(self, engine: Engine, registry: Registry, guard: Guard) -> GrpcFront | None:
+    def _bind_grpc(self, engine: Engine, registry: Registry, guard: Guard, regions: Regions | None) -> GrpcFront | None:
         """Before the models are loaded, so that a port in use is told at once. Raises PortTaken for a port that was asked for."""
         settings = self._settings
         if settings.grpc_port == "off":
             return None
         try:
-            return GrpcFront(settings.host, settings.grpc_port, engine, registry, guard, settings.max_body_bytes)
+            return GrpcFront(
+                settings.host, settings.grpc_port, engine, registry, guard, settings.max_body_bytes, settings.idle_timeout_s,
+                settings.receive_timeout_s, regions,
+            )  # fmt: skip
         except PortTaken as error:
             if "grpc_port" in settings.model_fields_set:
                 raise

@@ -19,6 +19,12 @@ class BadRequest(FerryError):
     status, grpc_status, label = 400, "INVALID_ARGUMENT", "bad_request"
 
 
+class BadText(BadRequest):
+    """The text was accepted, and the tokenizer found that it has too many tokens, or cannot be tokenised."""
+
+    label = "bad_text"
+
+
 class TooLarge(FerryError):
     """The body is over the limit."""
 
@@ -47,6 +53,18 @@ class Unsupported(FerryError):
     """Part of the protocol that ferry does not offer."""
 
     status, grpc_status, label = 501, "UNIMPLEMENTED", "unsupported"
+
+
+class TurnedOff(FerryError):
+    """Part of the protocol that ferry offers when a setting says so; the message names the setting."""
+
+    status, grpc_status, label = 403, "UNIMPLEMENTED", "turned_off"
+
+
+class AlreadyExists(FerryError):
+    """The name is taken."""
+
+    status, grpc_status, label = 400, "ALREADY_EXISTS", "already_exists"
 
 
 class UnknownEncoding(Unsupported):

@@ -17,7 +17,7 @@ import uvicorn
 from server.api.http_protocol import FerryProtocol
 from server.api.patience import Patience
 from server.app import Ferry
-from server.settings import Settings, SettingsError, read_settings
+from server.settings import Settings, SettingsError, read_settings, tokenize_on_one_thread
 from server.telemetry.scrape import ScrapeServer
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class ServeVerb:
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT: then no new connections, accepted requests are answered, and it returns 0."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    tokenize_on_one_thread()
     ferry = Ferry(settings)
     scrape: ScrapeServer | None = None
     try:
@@ -95,7 +96,7 @@ def _run(settings: Settings, ferry: Ferry) -> int:
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http=partial(FerryProtocol, patience, ferry.door),  # type: ignore[arg-type]  # any callable will do
+            http=partial(FerryProtocol, patience, lambda: ferry.fast_lane),  # type: ignore[arg-type]  # any callable will do
             ws="none",
             lifespan="on",
             access_log=False,

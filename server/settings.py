@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,10 @@ class Settings(BaseSettings):
     compress_from_bytes: int = Field(
         0, ge=0, description="Replies from this size on are compressed for clients that accept it; 0 compresses none"
     )
-    max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model")
+    shared_memory: Literal["off", "on"] = Field(
+        "off", description="Tensors in system shared memory, for clients on this machine: on or off"
+    )
+    max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model, also when unpacked")
     registration_timeout_s: float = Field(600, gt=0, description="Longest time to check and profile an upload")
     receive_timeout_s: float = Field(
         20, gt=0, description="Longest time for a request's headers, and for its body beyond a second per 16 KiB"
@@ -65,6 +69,12 @@ def read_settings(flags: dict[str, Any], file: Path | None) -> Settings:
         return FromFile(**flags)
     except (ValidationError, ValueError) as error:
         raise SettingsError(_explain(error)) from None
+
+
+def tokenize_on_one_thread() -> None:
+    """Keep the tokenizers library, which reads this variable itself, from using a pool of threads for a batch of texts: on
+    few cores they are missing to the model and the event loop. Whoever has set the variable has decided."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def settings_table() -> str:

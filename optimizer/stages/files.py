@@ -9,6 +9,9 @@ import numpy as np
 
 from server.backends.base import Array
 
+TEXTS = "texts.json"
+"""The texts of the samples, of a model that takes text."""
+
 
 def write_arrays(path: Path, groups: Mapping[str, Mapping[str, Array]]) -> None:
     """One .npz file with an entry `group/name` per array."""

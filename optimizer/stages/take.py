@@ -9,13 +9,18 @@ from pathlib import Path
 from optimizer.stages.base import Result
 from optimizer.stages.verify import load
 from server.backends.base import Backend
+from server.contract.layout import TOKENIZER
 from server.intake.measure import Progress
 
 
-def take(inputs: Mapping[str, Path], out: Path, progress: Progress, *, path: Path, backend: Backend) -> Result:
-    """Copies the file and loads it once. Raises StageFailed when the serving runtime does not take it."""
+def take(
+    inputs: Mapping[str, Path], out: Path, progress: Progress, *, path: Path, backend: Backend, tokenizer: Path | None = None
+) -> Result:
+    """Copies the file, and its tokenizer, and loads it once. Raises StageFailed when the serving runtime does not take it."""
     progress("loading the file", 0, 1)
     shutil.copyfile(path, out / backend.model_file)
+    if tokenizer is not None:
+        shutil.copyfile(tokenizer, out / TOKENIZER)
     session = load(backend, out)
     names = [spec.name for spec in session.inputs], [spec.name for spec in session.outputs]
     session.close()

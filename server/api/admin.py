@@ -114,6 +114,7 @@ def _served(model: ServedModel) -> dict[str, Any]:
             "one_row_ms": round(profile.predict(1, longest) * 1e3, 4),
             "at_length": longest or None,
             "peak_rows_per_s": round(profile.peak_rate(longest), 1),
+            "tokenizer_us_per_token": round(profile.text.token_s * 1e6, 3) if profile.text else None,
         },
         "checks": [{"name": check.name, "passed": check.passed, "detail": check.detail} for check in model.manifest.checks],
     }

@@ -51,6 +51,14 @@ def _elements(name: str, raw: memoryview, shape: list[int]) -> Array:
         raise BadRequest(f"input {name!r}: shape {shape} does not hold the {len(items)} BYTES elements sent") from None
 
 
+def to_flat(array: Array, datatype: str) -> Array | bytes:
+    """The blob of an output as it can be written anywhere, without a copy for fixed-width types: uint8 [bytes]."""
+    if datatype == "BYTES":
+        return to_bytes(array, datatype)
+    flat: Array = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return flat
+
+
 def to_bytes(array: Array, datatype: str) -> bytes:
     """The blob of an output, row-major."""
     if datatype != "BYTES":

@@ -9,13 +9,17 @@ import orjson
 
 from server.errors import FerryError, UnknownEncoding
 
+Headers = list[tuple[bytes, bytes]]
+Reply = tuple[int, Headers, bytes]
+"""Status, headers and body."""
+
 INTERNAL = "internal error; the server's log has the details"
 
 
-def error_reply(error: FerryError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body. Retry-After is in whole seconds, as HTTP wants; the exact figure is in milliseconds beside it."""
+def error_reply(error: FerryError) -> Reply:
+    """Retry-After is in whole seconds, as HTTP wants; the exact figure is in milliseconds beside it."""
     body = error_body(str(error))
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers: Headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
         headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))

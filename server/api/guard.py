@@ -48,9 +48,16 @@ def _check_not_a_foreign_page(headers: Mapping[str, str]) -> None:
     Origin, or, where its name was made to point here, by the Host it asked for."""
     for name in ("host", "origin"):
         value = headers.get(name, "")
-        host = urlsplit(value if "//" in value else f"//{value}").hostname
-        if value and not is_loopback(host or ""):
+        if value and not is_loopback(_host_of(value)):
             raise Unauthorized(f"without an admin token, {name.title()} must be this machine's own, found {value!r}")
+
+
+def _host_of(value: str) -> str:
+    """The host in a Host or Origin header; "" where there is none."""
+    try:
+        return urlsplit(value if "//" in value else f"//{value}").hostname or ""
+    except ValueError:  # what looks like an IPv6 address and is none
+        return ""
 
 
 def is_loopback(host: str) -> bool:

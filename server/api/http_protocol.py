@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -14,8 +15,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from server.api.arrival import ARRIVED_AT, waited_s
-from server.api.door import Door
-from server.api.errors_http import error_reply
+from server.api.errors_http import Headers, Reply, error_reply
+from server.api.fast_lane import FastLane, Ticket
+from server.api.gathered_body import GatheredBody
 from server.api.one_write import JoiningTransport
 from server.api.patience import Patience
 from server.errors import BadRequest, FerryError, HeadTooLarge, TooSlow
@@ -34,13 +36,17 @@ LINGER_S = 1.0
 class FerryProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, patience: Patience, door: Door, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, patience: Patience, lane: Callable[[], FastLane | None], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._patience = patience
-        self._door = door
+        self._lane = lane()
+        self._gathered: GatheredBody | None = None
+        self._ticket: Ticket | None = None
+        self._held = b""
+        self._is_leaving = False
         self._socket: Any = None
         self._arrived_at = 0.0
-        self._was_at_the_door = False
+        self._was_active = False
         self._whole: object = None  # scope of the last request that is complete
         self._owed: object = None  # scope of the request that is known to be incomplete
         self._had_body = False
@@ -58,6 +64,8 @@ class FerryProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._ticket is not None:
+            self._ticket.cancel()
         self._patience.has_sent(self)
         self._patience.has_read(self)
         self._unset_keepalive_if_required()
@@ -66,14 +74,39 @@ class FerryProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
+        if self._ticket is not None:
+            self._hold(data)
+            return
+        if self._gathered is not None:
+            self._gather(self._gathered, data)
+            return
         waited = waited_s(self._socket)
         self._arrived_at = monotonic_clock() - waited
-        if waited and self.scope is self._whole and (self.cycle is None or self.cycle.response_complete):
-            refusal = self._door.refusal(data, waited)
-            if refusal is not None:
-                self.transport.write_whole(refusal)  # type: ignore[attr-defined]  # a JoiningTransport
-                self._was_at_the_door = True
-                return
+        owes_nothing = self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
+        if owes_nothing and self._lane is not None and (found := self._lane.heads.find(data)):
+            head, body = found
+            self._was_active = True
+            if len(body) == head.content_length:
+                self._ticket = self._lane.take(self, head, body, self._arrived_at, waited)
+            else:
+                self._gathered = GatheredBody(head, body)
+                self._await_more()
+        else:
+            self._parse(data, owes_nothing)
+
+    def _gather(self, gathered: GatheredBody, data: bytes) -> None:
+        self.n_received += len(data)
+        if beyond := gathered.add(data):
+            self._hold(beyond)
+        if gathered.is_whole and self._lane is not None:
+            self._gathered = None
+            self._patience.has_sent(self)
+            waited = waited_s(self._socket)
+            ticket = self._lane.take(self, gathered.head, gathered.join(), monotonic_clock() - waited, waited)
+            self._ticket = ticket or self._ticket  # one that was answered at once may have been followed by another
+
+    def _parse(self, data: bytes, is_new: bool) -> None:
+        """The long way. `is_new`: whether a request begins with this data."""
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -88,6 +121,8 @@ class FerryProtocol(HttpToolsProtocol):
             elif self._owed is not None:
                 self._owed = None
                 self._patience.has_sent(self)
+            if is_new and self._lane is not None and _is_known_from_now_on(self.cycle, self.scope):
+                self._lane.heads.learn(data, self.scope)  # type: ignore[arg-type]  # a TypedDict
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -97,12 +132,42 @@ class FerryProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._patience.has_read(self)
 
+    def shutdown(self) -> None:
+        """The server drains: what was accepted is answered, then the connection ends."""
+        if self._ticket is None and self._gathered is None:
+            super().shutdown()
+        else:
+            self._is_leaving = True
+
+    # What the fast lane tells
+
+    def respond(self, reply: Reply) -> None:
+        """Write the answer to a request that the fast lane took."""
+        if self._is_leaving:
+            status, headers, body = reply
+            reply = status, [*headers, (b"connection", b"close")], body
+        self._ticket = None
+        if self.transport.is_closing():
+            return
+        self.transport.write_whole(_response(reply, self.server_state.default_headers))  # type: ignore[attr-defined]  # a JoiningTransport
+        if self._is_leaving:
+            self.transport.close()
+        elif self._held:
+            held, self._held = self._held, b""
+            self.flow.resume_reading()
+            self.data_received(held)
+
+    def _hold(self, data: bytes) -> None:
+        """A client that sends the next request before it has its answer is read again when it has."""
+        self._held += data
+        self.flow.pause_reading()
+
     # What the parser tells
 
     def timeout_keep_alive_handler(self) -> None:
-        """Idle is who was not even turned away."""
-        if self._was_at_the_door and not self.transport.is_closing():
-            self._was_at_the_door = False
+        """The fast lane leaves this timer alone: idle is who used it neither since the timer was set nor now."""
+        if (self._was_active or self._ticket is not None or self._gathered is not None) and not self.transport.is_closing():
+            self._was_active = False
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
@@ -144,8 +209,7 @@ class FerryProtocol(HttpToolsProtocol):
     def _note_unfinished(self, size: int) -> None:
         if self._owed is not self.scope:
             self._owed = self.scope
-            self._n_quiet = self.n_received = 0
-            self._patience.expect_request(self, self.loop)
+            self._await_more()
         elif self._had_body:
             self._n_quiet = 0
             if not self.cycle.response_complete:  # who was answered already gains no time by sending on
@@ -155,6 +219,11 @@ class FerryProtocol(HttpToolsProtocol):
         self._had_body = False
         if self._n_quiet > MOST_HEAD_BYTES:
             self._refuse(HeadTooLarge(f"the headers have more than {MOST_HEAD_BYTES} bytes"))
+
+    def _await_more(self) -> None:
+        """The rest of a request, in bounded time."""
+        self._n_quiet = self.n_received = 0
+        self._patience.expect_request(self, self.loop)
 
     def _refuse(self, error: FerryError) -> None:
         """Nothing more is read; the error goes out when the requests before this one are answered."""
@@ -179,9 +248,7 @@ class FerryProtocol(HttpToolsProtocol):
         if error is None or self.transport.is_closing():
             self.transport.close()
             return
-        status, headers, body = error_reply(error)
-        lines = [name + b": " + value + b"\r\n" for name, value in (*headers, (b"connection", b"close"))]
-        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
+        self.transport.write(_response(error_reply(error), [(b"connection", b"close")]))
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self.timeout_keep_alive_handler)
 
@@ -196,6 +263,17 @@ class _PipelineFlow(FlowControl):
     def resume_reading(self) -> None:
         if not self._pipeline:
             super().resume_reading()
+
+
+def _is_known_from_now_on(cycle: Any, scope: Any) -> bool:
+    """Whether the parser has just read a head after which the connection stays open, and which asks for nothing in between."""
+    return cycle is not None and cycle.scope is scope and cycle.keep_alive and not cycle.waiting_for_100_continue
+
+
+def _response(reply: Reply, more_headers: Headers) -> bytes:
+    status, headers, body = reply
+    lines = [b"%s: %s\r\n" % header for header in (*more_headers, *headers)]
+    return b"".join((STATUS_LINE[status], *lines, b"\r\n", body))
 
 
 def _reason(error: httptools.HttpParserError) -> str:

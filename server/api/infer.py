@@ -1,4 +1,4 @@
-"""The hot path: a raw ASGI callable that recognises infer requests and passes everything else on."""
+"""Infer requests over ASGI: recognised before any framework sees them; everything else is passed on."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from server.api.arrival import ARRIVED_AT
-from server.api.compression import choose_encoding, pack_body, too_large, unpack_body
+from server.api.codecs import Codecs
+from server.api.compression import choose_encoding, pack_body
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL, error_reply
-from server.api.v2_request import RequestDecoder
-from server.api.v2_response import ReplyEncoder
-from server.errors import BadRequest, Cancelled, FerryError, MethodNotAllowed, NotFound
+from server.api.infer_call import TextCall, submit_text_call
+from server.api.infer_head import Scope, is_infer_path, read_head
+from server.api.request_body import read_body
+from server.backends.base import Array
+from server.errors import BadRequest, Cancelled, FerryError
 from server.runtime.engine import Engine
 from server.runtime.registry import Registry
-from server.runtime.served import ServedModel
 
 log = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_MOST_DIGITS = 18
 
 
 class InferRoutes:
@@ -35,6 +33,7 @@ class InferRoutes:
         self,
         engine: Engine,
         registry: Registry,
+        codecs: Codecs,
         watch: DisconnectWatch,
         max_body_bytes: int,
         other: App,
@@ -47,10 +46,10 @@ class InferRoutes:
         self._max_body_bytes = max_body_bytes
         self._compress_from_bytes = compress_from_bytes
         self._other = other
-        self._codecs: WeakKeyDictionary[ServedModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
+        self._codecs = codecs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith("/infer") or not scope["path"].startswith("/v2/models/"):
+        if scope["type"] != "http" or not is_infer_path(scope["path"]):
             await self._other(scope, receive, send)
             return
         try:
@@ -68,79 +67,31 @@ class InferRoutes:
         await send({"type": "http.response.body", "body": body})
 
     async def _infer(self, scope: Scope, receive: Receive) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        name, version = _route(scope)
-        self._registry.find(name, version)  # an unknown model is refused before its body is read
-        header_length, encoding = self._read_headers(scope["headers"])
-        body = await self._read_body(receive, encoding)
+        head = read_head(scope, self._max_body_bytes)
+        self._registry.find(head.name, head.version)  # an unknown model is refused before its body is read
+        header_length = head.header_length
+        body = await read_body(receive, head.encoding, self._max_body_bytes)
         if header_length is not None and not 0 <= header_length <= len(body):
             raise BadRequest(
                 f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes; it must count the JSON part"
             )
-        model = self._registry.find(name, version)  # again: it may have been replaced while the body came in
+        model = self._registry.find(head.name, head.version)  # again: it may have been replaced while the body came in
         arrived_at = self._engine.arrival(model, scope.get(ARRIVED_AT))
-        decoder, encoder = self._codec(model)
+        decoder, encoder = self._codecs.of(model)
         call = decoder.decode(body, header_length)
-        request = self._engine.submit(model, call.inputs, call.rows, call.length, call.timeout_s, arrived_at)
-        self._watch.begin(request.id, receive, lambda: self._engine.cancel(request))
+        answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
+        if isinstance(call, TextCall):
+            texts = submit_text_call(self._engine, model, call, answer, call.timeout_s, arrived_at)
+            request_id, cancel = texts.id, texts.cancel
+        else:
+            request = self._engine.submit(model, call.inputs, call.rows, call.length, answer, call.timeout_s, arrived_at)
+            request_id, cancel = request.id, lambda: self._engine.cancel(request)
+        self._watch.begin(request_id, receive, cancel)
         try:
-            outputs = await request.payload.answer
+            outputs = await answer
         finally:
-            self._watch.end(request.id)
-        reply = encoder.encode(call.id, outputs, call.outputs)
-        self._engine.replied(request.payload)
-        return reply
-
-    def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
-        codec = self._codecs.get(model)
-        if codec is None:
-            codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
-        return codec
-
-    def _read_headers(self, headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bytes]:
-        """The length of the JSON part (None: all of it) and the content encoding. Raises BadRequest or TooLarge."""
-        length, encoding = None, b"identity"
-        for name, value in headers:
-            if name == b"content-length":
-                if int(value) > self._max_body_bytes:  # a number: the HTTP parser has seen to that
-                    raise too_large("has more", self._max_body_bytes)
-            elif name == b"inference-header-content-length":
-                if not value.isdigit() or len(value) > _MOST_DIGITS:
-                    raise BadRequest(f"Inference-Header-Content-Length must be a number, found {value.decode('latin-1')!r}")
-                length = int(value)
-            elif name == b"content-encoding" and value:
-                encoding = value.lower()
-        return length, encoding
-
-    async def _read_body(self, receive: Receive, encoding: bytes) -> bytes:
-        """The whole body, decoded. Raises TooLarge as soon as the limit is passed, without reading the rest."""
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            parts, size = [body], len(body)
-            while message.get("more_body") and size <= self._max_body_bytes:
-                message = await receive()
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-            body = b"".join(parts)
-        if message["type"] == "http.disconnect":
-            raise Cancelled("the client closed the connection while it sent the body")
-        if len(body) > self._max_body_bytes:
-            raise too_large("has more", self._max_body_bytes)
-        return body if encoding == b"identity" else unpack_body(body, encoding, self._max_body_bytes)
-
-
-def _route(scope: Scope) -> tuple[str, str | None]:
-    """Model and version of an infer path. Raises NotFound or MethodNotAllowed."""
-    parts = scope["path"].split("/")
-    if len(parts) == 5:  # "", v2, models, NAME, infer
-        name, version = parts[3], None
-    elif len(parts) == 7 and parts[4] == "versions":
-        name, version = parts[3], parts[5]
-    else:
-        raise NotFound(f"no route {scope['path']!r}; infer is POST /v2/models/NAME[/versions/N]/infer")
-    if scope["method"] != "POST":
-        raise MethodNotAllowed("infer wants POST")
-    return name, version
+            self._watch.end(request_id)
+        return encoder.encode(call.id, outputs, call.outputs)
 
 
 async def _compressed(

@@ -10,18 +10,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from server.api.classification import UNRANKED
+from server.api.shared_memory import Slot, check_apart
 from server.backends.base import NUMPY_TYPES, Array
 from server.contract.tensors import DataType, TensorSpec
+from server.contract.text import TextInput
 from server.errors import BadRequest
+from server.runtime.engine import Engine
+from server.runtime.gathering import Gathering, submit_texts
 from server.runtime.served import ServedModel
+from server.runtime.work import Outcome
 
 
 class OutputChoice(NamedTuple):
-    """One output to return: its place in model order, whether as raw bytes, and how many classes instead of the tensor (0: the tensor)."""
+    """One output to return: its place in model order, whether as raw bytes, how many classes instead of the tensor (0: the
+    tensor), and where in shared memory (None: in the reply)."""
 
     place: int
     binary: bool
     classes: int = 0
+    slot: Slot | None = None
 
 
 TEXT_BACKENDS = ("onnxruntime",)
@@ -40,6 +47,30 @@ class InferCall:
     length: int
     timeout_s: float | None
     outputs: list[OutputChoice]
+
+
+@dataclass(frozen=True, slots=True)
+class TextCall:
+    """A decoded request that gives texts instead of tensors. `truncate`: texts with too many tokens are to be cut."""
+
+    id: str
+    texts: list[str]
+    truncate: bool
+    timeout_s: float | None
+    outputs: list[OutputChoice]
+
+
+def submit_text_call(
+    engine: Engine,
+    model: ServedModel,
+    call: TextCall,
+    answer: Outcome,
+    timeout_s: float | None,
+    arrived_at: float | None = None,
+) -> Gathering:
+    """Queue the texts of a call; `answer` will have its outputs."""
+    wanted = {choice.place for choice in call.outputs}
+    return submit_texts(engine, model, call.texts, call.truncate, wanted, answer, timeout_s, arrived_at)
 
 
 class ExpectedInput:
@@ -61,6 +92,15 @@ class ExpectedInput:
         return len(shape) == self.rank and all([shape[place] == size for place, size in self.fixed_sizes])
 
 
+class ExpectedText(ExpectedInput):
+    """The input of raw texts, one per row: BYTES [rows], or [rows, 1] as some clients have it."""
+
+    __slots__ = ()
+
+    def admits(self, shape: list[int]) -> bool:
+        return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+
+
 class ModelInterface:
     """One model's inputs and outputs, prepared for the questions that each request asks."""
 
@@ -70,6 +110,13 @@ class ModelInterface:
         self._max_rows = model.max_rows
         axis = manifest.ragged.axis if manifest.ragged else None
         self._inputs = {spec.name: ExpectedInput(spec, axis) for spec in manifest.inputs}
+        self._text = manifest.text
+        self._known = dict(self._inputs)
+        if manifest.text is not None:
+            self._known[manifest.text.input] = ExpectedText(text_spec(manifest.text), axis)
+        self._per_token = {
+            place for place, spec in enumerate(manifest.outputs) if axis is not None and spec.axis(axis) is not None
+        }
         self._places = {spec.name: place for place, spec in enumerate(manifest.outputs)}
         self._datatypes = [spec.datatype.value for spec in manifest.outputs]
         is_text = manifest.backend in TEXT_BACKENDS
@@ -79,7 +126,7 @@ class ModelInterface:
 
     def input(self, name: object, datatype: object, shape: object) -> ExpectedInput:
         """The input that a tensor is meant for. Raises BadRequest when name, datatype, rank or a fixed size is not the model's."""
-        expected = self._inputs.get(name) if isinstance(name, str) else None
+        expected = self._known.get(name) if isinstance(name, str) else None
         if expected is None:
             raise BadRequest(f"model {self.model} has no input {name!r}; it wants {self._wanted()}")
         if datatype != expected.datatype:
@@ -115,11 +162,34 @@ class ModelInterface:
 
     def check_complete(self, inputs: Mapping[str, Array]) -> None:
         """Raises BadRequest when an input is missing, or holds bytes where the model wants text."""
+        if self._text is not None and self._text.input in inputs:
+            if len(inputs) > 1:
+                raise BadRequest(f"model {self.model}: give either {self._text.input!r} or tensors, not both")
+            return
         if len(inputs) != len(self._inputs):
             missing = next(name for name in self._inputs if name not in inputs)
             raise BadRequest(f"model {self.model}: input {missing!r} is missing; it wants {self._wanted()}")
         for name in self._texts:
             self._check_text(name, inputs[name])
+
+    def texts(self, inputs: Mapping[str, Array], outputs: list[OutputChoice]) -> list[str] | None:
+        """The texts of a request that gives texts, None for one that gives tensors. Raises BadRequest for what is not text, is
+        too long, or asks for outputs that cannot be put together."""
+        if self._text is None or self._text.input not in inputs:
+            return None
+        array = inputs[self._text.input]
+        self._check_text(self._text.input, array)
+        texts = [item.decode() for item in array.reshape(-1).tolist()]
+        for row, item in enumerate(array.reshape(-1).tolist()):
+            if len(item) > self._text.max_bytes:
+                raise BadRequest(
+                    f"model {self.model}: the text of row {row} has {len(item)} bytes; {self._text.max_bytes} are possible: shorten it"
+                )
+        if len(texts) > 1 and any(choice.place in self._per_token for choice in outputs):
+            raise BadRequest(
+                f"model {self.model}: an output with values for each token differs in size between texts; send one text per request"
+            )
+        return texts
 
     def only_input(self) -> ExpectedInput:
         """The input of a model that has just one. Raises BadRequest for another."""
@@ -144,9 +214,11 @@ class ModelInterface:
         return place
 
     def check_outputs(self, choices: list[OutputChoice]) -> list[OutputChoice]:
-        """The choices; raises BadRequest when an output is asked for twice."""
+        """The choices; raises BadRequest when an output is asked for twice, or two in the same place."""
         if len({choice.place for choice in choices}) != len(choices):
             raise BadRequest(f"model {self.model}: an output is asked for twice")
+        if len(choices) > 1:
+            check_apart([choice.slot for choice in choices if choice.slot is not None])
         return choices
 
     def _check_text(self, name: str, array: Array) -> None:
@@ -159,4 +231,10 @@ class ModelInterface:
             ) from None
 
     def _wanted(self) -> str:
-        return ", ".join(f"{one.name} ({one.datatype} {one.wire_shape})" for one in self._inputs.values())
+        tensors = ", ".join(f"{one.name} ({one.datatype} {one.wire_shape})" for one in self._inputs.values())
+        return tensors if self._text is None else f"{tensors}; or instead {self._text.input} (BYTES [-1])"
+
+
+def text_spec(text: TextInput) -> TensorSpec:
+    """The input of raw texts as metadata would give it."""
+    return TensorSpec(text.input, DataType.BYTES, ("batch",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from array import array as machine_numbers
+import struct
 from typing import Any
 
 import numpy as np
@@ -32,23 +32,28 @@ def from_json(name: str, data: object, shape: list[int], dtype: np.dtype[Any], d
 
 
 def _number_array(name: str, data: list[Any], dtype: np.dtype[Any], datatype: str) -> Array:
-    array = _flat_floats(data) if dtype.kind == "f" else None
-    if array is None:
-        array = _checked_array(name, data, dtype, datatype)
+    if dtype.kind == "f" and set(map(type, data)) == _FLOATS:
+        return _flat_floats(name, data, dtype, datatype)
+    array = _checked_array(name, data, dtype, datatype)
     if dtype.kind in "iu":
         return _narrowed(name, array, dtype, datatype)
     try:
         with np.errstate(over="raise"):
             return array.astype(dtype, copy=False)
     except FloatingPointError:
-        raise BadRequest(f"input {name!r}: a number is too large for {datatype}") from None
+        raise _too_large(name, datatype) from None
 
 
-def _flat_floats(data: list[Any]) -> Array | None:
-    """The usual case, a flat list of floats and nothing else, at a third of the cost; None for all other cases."""
-    if set(map(type, data)) != _FLOATS:
-        return None
-    return np.frombuffer(machine_numbers("d", data), np.float64)
+def _flat_floats(name: str, data: list[float], dtype: np.dtype[Any], datatype: str) -> Array:
+    """The usual case, a flat list of floats and nothing else, at a third of the cost."""
+    try:
+        return np.frombuffer(struct.pack(f"={len(data)}{dtype.char}", *data), dtype)
+    except OverflowError:
+        raise _too_large(name, datatype) from None
+
+
+def _too_large(name: str, datatype: str) -> BadRequest:
+    return BadRequest(f"input {name!r}: a number is too large for {datatype}")
 
 
 def _checked_array(name: str, data: list[Any], dtype: np.dtype[Any], datatype: str) -> Array:

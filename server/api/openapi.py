@@ -6,6 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from server.api.openapi_v1 import SCHEMAS as V1_SCHEMAS
+from server.api.openapi_v1 import v1_paths
+
 _NAMES = {"type": "string"}
 _FREE = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 _TENSOR = {
@@ -15,14 +18,19 @@ _TENSOR = {
     "data": {"type": "array", "items": {}, "description": "Flat or nested, row-major. Not for FP16 and BF16."},
 }
 _BINARY_SIZE = {"binary_data_size": {"type": "integer", "minimum": 0, "description": "Bytes of this tensor after the JSON"}}
+_SHARED = {
+    "shared_memory_region": {"type": "string", "description": "The tensor lies in this registered region, not in the body"},
+    "shared_memory_byte_size": {"type": "integer", "minimum": 0},
+    "shared_memory_offset": {"type": "integer", "minimum": 0, "default": 0},
+}
 
 SCHEMAS: dict[str, Any] = {
     "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
     "InferInput": {
         "type": "object",
         "required": ["name", "datatype", "shape"],
-        "properties": {**_TENSOR, "parameters": {"type": "object", "properties": _BINARY_SIZE}},
-        "description": "Either `data`, or the parameter `binary_data_size`.",
+        "properties": {**_TENSOR, "parameters": {"type": "object", "properties": {**_BINARY_SIZE, **_SHARED}}},
+        "description": "Either `data`, or one of the parameters `binary_data_size` and `shared_memory_region`.",
     },
     "InferRequestedOutput": {
         "type": "object",
@@ -34,6 +42,7 @@ SCHEMAS: dict[str, Any] = {
                 "properties": {
                     "binary_data": {"type": "boolean"},
                     "classification": {"type": "integer", "minimum": 1, "description": "The best n as value:index"},
+                    **_SHARED,
                 },
             },
         },
@@ -48,6 +57,10 @@ SCHEMAS: dict[str, Any] = {
             "parameters": {
                 **_FREE,
                 "properties": {
+                    "truncate": {
+                        "type": "boolean",
+                        "description": "Cut texts that have too many tokens; else they are refused",
+                    },
                     "timeout": {"type": "integer", "minimum": 0, "description": "µs for the whole request; 0: the SLO alone"},
                     "binary_data_output": {"type": "boolean", "description": "All outputs as raw bytes after the JSON"},
                 },
@@ -82,7 +95,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 _ERRORS = {
     "400": "The request is wrong; the text names the tensor",
-    "404": "No such model or version",
+    "403": "Shared memory is turned off",
+    "404": "No such model, version or shared memory region",
     "408": "The body did not come in within its time",
     "413": "The body is over the limit",
     "500": "The model failed on this very request",
@@ -96,12 +110,13 @@ def document(web: FastAPI) -> dict[str, Any]:
     made: dict[str, Any] = FastAPI.openapi(web)
     if "Error" in made["components"]["schemas"]:
         return made
-    made["components"]["schemas"].update(SCHEMAS)
+    made["components"]["schemas"].update(SCHEMAS | V1_SCHEMAS)
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         made["paths"][path] = {"post": _infer(path)}
     for operations in made["paths"].values():
         for operation in operations.values():
             _tell_the_errors(operation)
+    made["paths"].update(v1_paths())
     for unused in ("HTTPValidationError", "ValidationError"):
         made["components"]["schemas"].pop(unused, None)
     return made

@@ -34,6 +34,13 @@ def read_timeout(parameters: Mapping[str, object]) -> float | None:
     return timeout * 1e-6 if timeout else None
 
 
+def read_truncate(parameters: Mapping[str, object]) -> bool:
+    """Whether texts with too many tokens are to be cut; without the parameter they are refused. Raises BadRequest."""
+    value = parameters.get("truncate", False)
+    _check_flag("truncate", value)
+    return value is True
+
+
 def _count(name: str, value: object, what: str) -> int:
     if type(value) is not int or not 0 <= value <= _MOST:
         raise BadRequest(f"parameter {name!r} must be {what}, found {value!r}")

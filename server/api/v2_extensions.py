@@ -1,4 +1,4 @@
-"""V2's extensions about the server itself: logging, which is offered, and those that answer why they are not."""
+"""V2's extensions about the server itself: logging, shared memory, and those that answer why they are not offered."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from fastapi import APIRouter, Depends, Request
 
 from server.api.bodies import documented, json_object
 from server.api.guard import Guard
+from server.api.shared_memory import Regions
+from server.api.shared_memory_routes import add_shared_memory_routes
 from server.errors import Unsupported
 from server.runtime.registry import Registry
 from server.telemetry.log_levels import LogLevels
@@ -15,8 +17,8 @@ from server.telemetry.log_levels import LogLevels
 LOG_SETTINGS = documented(log_info="boolean", log_warning="boolean", log_error="boolean", log_verbose_level="integer")
 
 
-def extension_routes(registry: Registry, guard: Guard, levels: LogLevels) -> APIRouter:
-    """Routes under /v2. `guard` protects what changes the server."""
+def extension_routes(registry: Registry, guard: Guard, levels: LogLevels, regions: Regions | None) -> APIRouter:
+    """Routes under /v2. `guard` protects what changes the server; `regions` None: shared memory is turned off."""
     routes = APIRouter(prefix="/v2", tags=["KServe V2"])
 
     @routes.get("/logging")
@@ -30,6 +32,7 @@ def extension_routes(registry: Registry, guard: Guard, levels: LogLevels) -> API
         levels.change(await json_object(request))
         return levels.to_json()
 
+    add_shared_memory_routes(routes, guard, regions)
     _not_offered(routes, registry)
     return routes
 
@@ -57,21 +60,19 @@ def _not_offered(routes: APIRouter, registry: Registry) -> None:
         repositories, "/repository/{repository}/index", *(f"/repository/{{repository}}/models/{{name}}/{verb}" for verb in _CONTROL),
         methods=("POST",),
     )  # fmt: skip
-    for kind in ("system", "cuda"):
-        _shared_memory(routes, kind, refuse)
-
-
-_CONTROL = ("load", "unload")
-
-
-def _shared_memory(routes: APIRouter, kind: str, refuse: Any) -> None:
-    base = f"/{kind}sharedmemory"
-    why = f"the {kind} shared memory extension is not offered by this server; send tensors in the body"
-    refuse(why, f"{base}/status", f"{base}/region/{{region}}/status", methods=("GET",))
-    refuse(why, f"{base}/region/{{region}}/register", f"{base}/region/{{region}}/unregister", methods=("POST",))
+    base = "/cudasharedmemory"
+    refuse(NO_CUDA, f"{base}/status", f"{base}/region/{{region}}/status", methods=("GET",))
+    refuse(NO_CUDA, f"{base}/region/{{region}}/register", f"{base}/region/{{region}}/unregister", methods=("POST",))
 
     async def unregister_all() -> dict[str, Any]:
         """Nothing is registered, so nothing is left to do: clients call this before anything else."""
         return {}
 
     routes.add_api_route(f"{base}/unregister", unregister_all, methods=["POST"], include_in_schema=False)
+
+
+NO_CUDA = (
+    "the cuda shared memory extension is not offered by this server; send tensors in the body, or use system shared memory"
+)
+
+_CONTROL = ("load", "unload")

@@ -7,28 +7,32 @@ from typing import Any
 import orjson
 
 from server.api.binary_tensors import from_bytes
-from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice
+from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice, TextCall
 from server.api.json_tensors import from_json
-from server.api.parameters import read_timeout
+from server.api.parameters import read_timeout, read_truncate
 from server.api.raw_request import raw_input
+from server.api.shared_memory import Regions
+from server.api.shared_tensors import REGION, from_slot, shared_choice
 from server.backends.base import Array
-from server.errors import BadRequest, Unsupported
+from server.errors import BadRequest
 from server.runtime.served import ServedModel
 
 
 class RequestDecoder:
     """Decodes for one model; what can be prepared is prepared here, once."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServedModel, regions: Regions | None = None) -> None:
+        """`regions`: the shared memory of a server that offers it."""
+        self._regions = regions
         self._interface = ModelInterface(model)
         self._all_json = [OutputChoice(place, False) for place in range(self._interface.n_outputs)]
         self._all_binary = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
-    def decode(self, body: bytes, header_length: int | None) -> InferCall:
+    def decode(self, body: bytes, header_length: int | None) -> InferCall | TextCall:
         """`header_length`: where the JSON ends and the raw tensors begin; None when there are none, 0 when the whole body
         is the one input's data.
 
-        Raises BadRequest or Unsupported.
+        Raises BadRequest, Unsupported, TooLarge, NotFound (a region) or TurnedOff.
         """
         if header_length is None:
             header, blobs = _parse(body), memoryview(b"")
@@ -43,7 +47,11 @@ class RequestDecoder:
             raise BadRequest("'id' must be a string")
         parameters = _parameters(header, "the request")
         timeout_s = read_timeout(parameters) if parameters else None
-        return InferCall(request_id, inputs, rows, length, timeout_s, self._outputs(header, parameters))
+        outputs = self._outputs(header, parameters)
+        texts = self._interface.texts(inputs, outputs)
+        if texts is not None:
+            return TextCall(request_id, texts, read_truncate(parameters), timeout_s, outputs)
+        return InferCall(request_id, inputs, rows, length, timeout_s, outputs)
 
     def _decode_raw(self, body: bytes) -> InferCall:
         expected = self._interface.only_input()
@@ -81,18 +89,24 @@ class RequestDecoder:
     def _tensor(
         self, expected: ExpectedInput, item: dict[str, Any], shape: list[int], blobs: memoryview, offset: int
     ) -> tuple[ExpectedInput, Array, int]:
-        """The values, from 'data' or from the blobs; and where the next input's blob begins."""
+        """The values, from 'data', the blobs or shared memory; and where the next input's blob begins."""
         name = expected.name
         parameters = item.get("parameters")
-        if parameters and (not isinstance(parameters, dict) or "shared_memory_region" in parameters):
-            raise _bad_parameters(parameters, f"input {name!r}")
+        if parameters and not isinstance(parameters, dict):
+            raise _bad_parameters(f"input {name!r}")
         size = parameters.get("binary_data_size") if parameters else None
         if size is None:
+            if parameters and REGION in parameters:
+                if "data" in item:
+                    raise BadRequest(f"input {name!r} has both 'data' and {REGION!r}; give one of them")
+                return expected, from_slot(self._regions, parameters, expected, shape), offset
             if "data" not in item:
                 raise BadRequest(f"input {name!r} has neither 'data' nor the parameter 'binary_data_size'")
             return expected, from_json(name, item["data"], shape, expected.dtype, expected.datatype), offset
         if "data" in item:
             raise BadRequest(f"input {name!r} has both 'data' and 'binary_data_size'; give one of them")
+        if parameters and len(parameters) > 1 and REGION in parameters:
+            raise BadRequest(f"input {name!r} has both 'binary_data_size' and {REGION!r}; give one of them")
         if type(size) is not int or not 0 <= size <= len(blobs) - offset:
             raise BadRequest(
                 f"input {name!r}: binary_data_size is {size!r}, but {len(blobs) - offset} bytes are left in the body"
@@ -115,8 +129,8 @@ class RequestDecoder:
         place = self._interface.output_place(name)
         where = f"output {name!r}"
         parameters = _parameters(item, where)
-        if "shared_memory_region" in parameters:
-            raise _bad_parameters(parameters, where)
+        if REGION in parameters:
+            return shared_choice(self._regions, parameters, place, str(name))
         classes = self._interface.classes(place, parameters["classification"]) if "classification" in parameters else 0
         return OutputChoice(place, _flag(parameters, "binary_data", binary, where), classes)
 
@@ -136,13 +150,11 @@ def _parameters(item: dict[str, Any], where: str) -> dict[str, Any]:
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise _bad_parameters(parameters, where)
+        raise _bad_parameters(where)
     return parameters
 
 
-def _bad_parameters(parameters: object, where: str) -> BadRequest | Unsupported:
-    if isinstance(parameters, dict):
-        return Unsupported(f"{where}: the shared memory extension is not offered by this server")
+def _bad_parameters(where: str) -> BadRequest:
     return BadRequest(f"{where}: 'parameters' must be an object")
 
 

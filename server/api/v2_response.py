@@ -7,10 +7,11 @@ from typing import Any
 
 import orjson
 
-from server.api.binary_tensors import to_bytes
+from server.api.binary_tensors import to_bytes, to_flat
 from server.api.classification import classify
 from server.api.infer_call import OutputChoice
 from server.api.json_tensors import to_json
+from server.api.shared_tensors import SharedOutput, write_all
 from server.backends.base import Array
 from server.runtime.served import ServedModel
 
@@ -26,10 +27,14 @@ class ReplyEncoder:
         self._outputs = [(spec.name, spec.datatype.value) for spec in model.manifest.outputs]
 
     def encode(self, request_id: str, outputs: Sequence[Array], choices: Sequence[OutputChoice]) -> tuple[Headers, bytes]:
-        """`outputs`: arrays in model order. Raises BadRequest for an output that JSON cannot carry."""
+        """`outputs`: arrays in model order. Those that are wanted in shared memory are written there.
+
+        Raises BadRequest for an output that JSON cannot carry, or that does not fit into its shared memory.
+        """
         tensors: list[dict[str, Any]] = []
         blobs: list[bytes] = []
-        for place, binary, classes in choices:
+        shared: list[SharedOutput] = []
+        for place, binary, classes, slot in choices:
             name, datatype = self._outputs[place]
             array = outputs[place]
             if classes:
@@ -39,9 +44,13 @@ class ReplyEncoder:
                 blob = to_bytes(array, datatype)
                 tensor["parameters"] = {"binary_data_size": len(blob)}
                 blobs.append(blob)
-            else:
+            elif slot is None:
                 tensor["data"] = to_json(name, array, datatype)
+            else:
+                shared.append(SharedOutput(name, slot, to_flat(array, datatype)))
             tensors.append(tensor)
+        if shared:
+            write_all(shared)
         reply: dict[str, Any] = {"model_name": self._name, "model_version": self._version, "outputs": tensors}
         if request_id:
             reply["id"] = request_id

@@ -10,6 +10,8 @@ from fastapi.responses import JSONResponse
 from server import __version__
 from server.api.bodies import documented, json_object
 from server.api.guard import Guard
+from server.api.shared_memory import Regions
+from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
 from server.errors import BadRequest, NotReady, Unsupported
@@ -17,20 +19,27 @@ from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
 from server.telemetry.model_stats import all_stats
 
-EXTENSIONS = ["binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "statistics"]
+_EXTENSIONS = ["binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "statistics"]
 """What works, and nothing else. `parameters` and `schedule_policy` are not here: custom parameters and priorities are
 checked and then have no effect."""
+
+SHARED_MEMORY = "system_shared_memory"
 
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
 
 
-def v2_routes(registry: Registry, guard: Guard) -> APIRouter:
+def extensions(regions: Regions | None) -> list[str]:
+    """The names of what this server offers."""
+    return sorted(_EXTENSIONS if regions is None else [*_EXTENSIONS, SHARED_MEMORY])
+
+
+def v2_routes(registry: Registry, guard: Guard, regions: Regions | None) -> APIRouter:
     """Routes over one registry; `guard` protects those that change it."""
     routes = APIRouter(prefix="/v2", tags=["KServe V2"])
 
     @routes.get("")
     async def server_metadata() -> dict[str, Any]:
-        return {"name": "ferry", "version": __version__, "extensions": EXTENSIONS}
+        return {"name": "ferry", "version": __version__, "extensions": extensions(regions)}
 
     @routes.get("/health/live")
     async def live() -> dict[str, bool]:
@@ -118,13 +127,16 @@ def _index_rows(registry: Registry, name: str) -> list[dict[str, str]]:
 
 
 def _metadata(model: ServedModel) -> dict[str, Any]:
-    return {
+    """The inputs are the tensors that a request gives together; that text may stand for them is told beside them."""
+    metadata: dict[str, Any] = {
         "name": model.key.name,
         "versions": [str(model.key.version)],
         "platform": _PLATFORMS.get(model.manifest.backend, model.manifest.backend),
         "inputs": [_tensor(spec) for spec in model.manifest.inputs],
         "outputs": [_tensor(spec) for spec in model.manifest.outputs],
     }
+    told = text_parameters(model)
+    return metadata | {"parameters": told} if told else metadata
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
@@ -149,7 +161,10 @@ def _config(model: ServedModel) -> dict[str, Any]:
         "response_cache": {"enable": False},
         "instance_group": [{"kind": "KIND_CPU", "count": model.placement.instances}],
         "default_model_filename": next(file.path for file in model.manifest.files if file.path != MANIFEST),
-        "parameters": {"slo_ms": {"string_value": f"{model.slo_s * 1e3:g}"}},
+        "parameters": {
+            name: {"string_value": value}
+            for name, value in {"slo_ms": f"{model.slo_s * 1e3:g}", **text_parameters(model)}.items()
+        },
     }
 
 

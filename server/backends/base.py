@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -83,3 +83,37 @@ class Backend(Protocol):
 
     def load(self, folder: Path, threads: int) -> Session:
         """Load `folder/model_file` for `threads` threads per call. Raises LoadError."""
+
+
+class Tokens(NamedTuple):
+    """One text, tokenised, special tokens included: ids, 1 for each token, and segments, all of one length.
+
+    `n_dropped`: tokens that were cut off because the text has more than the tokenizer was loaded for.
+    """
+
+    ids: Sequence[int]
+    mask: Sequence[int]
+    types: Sequence[int]
+    n_dropped: int
+
+
+class TextError(Exception):
+    """This text cannot be tokenised; the message names the reason. Other texts are not concerned."""
+
+
+class Tokenizer(Protocol):
+    """One loaded tokenizer. `encode` is called from one thread at a time."""
+
+    @property
+    def largest_id(self) -> int:
+        """No text gets a greater id."""
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens | TextError]:
+        """All texts in one call, which lets go of the interpreter lock; one outcome for each, in order. Does not raise."""
+
+
+class TokenizerLibrary(Protocol):
+    """Loads tokenizer files."""
+
+    def load(self, file: Path, longest: int) -> Tokenizer:
+        """A tokenizer that cuts texts at `longest` tokens. Raises LoadError when the file is not one, or the library is missing."""

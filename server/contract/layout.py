@@ -17,6 +17,7 @@ MANIFEST = "manifest.json"
 PROFILE = "profile.json"
 LINEAGE = "lineage.jsonl"
 REPORT = "report.html"
+TOKENIZER = "tokenizer.json"
 STAGING = ".staging"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
@@ -85,6 +86,8 @@ def read_folder(folder: Path, where: str, version: int) -> VersionFiles:
     for entry in manifest.files:
         _verify(folder / entry.path, entry, f"{where}/{entry.path}")
     profile = Profile.from_json(read_json(folder / PROFILE, f"{where}/{PROFILE}"), f"{where}/{PROFILE}")
+    if (manifest.text is None) != (profile.text is None):
+        raise ContractError(f"{where}: manifest and profile do not agree on whether it takes text; publish the version again")
     return VersionFiles(folder, version, manifest, profile)
 
 

@@ -10,6 +10,8 @@ from server.contract.errors import ContractError
 from server.contract.fields import Fields
 from server.contract.profile import check_schema
 from server.contract.tensors import TensorSpec
+from server.contract.text import SCHEMA as TEXT_SCHEMA
+from server.contract.text import TextInput, check_text
 
 SCHEMA = 1
 
@@ -78,7 +80,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All a server must know before it loads a version. `max_rows` is the largest batch that was tried and passed."""
+    """All a server must know before it loads a version. `max_rows` is the largest batch that was tried and passed.
+
+    With a text section the file's schema is TEXT_SCHEMA, so that a server that knows no text refuses it; without one it is
+    SCHEMA, which every server reads.
+    """
 
     name: str
     backend: str
@@ -89,6 +95,7 @@ class Manifest:
     max_rows: int
     checks: tuple[Check, ...]
     lineage_sha256: str | None
+    text: TextInput | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors and files that cannot be served together. Raises ContractError."""
@@ -114,11 +121,13 @@ class Manifest:
                 raise ContractError(
                     f"ragged: {pad!r} cannot pad {spec.name!r}, which is {spec.datatype.value}; give another pad"
                 )
+        if self.text:
+            check_text(self.text, [entry.path for entry in self.files], self.inputs, self.outputs, axis)
 
     def to_json(self) -> dict[str, Any]:
         ragged = self.ragged
-        return {
-            "schema": SCHEMA,
+        made: dict[str, Any] = {
+            "schema": TEXT_SCHEMA if self.text else SCHEMA,
             "name": self.name,
             "backend": self.backend,
             "files": [{"path": f.path, "sha256": f.sha256, "bytes": f.bytes} for f in self.files],
@@ -132,13 +141,14 @@ class Manifest:
             "checks": [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in self.checks],
             "lineage_sha256": self.lineage_sha256,
         }  # fmt: skip
+        return made | {"text": self.text.to_json()} if self.text else made
 
     @staticmethod
     def from_json(data: object, where: str) -> Manifest:
         """Raises ContractError for an unknown schema, a missing or unknown field, or tensors that cannot be served."""
         fields = Fields(data, where)
-        check_schema(fields, SCHEMA)
-        fields.only(("schema", *Manifest.__slots__))
+        schema = check_schema(fields, TEXT_SCHEMA)
+        fields.only(("schema", *(name for name in Manifest.__slots__ if name != "text" or schema >= TEXT_SCHEMA)))
         name, backend = fields.text("name"), fields.text("backend")
         files = tuple(FileEntry.from_json(entry) for entry in fields.children("files"))
         inputs = tuple(TensorSpec.from_json(entry) for entry in fields.children("inputs"))
@@ -147,8 +157,9 @@ class Manifest:
         max_rows = fields.integer("max_rows", 1)
         checks = tuple(Check.from_json(entry) for entry in fields.children("checks"))
         lineage = fields.text("lineage_sha256") if fields.has("lineage_sha256") else None
+        text = TextInput.from_json(fields.child("text")) if fields.has("text") else None
         try:
-            return Manifest(name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage)
+            return Manifest(name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage, text)
         except ContractError as error:
             raise ContractError(f"{where}: {error}") from None
 

@@ -11,6 +11,8 @@ from typing import Any
 from server.contract.device import Device
 from server.contract.errors import ContractError
 from server.contract.fields import Fields
+from server.contract.text import SCHEMA as TEXT_SCHEMA
+from server.contract.text import TextCost
 
 SCHEMA = 1
 
@@ -59,12 +61,14 @@ class Profile:
     """The full grid of cells for one placement on one device.
 
     `predict` interpolates linearly between cells, extrapolates by the last slope (up to FAR times the grid), and never
-    falls when rows or length grow. Raises ContractError when the grid has holes.
+    falls when rows or length grow. Raises ContractError when the grid has holes. `text`: the tokeniser's own stage, where the
+    version takes text; with it the file's schema is TEXT_SCHEMA.
     """
 
     device: Device
     placement: Placement
     cells: tuple[Cell, ...]
+    text: TextCost | None = None
     _rows: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _lengths: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _p50: tuple[tuple[float, ...], ...] = field(init=False, repr=False, compare=False)
@@ -105,38 +109,41 @@ class Profile:
         return self.placement.instances * max(rows / self.predict(rows, length) for rows in self._rows)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
+        made: dict[str, Any] = {
+            "schema": TEXT_SCHEMA if self.text else SCHEMA,
             "device": self.device.to_json(),
             "placement": asdict(self.placement),
             "cells": [asdict(cell) for cell in self.cells],
         }
+        return made | {"text": self.text.to_json()} if self.text else made
 
     @staticmethod
     def from_json(data: object, where: str) -> Profile:
         """Raises ContractError for an unknown schema, a missing field or a grid with holes."""
         fields = Fields(data, where)
-        check_schema(fields, SCHEMA)
-        fields.only(("schema", "device", "placement", "cells"))
+        schema = check_schema(fields, TEXT_SCHEMA)
+        fields.only(("schema", "device", "placement", "cells", *(("text",) if schema >= TEXT_SCHEMA else ())))
         place = fields.child("placement")
         place.only(Placement.__slots__)
         placement = Placement(place.integer("instances", 1), place.integer("threads", 1))
         cells = tuple(Cell.from_json(cell) for cell in fields.children("cells"))
         device = Device.from_json(fields.child("device"))
+        text = TextCost.from_json(fields.child("text")) if fields.has("text") else None
         try:
-            return Profile(device, placement, cells)
+            return Profile(device, placement, cells, text)
         except ContractError as error:
             raise ContractError(f"{where}: {error}") from None
 
 
-def check_schema(fields: Fields, known: int) -> None:
-    """Refuse a file written for another schema, before any other field is read. Raises ContractError."""
+def check_schema(fields: Fields, known: int) -> int:
+    """The schema of a file. Raises ContractError for a newer one, before any other field is read."""
     found = fields.integer("schema", 1)
     if found > known:
         raise ContractError(
             f"{fields.where}: schema {found} is from a newer ferry (this one reads up to {known}); upgrade ferry "
             "or publish the model again with this version"
         )
+    return found
 
 
 def _surface(rows: Sequence[int], lengths: Sequence[int], grid: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

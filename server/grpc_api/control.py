@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
 from server import __version__
 from server.api.guard import Guard
-from server.api.v2_routes import EXTENSIONS
+from server.api.shared_memory import Regions
+from server.api.v2_routes import extensions
 from server.errors import BadRequest, FerryError, Unsupported
 from server.grpc_api import messages as pb
+from server.grpc_api.call import Call
 from server.grpc_api.describe import config, metadata
+from server.grpc_api.shared_memory import SharedMemory
 from server.grpc_api.statuses import Context, abort, parse, told
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
@@ -21,25 +24,17 @@ from server.telemetry.model_stats import all_stats
 Handler = Callable[[bytes, Context], Awaitable[bytes | None]]
 
 NOT_OFFERED = (
-    "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
-    "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister",
-    "TraceSetting", "LogSettings",
+    "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "TraceSetting", "LogSettings",
 )  # fmt: skip
 """Methods of the protocol's extensions that answer UNIMPLEMENTED, in words."""
-
-
-class Call(NamedTuple):
-    """A method: the message that it takes and the coroutine that answers it with another."""
-
-    takes: Any
-    answer: Callable[[Any], Awaitable[Any]]
-    changes_server: bool = False
 
 
 class Control:
     """The calls over one registry; `guard` protects those that change it."""
 
-    def __init__(self, registry: Registry, guard: Guard) -> None:
+    def __init__(self, registry: Registry, guard: Guard, regions: Regions | None) -> None:
+        """`regions` None: shared memory is turned off."""
+        self._regions = regions
         self._registry = registry
         self._guard = guard
 
@@ -56,6 +51,7 @@ class Control:
             "RepositoryIndex": Call(pb.RepositoryIndexRequest, self._index),
             "RepositoryModelLoad": Call(pb.RepositoryModelLoadRequest, self._load, changes_server=True),
             "RepositoryModelUnload": Call(pb.RepositoryModelUnloadRequest, self._unload, changes_server=True),
+            **SharedMemory(self._regions).calls(),
         }
         offered = {name: self._handler(call) for name, call in calls.items()}
         return offered | {name: _not_offered(name) for name in NOT_OFFERED}
@@ -93,7 +89,7 @@ class Control:
         return pb.ModelReadyResponse(ready=version is not None and request.version in ("", version))
 
     async def _server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name="ferry", version=__version__, extensions=EXTENSIONS)
+        return pb.ServerMetadataResponse(name="ferry", version=__version__, extensions=extensions(self._regions))
 
     async def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         return metadata(self._find(request))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from server.api.binary_tensors import from_bytes
-from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice
-from server.api.parameters import read_timeout
+from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice, TextCall
+from server.api.parameters import read_timeout, read_truncate
+from server.api.shared_memory import Regions
+from server.api.shared_tensors import REGION, from_slot, shared_choice
 from server.backends.base import Array
-from server.errors import BadRequest, Unsupported
+from server.errors import BadRequest
 from server.grpc_api.messages import InferParameter, ModelInferRequest
 from server.grpc_api.typed_contents import from_contents
 from server.runtime.served import ServedModel
@@ -20,36 +22,64 @@ FINAL_FLAG = "triton_enable_empty_final_response"
 class RequestDecoder:
     """Decodes for one model; what can be prepared is prepared here, once."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServedModel, regions: Regions | None = None) -> None:
+        """`regions`: the shared memory of a server that offers it."""
+        self._regions = regions
         self._interface = ModelInterface(model)
         self._all = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
-    def decode(self, request: ModelInferRequest) -> InferCall:
-        """Raises BadRequest or Unsupported."""
+    def decode(self, request: ModelInferRequest) -> InferCall | TextCall:
+        """Raises BadRequest, Unsupported, TooLarge, NotFound (a region) or TurnedOff."""
         inputs, rows, length = self._inputs(request)
-        timeout_s = read_timeout(_plain(request.parameters)) if request.parameters else None
-        return InferCall(request.id, inputs, rows, length, timeout_s, self._outputs(request))
+        parameters = _plain(request.parameters) if request.parameters else {}
+        timeout_s = read_timeout(parameters) if parameters else None
+        outputs = self._outputs(request)
+        texts = self._interface.texts(inputs, outputs)
+        if texts is not None:
+            return TextCall(request.id, texts, read_truncate(parameters), timeout_s, outputs)
+        return InferCall(request.id, inputs, rows, length, timeout_s, outputs)
 
     def _inputs(self, request: ModelInferRequest) -> tuple[dict[str, Array], int, int]:
         interface = self._interface
         tensors, blobs = request.inputs, request.raw_input_contents
         if blobs and len(blobs) != len(tensors):
-            raise BadRequest(
-                f"model {interface.model}: raw_input_contents has {len(blobs)} entries for {len(tensors)} inputs; send one "
-                "for each, or none and typed contents"
-            )
+            self._check_count(request)
         inputs: dict[str, Array] = {}
         rows = length = -1
-        for place, tensor in enumerate(tensors):
+        n_sent = 0
+        for tensor in tensors:
             shape = list(tensor.shape)
             expected = interface.input(tensor.name, tensor.datatype, shape)
             if expected.name in inputs:
                 raise BadRequest(f"model {interface.model}: input {expected.name!r} is given twice")
-            array = _array(expected, tensor, shape, blobs[place] if blobs else None)
+            if tensor.parameters and REGION in tensor.parameters:
+                array = self._from_slot(expected, tensor, shape)
+            else:
+                array = _array(expected, tensor, shape, blobs[n_sent] if blobs else None)
+                n_sent += 1
             rows, length = interface.check_sizes(expected, array.shape, rows, length)
             inputs[expected.name] = array
+        if n_sent < len(blobs):
+            self._check_count(request)
         interface.check_complete(inputs)
         return inputs, rows, max(length, 0)
+
+    def _from_slot(
+        self, expected: ExpectedInput, tensor: ModelInferRequest.InferInputTensor, shape: list[int]
+    ) -> Array:  # fmt: skip
+        if tensor.HasField("contents"):
+            raise BadRequest(f"input {expected.name!r} has both {REGION!r} and typed contents; give one of them")
+        return from_slot(self._regions, _values(tensor.parameters), expected, shape)
+
+    def _check_count(self, request: ModelInferRequest) -> None:
+        """Raises BadRequest unless there is a raw entry for each input that is not in shared memory."""
+        n_wanted = sum(REGION not in tensor.parameters for tensor in request.inputs)
+        n_sent = len(request.raw_input_contents)
+        if n_sent != n_wanted:
+            raise BadRequest(
+                f"model {self._interface.model}: raw_input_contents has {n_sent} entries for {n_wanted} inputs; send one for each "
+                "that is not in shared memory, or none and typed contents"
+            )
 
     def _outputs(self, request: ModelInferRequest) -> list[OutputChoice]:
         if not request.outputs:
@@ -60,7 +90,8 @@ class RequestDecoder:
         place = self._interface.output_place(wanted.name)
         if not wanted.parameters:
             return OutputChoice(place, True)
-        _check_no_shared_memory(wanted.parameters, f"output {wanted.name!r}")
+        if REGION in wanted.parameters:
+            return shared_choice(self._regions, _values(wanted.parameters), place, wanted.name)
         if "classification" not in wanted.parameters:
             return OutputChoice(place, True)
         return OutputChoice(place, True, self._interface.classes(place, _value(wanted.parameters["classification"])))
@@ -68,8 +99,6 @@ class RequestDecoder:
 
 def _array(expected: ExpectedInput, tensor: ModelInferRequest.InferInputTensor, shape: list[int], blob: bytes | None) -> Array:
     """The values of one input; `blob` None: they are typed."""
-    if tensor.parameters:
-        _check_no_shared_memory(tensor.parameters, f"input {expected.name!r}")
     if blob is None:
         if not tensor.HasField("contents"):
             raise BadRequest(f"input {expected.name!r} has neither raw_input_contents nor typed contents")
@@ -86,7 +115,7 @@ def wants_final_flag(request: ModelInferRequest) -> bool:
 
 def _plain(parameters: Mapping[str, InferParameter]) -> dict[str, object]:
     """The parameters as Python values, less the one that is not the model's affair. Raises BadRequest."""
-    plain = {name: _value(parameter) for name, parameter in parameters.items()}
+    plain = _values(parameters)
     if not isinstance(plain.pop(FINAL_FLAG, False), bool):
         raise BadRequest(f"parameter {FINAL_FLAG!r} must be a bool_param")
     return plain
@@ -98,6 +127,5 @@ def _value(parameter: InferParameter) -> object:
     return getattr(parameter, kind) if kind else None
 
 
-def _check_no_shared_memory(parameters: Mapping[str, InferParameter], where: str) -> None:
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"{where}: the shared memory extension is not offered by this server")
+def _values(parameters: Mapping[str, InferParameter]) -> dict[str, object]:
+    return {name: _value(parameter) for name, parameter in parameters.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
 from server.grpc_api.messages import ModelConfig, ModelMetadataResponse
@@ -13,7 +14,7 @@ _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
 
 
 def metadata(model: ServedModel) -> ModelMetadataResponse:
-    """Shapes with the batch axis; −1 where a size is free."""
+    """Shapes with the batch axis; −1 where a size is free. That a model takes text is told by its configuration."""
     manifest = model.manifest
     return ModelMetadataResponse(
         name=model.key.name,
@@ -39,7 +40,8 @@ def config(model: ServedModel) -> ModelConfig:
         instance_group=[{"kind": "KIND_CPU", "count": model.placement.instances}],
         default_model_filename=next(file.path for file in manifest.files if file.path != MANIFEST),
     )
-    made.parameters["slo_ms"].string_value = f"{model.slo_s * 1e3:g}"
+    for name, value in {"slo_ms": f"{model.slo_s * 1e3:g}", **text_parameters(model)}.items():
+        made.parameters[name].string_value = value
     return made
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from server.api.guard import Guard
+from server.api.shared_memory import Regions
 from server.grpc_api.control import Control
 from server.grpc_api.health import Health
 from server.grpc_api.infer import Inference
@@ -32,13 +33,16 @@ class GrpcFront:
     """One listening gRPC server. Bound when it is made, answers after start()."""
 
     def __init__(
-        self, host: str, port: int, engine: Engine, registry: Registry, guard: Guard, max_body_bytes: int
+        self, host: str, port: int, engine: Engine, registry: Registry, guard: Guard, max_body_bytes: int,
+        idle_timeout_s: float, receive_timeout_s: float, regions: Regions | None = None,
     ) -> None:  # fmt: skip
+        """`idle_timeout_s` ends connections without a call, `receive_timeout_s` those that do not get as far as HTTP/2;
+        `regions` None: shared memory is turned off."""
         self._health = Health(registry)
-        inference = Inference(engine, registry, max_body_bytes)
+        inference = Inference(engine, registry, max_body_bytes, regions)
         self._streams = StreamInference(inference)
-        self._server = grpc.aio.server(options=_options(max_body_bytes))
-        unary = {"ModelInfer": inference.unary, **Control(registry, guard).handlers()}
+        self._server = grpc.aio.server(options=_options(max_body_bytes, idle_timeout_s, receive_timeout_s))
+        unary = {"ModelInfer": inference.unary, **Control(registry, guard, regions).handlers()}
         methods = {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in unary.items()}
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._streams.serve)
         health = {
@@ -63,13 +67,19 @@ class GrpcFront:
         await self._server.stop(timeout_s)
 
 
-def _options(max_body_bytes: int) -> list[tuple[str, Any]]:
+def _options(max_body_bytes: int, idle_timeout_s: float, receive_timeout_s: float) -> list[tuple[str, Any]]:
     return [
         ("grpc.max_send_message_length", INT32_MAX),
         ("grpc.max_receive_message_length", min(INT32_MAX, HARD_LIMIT * max_body_bytes)),
         ("grpc.so_reuseport", 0),
+        ("grpc.max_connection_idle_ms", _milliseconds(idle_timeout_s)),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(receive_timeout_s)),
         ("grpc.compression_enabled_algorithms_bitset", 1),  # none: the library unpacks a bomb before it looks at the size
     ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(INT32_MAX, max(1, round(seconds * 1000)))
 
 
 def _bind(server: Any, host: str, port: int) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from weakref import WeakKeyDictionary
 
+from server.api.infer_call import TextCall, submit_text_call
+from server.api.shared_memory import Regions
+from server.backends.base import Array
 from server.errors import FerryError, TooLarge
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
 from server.grpc_api.encode import ReplyEncoder
+from server.grpc_api.gathering import Gathering
 from server.grpc_api.messages import ModelInferRequest, ModelInferResponse
 from server.grpc_api.statuses import Context, abort, parse, told
+from server.runtime.clock import Clock, monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
@@ -18,8 +24,15 @@ from server.runtime.served import ServedModel
 class Inference:
     """Answers ModelInferRequests, whichever call they came by."""
 
-    def __init__(self, engine: Engine, registry: Registry, max_body_bytes: int) -> None:
+    def __init__(
+        self, engine: Engine, registry: Registry, max_body_bytes: int, regions: Regions | None = None,
+        clock: Clock = monotonic_clock,
+    ) -> None:  # fmt: skip
+        """`regions` None: shared memory is turned off."""
+        self._regions = regions
         self._engine = engine
+        self._clock = clock
+        self._gathering = Gathering()
         self._registry = registry
         self._max_body_bytes = max_body_bytes
         self._codecs: WeakKeyDictionary[ServedModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
@@ -52,14 +65,30 @@ class Inference:
 
         Raises FerryError.
         """
+        arrived_at = self._clock()
+        self._gathering.enter()
+        try:
+            await self._gathering.together()
+            return await self._answer(request, remaining_s, arrived_at)
+        finally:
+            self._gathering.leave()
+
+    async def _answer(self, request: ModelInferRequest, remaining_s: float | None, arrived_at: float) -> ModelInferResponse:
         model = self._registry.find(request.model_name, request.model_version or None)
         decoder, encoder = self._codec(model)
         call = decoder.decode(request)
-        submitted = self._engine.submit(model, call.inputs, call.rows, call.length, _shorter(call.timeout_s, remaining_s))
-        try:  # shielded: a cancelled future would look to the engine as if the request had its outcome
-            outputs = await asyncio.shield(submitted.payload.answer)
+        waiter: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
+        timeout_s = _shorter(call.timeout_s, remaining_s)
+        answer = _Outcome(waiter)
+        if isinstance(call, TextCall):
+            cancel = submit_text_call(self._engine, model, call, answer, timeout_s, arrived_at).cancel
+        else:
+            submitted = self._engine.submit(model, call.inputs, call.rows, call.length, answer, timeout_s, arrived_at)
+            cancel = partial(self._engine.cancel, submitted)
+        try:
+            outputs = await waiter
         except asyncio.CancelledError:
-            self._engine.cancel(submitted)
+            cancel()
             raise
         reply = encoder.encode(call.id, outputs, call.outputs)
         if request.parameters and wants_final_flag(request):
@@ -69,8 +98,31 @@ class Inference:
     def _codec(self, model: ServedModel) -> tuple[RequestDecoder, ReplyEncoder]:
         codec = self._codecs.get(model)
         if codec is None:
-            codec = self._codecs[model] = RequestDecoder(model), ReplyEncoder(model)
+            codec = self._codecs[model] = RequestDecoder(model, self._regions), ReplyEncoder(model)
         return codec
+
+
+class _Outcome:
+    """Hands a request's outcome to whoever waits. That the waiter was cancelled is no outcome: the engine must hear of it."""
+
+    __slots__ = ("_told", "_waiter")
+
+    def __init__(self, waiter: asyncio.Future[list[Array]]) -> None:
+        self._waiter = waiter
+        self._told = False
+
+    def done(self) -> bool:
+        return self._told
+
+    def set_result(self, outputs: list[Array], /) -> None:
+        self._told = True
+        if not self._waiter.done():
+            self._waiter.set_result(outputs)
+
+    def set_exception(self, error: FerryError, /) -> None:
+        self._told = True
+        if not self._waiter.done():
+            self._waiter.set_exception(error)
 
 
 def _shorter(one: float | None, other: float | None) -> float | None:

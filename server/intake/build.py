@@ -7,16 +7,19 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from server.backends.base import Array, Backend, BatchError, LoadError, Session
+from server.backends.base import Array, Backend, BatchError, LoadError, Session, Tokenizer
 from server.contract.device import this_device
-from server.contract.layout import LINEAGE, MANIFEST, PROFILE, describe_file, write_json
+from server.contract.errors import ContractError
+from server.contract.layout import LINEAGE, MANIFEST, PROFILE, TOKENIZER, describe_file, write_json
 from server.contract.manifest import Check, Manifest, Ragged
 from server.contract.profile import Profile
+from server.contract.text import TextCost, TextInput, check_text
 from server.intake.checks import check_padding, check_rows
 from server.intake.errors import IntakeError
 from server.intake.inspect import Signature, read_signature
 from server.intake.measure import Effort, Progress, choose_placement, grid_lengths, grid_rows, measure_profile
 from server.intake.samples import Samples, made_up_samples
+from server.intake.texts import TextReader, TextWish, check_vocabulary, describe_text, measure_text
 
 MAX_ROWS = 64
 SHORTEST, LONGEST = 1, 512
@@ -28,6 +31,7 @@ class Intake:
 
     `singles`: real inputs, each name → array [1, …] (empty: made up). `lengths`: least and greatest size of the
     ragged axis. `pads`: fill values by input name, 0 where absent. `checks` and `lineage_sha256` come from earlier stages.
+    `text`: how to take raw text, with the tokenizer beside the model file; None: not at all.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Intake:
     checks: tuple[Check, ...] = ()
     lineage_sha256: str | None = None
     effort: Effort = field(default_factory=Effort)
+    text: TextWish | None = None
 
 
 def build_version(folder: Path, backend: Backend, intake: Intake, progress: Progress) -> tuple[Manifest, Profile]:
@@ -51,8 +56,15 @@ def build_version(folder: Path, backend: Backend, intake: Intake, progress: Prog
         samples, ragged = _prepare(signature, intake)
         max_rows = intake.max_rows if signature.batches else 1
         checks, ragged = _check(session, signature, samples, ragged, max_rows, progress)
+        readable = None
+        if intake.text is not None:
+            readable = _prepare_text(folder, intake.text, session, signature, ragged)
+            checks = (*checks, readable.check)
     profile = _measure(folder, backend, samples, ragged, max_rows, progress, intake.effort)
-    names = [backend.model_file, *(name for name in (LINEAGE,) if (folder / name).exists())]
+    if readable is not None:
+        profile = replace(profile, text=readable.cost)
+    optional = (TOKENIZER,) if readable else ()
+    names = [backend.model_file, *optional, *(name for name in (LINEAGE,) if (folder / name).exists())]
     manifest = Manifest(
         name=intake.name,
         backend=backend.name,
@@ -63,18 +75,50 @@ def build_version(folder: Path, backend: Backend, intake: Intake, progress: Prog
         max_rows=max_rows,
         checks=(*intake.checks, *checks),
         lineage_sha256=intake.lineage_sha256,
+        text=readable.text if readable else None,
     )
     write_json(folder / PROFILE, profile.to_json())
     write_json(folder / MANIFEST, manifest.to_json())
     return manifest, profile
 
 
-def measure_again(folder: Path, backend: Backend, manifest: Manifest, progress: Progress, effort: Effort) -> Profile:
-    """A profile of a published version on the machine we are on, with made-up inputs; nothing is written."""
+def measure_again(
+    folder: Path, backend: Backend, manifest: Manifest, progress: Progress, effort: Effort, tokenizer: Tokenizer | None = None
+) -> Profile:
+    """A profile of a published version on the machine we are on, with made-up inputs; nothing is written.
+
+    `tokenizer`: that of a version which takes text, loaded for its longest.
+    """
     axis = manifest.ragged.axis if manifest.ragged else None
     signature = Signature(manifest.inputs, manifest.outputs, axis, isinstance(manifest.inputs[0].shape[0], str))
     samples = made_up_samples(signature, manifest.ragged.longest if manifest.ragged else 0)
-    return _measure(folder, backend, samples, manifest.ragged, manifest.max_rows, progress, effort)
+    profile = _measure(folder, backend, samples, manifest.ragged, manifest.max_rows, progress, effort)
+    if tokenizer is None or manifest.ragged is None:
+        return profile
+    return replace(profile, text=measure_text(tokenizer, manifest.ragged.longest, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """What makes a version take text."""
+
+    text: TextInput
+    check: Check
+    cost: TextCost
+
+
+def _prepare_text(
+    folder: Path, wish: TextWish, session: Session, signature: Signature, ragged: Ragged | None
+) -> _Readable:  # fmt: skip
+    text = describe_text(wish, TOKENIZER, signature.inputs, ragged)
+    assert ragged is not None, "describe_text has seen to that"
+    try:
+        check_text(text, (TOKENIZER,), signature.inputs, signature.outputs, ragged.axis)
+        tokenizer = wish.library.load(folder / TOKENIZER, ragged.longest)
+    except (ContractError, LoadError) as error:
+        raise IntakeError(str(error)) from None
+    check = check_vocabulary(session, TextReader(tokenizer, text, signature.inputs, ragged), ragged)
+    return _Readable(text, check, measure_text(tokenizer, ragged.longest, wish.texts))
 
 
 def _prepare(signature: Signature, intake: Intake) -> tuple[Samples, Ragged | None]:

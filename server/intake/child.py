@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from server.backends.base import Backend, LoadError, Session
+from server.backends.base import Backend, LoadError, Session, Tokenizer
+from server.backends.hf_tokenizers import HfTokenizers
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.device import this_device
 from server.contract.errors import ContractError
@@ -26,6 +27,7 @@ from server.intake.errors import IntakeError
 from server.intake.inspect import Signature, read_signature
 from server.intake.measure import Effort
 from server.intake.samples import made_up_samples
+from server.intake.texts import TextReader, check_vocabulary
 
 
 def main(folder: Path, options: dict[str, Any]) -> int:
@@ -61,8 +63,9 @@ def _examine_packed(folder: Path, backend: Backend, name: str) -> None:
         if (signature.inputs, signature.outputs) != (manifest.inputs, manifest.outputs):
             raise IntakeError("the manifest's inputs and outputs are not the model file's; build the version again")
         _check_again(session, signature, manifest)
+        tokenizer = _check_text_again(folder, session, manifest)
     if files.profile.device.difference(this_device(backend.runtime)):
-        write_json(folder / PROFILE, measure_again(folder, backend, manifest, _silent, Effort()).to_json())
+        write_json(folder / PROFILE, measure_again(folder, backend, manifest, _silent, Effort(), tokenizer).to_json())
     if manifest.name != name:
         write_json(folder / MANIFEST, replace(manifest, name=name).to_json())
 
@@ -78,6 +81,16 @@ def _check_again(session: Session, signature: Signature, manifest: Manifest) -> 
             raise IntakeError(
                 f"the manifest says that lengths may share a batch, but {padding.detail}; build the version again"
             )
+
+
+def _check_text_again(folder: Path, session: Session, manifest: Manifest) -> Tokenizer | None:
+    """The tokenizer of a version that takes text must be one that this server can load, and this model's."""
+    text, ragged = manifest.text, manifest.ragged
+    if text is None or ragged is None:
+        return None
+    tokenizer = HfTokenizers().load(folder / text.tokenizer, ragged.longest)
+    check_vocabulary(session, TextReader(tokenizer, text, manifest.inputs, ragged), ragged)
+    return tokenizer
 
 
 def _silent(_what: str, _done: int, _of: int) -> None:

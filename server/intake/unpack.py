@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import lzma
+import shutil
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from server.intake.errors import IntakeError
 
 MAX_FILES = 64
-MAX_BYTES = 64 << 30
+MOST_OF_DISK = 0.5
+"""Of what is free: the upload itself lies on the same disk, and so do the models that serve."""
+
 _CHUNK = 1 << 20
 
 _DAMAGE = (
@@ -31,22 +35,39 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-def unpack(archive: Path, folder: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many bytes an archive may become, and which bound that is."""
+
+    n_bytes: int
+    why: str
+
+
+def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
     """Write the archive's files into the new `folder`; one leading folder common to all of them is dropped.
 
-    Raises IntakeError for links, devices, paths that escape, sub-folders, and anything over the limits.
+    Raises IntakeError for links, devices, paths that escape, sub-folders, and anything over the limits, of which
+    `most_bytes` for all files together is one and the room on the disk another.
     """
     folder.mkdir()
+    room = _room(folder, most_bytes)
     try:
         members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
-        _write_all(members, folder)
+        _write_all(members, folder, room)
     except IntakeError:
         raise
     except _DAMAGE as error:
         raise IntakeError(f"the archive is damaged or uses a feature that is not supported: {error}") from None
 
 
-def _write_all(members: Iterator[tuple[str, IO[bytes]]], folder: Path) -> None:
+def _room(folder: Path, most_bytes: int) -> Room:
+    free = int(MOST_OF_DISK * shutil.disk_usage(folder).free)
+    if free < most_bytes:
+        return Room(free, f"{MOST_OF_DISK:.0%} of what is free on the repository's disk; make room there")
+    return Room(most_bytes, "the server's max_upload_bytes; raise it")
+
+
+def _write_all(members: Iterator[tuple[str, IO[bytes]]], folder: Path, room: Room) -> None:
     total, leading = 0, None
     for number, (path, file) in enumerate(members):
         if number >= MAX_FILES:
@@ -55,7 +76,7 @@ def _write_all(members: Iterator[tuple[str, IO[bytes]]], folder: Path) -> None:
         if number and parent != leading:
             raise IntakeError(f"{path!r} in the archive does not lie beside the other files; pack one version folder")
         leading = parent
-        total += _write(folder / name, file, MAX_BYTES - total)
+        total += _write(folder / name, file, total, room)
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -88,12 +109,13 @@ def _split(path: str) -> tuple[str, str]:
     return "/".join(parts[:-1]), parts[-1]
 
 
-def _write(path: Path, file: IO[bytes], allowed: int) -> int:
+def _write(path: Path, file: IO[bytes], before: int, room: Room) -> int:
+    """Bytes written; `before` it were so many already."""
     size = 0
     with path.open("xb") as out:
         while chunk := file.read(_CHUNK):
             size += len(chunk)
-            if size > allowed:
-                raise IntakeError(f"the archive unpacks to more than {MAX_BYTES} bytes")
+            if before + size > room.n_bytes:
+                raise IntakeError(f"the archive unpacks to more than {room.n_bytes} bytes, which is {room.why}")
             out.write(chunk)
     return size

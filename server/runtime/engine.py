@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+from server.backends.base import TextError
 from server.core.events import (
     Action,
     Answer,
@@ -26,18 +28,21 @@ from server.core.events import (
 from server.core.lane import Lane
 from server.core.scheduler import Scheduler
 from server.core.types import Failure, InferRequest, ModelKey, Refusal
-from server.errors import Cancelled, FerryError, ModelFailed, Refused
+from server.errors import BadText, Cancelled, FerryError, ModelFailed, Refused
 from server.errors import InstanceLost as InstanceLostError
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.served import ServedModel
-from server.runtime.work import Work
+from server.runtime.text_stage import TextRequest, TextStage
+from server.runtime.work import Outcome, Work
 
 REPLY_S = 0.0005
-"""Taken off every deadline: encoding the answer and writing it to the socket. As much as is measured, but no less than this."""
+"""Taken off every deadline: encoding the answer and writing it to the socket."""
 
-REPLY_LEARNING_RATE = 0.02
+TURN_ROWS = 64
+"""When so many rows have come in during one turn of the event loop, they do not wait for its end: under overload a turn
+reads from a thousand connections and takes longer than a small model's SLO."""
 
 WorkRequest = InferRequest[Work]
 
@@ -51,10 +56,11 @@ class Engine:
         self._scheduler: Scheduler[Work] = Scheduler()
         self._models: dict[ModelKey, ServedModel] = {}
         self._instances: dict[ModelKey, Instances] = {}
+        self._texts: dict[ModelKey, TextStage] = {}
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._n_requests = 0
-        self._reply_s = REPLY_S
         self._arrived: dict[ModelKey, list[WorkRequest]] = {}
+        self._n_arrived_rows = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -86,7 +92,7 @@ class Engine:
 
     def late_s(self, model: ServedModel, waited_s: float) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
-        return waited_s + model.fastest_s + self._reply_s - model.slo_s
+        return waited_s + model.fastest_s + REPLY_S - model.slo_s
 
     def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""
@@ -94,40 +100,65 @@ class Engine:
         model.stats.arrived()
         model.stats.ended(now - waited_s, error, now)
 
-    def replied(self, work: Work) -> None:
-        """An answer is encoded: what that took, its wait for the event loop included, is taken off the next deadlines."""
-        took_s = self._clock() - work.answered_at
-        self._reply_s = max(REPLY_S, self._reply_s + REPLY_LEARNING_RATE * (took_s - self._reply_s))
-
     def submit(
-        self, model: ServedModel, inputs: Inputs, rows: int, length: int, timeout_s: float | None = None,
+        self, model: ServedModel, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,
         arrived_at: float | None = None,
     ) -> WorkRequest:  # fmt: skip
-        """Queue one request; `request.payload.answer` will hold its outputs or raise a FerryError.
+        """Queue one request; `answer` is told its outputs or a FerryError, later than this returns.
+
+        Those of requests before may be told meanwhile.
 
         `timeout_s`: what the client allows, if shorter than the SLO it counts, from `arrived_at` (now by default).
         Requests that come in one turn of the event loop reach the scheduler together, so that they can share a batch even
         on an idle device.
         """
+        arrived_at, deadline_at, work = self._accept(model, inputs, answer, timeout_s, arrived_at)
+        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
+        if self._n_arrived_rows >= TURN_ROWS:
+            self._hurry()
+        if not self._arrived:
+            self._loop.call_soon(self._flush)
+        self._n_arrived_rows += rows
+        self._arrived.setdefault(model.key, []).append(request)
+        return request
+
+    def submit_text(
+        self, model: ServedModel, text: str, truncate: bool, answer: Outcome, timeout_s: float | None = None,
+        arrived_at: float | None = None,
+    ) -> TextRequest:  # fmt: skip
+        """Queue one text of a model that takes text: tokenised off the event loop, then a request like any other, of one row.
+
+        Its time runs from `arrived_at`, tokenising included. `truncate`: cut it if it has too many tokens.
+        """
+        stage = self._texts.get(model.key)
+        arrived_at, deadline_at, work = self._accept(model, {}, answer, timeout_s, arrived_at)
+        cost_s = stage.cost_s(text) if stage else 0.0
+        request = TextRequest(self._n_requests, model.key, text, truncate, arrived_at, deadline_at, work, cost_s)
+        if stage is None:
+            self._loop.call_soon(self.text_refused, request, Refusal.DRAINING, None)
+        else:
+            stage.add(request)
+        return request
+
+    def _accept(
+        self, model: ServedModel, inputs: Inputs, answer: Outcome, timeout_s: float | None, arrived_at: float | None
+    ) -> tuple[float, float, Work]:
+        """One request more, whose number is _n_requests: its arrival, its deadline and its payload."""
         if arrived_at is None:
             arrived_at = self._clock()
         slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
         self._n_requests += 1
-        work = Work(inputs, self._loop.create_future(), slo_s)
-        deadline_at = arrived_at + slo_s - self._reply_s
-        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
-        if not self._arrived:
-            self._loop.call_soon(self._flush)
-        self._arrived.setdefault(model.key, []).append(request)
         model.stats.arrived()
-        return request
+        return arrived_at, arrived_at + slo_s - REPLY_S, Work(inputs, answer, slo_s)
 
-    def cancel(self, request: WorkRequest) -> None:
+    def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
         if request.payload.answer.done():
             return
-        self._flush()  # it may not have reached the scheduler yet
-        self._feed(Cancel(request))
+        scheduled = request.request if isinstance(request, TextRequest) else request
+        if scheduled is not None:
+            self._flush()  # it may not have reached the scheduler yet
+            self._feed(Cancel(scheduled))
         if request.payload.answer.done():
             return
         request.payload.answer.set_exception(Cancelled("the client closed the connection"))
@@ -136,6 +167,8 @@ class Engine:
     def open(self, model: ServedModel) -> None:
         """Start the model's instances and take requests for it."""
         self._models[model.key] = model
+        if model.reader is not None:
+            self._texts[model.key] = TextStage(model, model.reader, self._loop, self._clock, self)
         self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device))
         self._instances[model.key] = self._make_instances(model)
         for _ in range(model.placement.instances):
@@ -143,6 +176,7 @@ class Engine:
 
     async def close(self, model: ServedModel) -> None:
         """Refuse new requests, answer the accepted ones, then stop the instances and give the memory back."""
+        await self._close_texts(model)
         self._flush()
         closed = self._closing[model.key] = self._loop.create_future()
         self._feed(Drain(model.key))
@@ -152,6 +186,28 @@ class Engine:
         await asyncio.to_thread(instances.join)
         model.session.close()
         del self._models[model.key]
+
+    def texts_ready(self, model: ServedModel, requests: Sequence[WorkRequest]) -> None:
+        """Satisfies text_stage.Customer."""
+        self._arrived.setdefault(model.key, []).extend(requests)
+        self._flush()
+
+    def text_refused(self, text: TextRequest, why: Refusal, retry_after_s: float | None) -> None:
+        """Satisfies text_stage.Customer."""
+        if not text.payload.answer.done():
+            self._end(text, _refusal(self._models.get(text.model), text, why, retry_after_s))
+
+    def text_failed(self, text: TextRequest, reason: TextError) -> None:
+        """Satisfies text_stage.Customer."""
+        self._end(text, BadText(f"model {text.model}: {reason}"))
+
+    async def _close_texts(self, model: ServedModel) -> None:
+        """Texts that wait get their tokens and go to the scheduler before it is told to drain."""
+        stage = self._texts.pop(model.key, None)
+        if stage is not None:
+            await stage.drain()
+            stage.stop()
+            await asyncio.to_thread(stage.join)
 
     def _make_instances(self, model: ServedModel) -> Instances:
         def report(result: StepResult) -> None:
@@ -175,9 +231,16 @@ class Engine:
             self._add_instance(model)
 
     def _flush(self) -> None:
-        arrived, self._arrived = self._arrived, {}
+        arrived, self._arrived, self._n_arrived_rows = self._arrived, {}, 0
         for key, requests in arrived.items():
             self._feed(Submit(key, tuple(requests)))
+
+    def _hurry(self) -> None:
+        keys = list(self._arrived)
+        self._flush()
+        for key in keys:
+            if key in self._instances:
+                self._instances[key].hurry()
 
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch
@@ -216,13 +279,12 @@ class Engine:
             answers = [(request, outputs) for request, outputs in answers if request.id in wanted]
         now = self._clock()
         for request, outputs in answers:
-            work = request.payload
-            if not work.answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
-                work.answered_at = now
-                work.answer.set_result(outputs)
+            answer = request.payload.answer
+            if not answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
+                answer.set_result(outputs)
         self._models[batch.model].stats.answered(requests, result, now)
 
-    def _end(self, request: WorkRequest, error: FerryError) -> None:
+    def _end(self, request: WorkRequest | TextRequest, error: FerryError) -> None:
         model = self._models.get(request.model)
         if model is not None:
             model.stats.ended(request.arrived_at, error, self._clock())
@@ -248,7 +310,9 @@ class Engine:
             self._set_timer()
 
 
-def _refusal(model: ServedModel | None, request: WorkRequest, why: Refusal, retry_after_s: float | None) -> FerryError:
+def _refusal(
+    model: ServedModel | None, request: WorkRequest | TextRequest, why: Refusal, retry_after_s: float | None
+) -> FerryError:
     if model is None or why is Refusal.DRAINING:
         return Refused(f"model {request.model} is being unloaded; ask for another version", why.value, None)
     if why is Refusal.QUEUE_FULL:

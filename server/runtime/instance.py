@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -43,6 +44,9 @@ class Instances(Protocol):
 
     def start(self, batch: WorkBatch) -> None:
         """Take a batch and return at once; its StepResult is reported later."""
+
+    def hurry(self) -> None:
+        """Run at once what was going to run on the event loop after its current turn."""
 
     def stop(self) -> None:
         """Take no more batches."""
@@ -98,6 +102,9 @@ class ThreadInstances:
     def start(self, batch: WorkBatch) -> None:
         self._batches.put(batch)
 
+    def hurry(self) -> None:
+        """The threads do not wait for the event loop."""
+
     def stop(self) -> None:
         for _ in self._threads:
             self._batches.put(None)
@@ -119,7 +126,7 @@ class ThreadInstances:
 class InlineInstances:
     """Run batches on the event loop itself, for models so fast that changing threads would cost more than the model.
 
-    The batch runs after what the loop has to do in the current turn, so requests that arrive meanwhile form the next.
+    A batch runs after what the loop has to do in the current turn, so requests that arrive meanwhile form the next.
     """
 
     def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost) -> None:
@@ -127,12 +134,18 @@ class InlineInstances:
         self._loop = loop
         self._report = report
         self._lost = lost
+        self._given: deque[WorkBatch] = deque()
 
     def add(self) -> None:
         """All instances are the event loop."""
 
     def start(self, batch: WorkBatch) -> None:
-        self._loop.call_soon(self._run, batch)
+        self._given.append(batch)
+        self._loop.call_soon(self._run_next)
+
+    def hurry(self) -> None:
+        while self._given:
+            self._run_next()
 
     def stop(self) -> None:
         """Nothing runs between two turns of the loop."""
@@ -140,7 +153,10 @@ class InlineInstances:
     def join(self) -> None:
         """Likewise."""
 
-    def _run(self, batch: WorkBatch) -> None:
+    def _run_next(self) -> None:
+        if not self._given:
+            return  # it was in a hurry
+        batch = self._given.popleft()
         try:
             result = self._runner.run(batch)
         except Exception as error:  # as above

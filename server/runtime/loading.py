@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.backends.base import Backend, LoadError, Session
+from server.backends.base import Backend, LoadError, Session, Tokenizer, TokenizerLibrary
 from server.contract.device import this_device
 from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles, read_version
@@ -21,6 +21,7 @@ from server.intake.build import measure_again
 from server.intake.inspect import Signature
 from server.intake.measure import Effort
 from server.intake.samples import made_up_samples
+from server.intake.texts import TextReader
 from server.runtime.served import placement
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,13 @@ QUICK = Effort(cell_s=0.03, n_least=1, n_most=50)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A version with its session, warmed up."""
+    """A version with its session, warmed up. `reader`: what makes its inputs from text, where it takes text."""
 
     files: VersionFiles
     wants: Wants
     profile: Profile
     session: Session
+    reader: TextReader | None
 
 
 def newest_version(model_folder: Path) -> int:
@@ -47,10 +49,12 @@ def newest_version(model_folder: Path) -> int:
     return version
 
 
-def load_version(model_folder: Path, version: int, backends: Mapping[str, Backend]) -> Loaded:
+def load_version(
+    model_folder: Path, version: int, backends: Mapping[str, Backend], tokenizers: TokenizerLibrary | None = None
+) -> Loaded:
     """Read, verify, load and warm up one version.
 
-    Raises ContractError for files that break the contract, LoadError when the library refuses the model.
+    Raises ContractError for files that break the contract, LoadError when a library refuses the model or its tokenizer.
     """
     wants = read_wants(model_folder / WANTS_FILE)
     files = read_version(model_folder, version)
@@ -59,20 +63,36 @@ def load_version(model_folder: Path, version: int, backends: Mapping[str, Backen
         raise ContractError(
             f"{model_folder.name}/{version}: needs backend {files.manifest.backend!r}; this server has {', '.join(backends)}"
         )
-    profile = _trusted_profile(files, backend)
+    tokenizer = _load_tokenizer(files, tokenizers)
+    profile = _trusted_profile(files, backend, tokenizer)
     session = backend.load(files.folder, placement(wants, profile).threads)
     _warm_up(session, files.manifest)
     _warn_if_hopeless(files, profile, wants)
-    return Loaded(files, wants, profile, session)
+    return Loaded(files, wants, profile, session, _reader(files.manifest, tokenizer))
 
 
-def _trusted_profile(files: VersionFiles, backend: Backend) -> Profile:
+def _load_tokenizer(files: VersionFiles, tokenizers: TokenizerLibrary | None) -> Tokenizer | None:
+    text, ragged = files.manifest.text, files.manifest.ragged
+    if text is None or ragged is None:
+        return None
+    if tokenizers is None:
+        raise LoadError(f"needs a tokenizer library for {text.tokenizer}, which this server was started without")
+    return tokenizers.load(files.folder / text.tokenizer, ragged.longest)
+
+
+def _reader(manifest: Manifest, tokenizer: Tokenizer | None) -> TextReader | None:
+    if tokenizer is None or manifest.text is None or manifest.ragged is None:
+        return None
+    return TextReader(tokenizer, manifest.text, manifest.inputs, manifest.ragged)
+
+
+def _trusted_profile(files: VersionFiles, backend: Backend, tokenizer: Tokenizer | None) -> Profile:
     difference = files.profile.device.difference(this_device(backend.runtime))
     if difference is None:
         return files.profile
     name = f"{files.manifest.name}/{files.version}"
     log.warning("%s: the profile is from another machine (%s): measuring again, which takes a while", name, difference)
-    return measure_again(files.folder, backend, files.manifest, lambda *_: None, QUICK)
+    return measure_again(files.folder, backend, files.manifest, lambda *_: None, QUICK, tokenizer)
 
 
 def _warm_up(session: Session, manifest: Manifest) -> None:

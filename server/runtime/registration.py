@@ -52,7 +52,7 @@ class Registrar:
         async with _staging(self._repository) as folder:
             await self._receive(body, folder / UPLOAD)
             try:
-                await asyncio.to_thread(_lay_out, folder)
+                await asyncio.to_thread(_lay_out, folder, self._max_upload_bytes)
             except IntakeError as error:
                 raise BadRequest(f"model {registration.name!r}: {error}") from None
             await self._examine(folder / VERSION, registration)
@@ -73,14 +73,17 @@ class Registrar:
 
     async def _receive(self, body: AsyncIterator[bytes], path: Path) -> None:
         size = 0
-        with path.open("wb") as file:
-            async for chunk in body:
-                size += len(chunk)
-                if size > self._max_upload_bytes:
-                    raise TooLarge(
-                        f"the upload has more than {self._max_upload_bytes} bytes; raise the server's max_upload_bytes"
-                    )
-                await asyncio.to_thread(file.write, chunk)
+        try:
+            with path.open("wb") as file:
+                async for chunk in body:
+                    size += len(chunk)
+                    if size > self._max_upload_bytes:
+                        raise TooLarge(
+                            f"the upload has more than {self._max_upload_bytes} bytes; raise the server's max_upload_bytes"
+                        )
+                    await asyncio.to_thread(file.write, chunk)
+        except OSError as error:
+            raise TooLarge(f"the upload does not fit on the repository's disk ({error.strerror}); make room there") from None
         if not size:
             raise BadRequest("the upload is empty; send an .onnx file, or a .tar.gz or .zip of a version folder")
 
@@ -130,10 +133,10 @@ async def _read_to_end(child: asyncio.subprocess.Process) -> tuple[bytes, bytes]
     return verdict, noise
 
 
-def _lay_out(folder: Path) -> None:
+def _lay_out(folder: Path, most_bytes: int) -> None:
     """Turn the upload into a version folder. Raises IntakeError for an archive that is damaged or unsafe."""
     if is_archive(folder / UPLOAD):
-        unpack(folder / UPLOAD, folder / VERSION)
+        unpack(folder / UPLOAD, folder / VERSION, most_bytes)
     else:
         (folder / VERSION).mkdir()
         (folder / UPLOAD).rename(folder / VERSION / "model.onnx")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.backends.base import Backend, LoadError
+from server.backends.base import Backend, LoadError, TokenizerLibrary
 from server.contract.errors import ContractError
 from server.contract.layout import check_model_name, model_names, versions
 from server.core.lifecycle import State, step
@@ -39,9 +39,14 @@ class VersionStatus:
 class Registry:
     """Models by name. At most one version of a model serves at a time; a newer one replaces it without a gap."""
 
-    def __init__(self, repository: Path, backends: Mapping[str, Backend], engine: Engine, metrics: Metrics) -> None:
+    def __init__(
+        self, repository: Path, backends: Mapping[str, Backend], engine: Engine, metrics: Metrics,
+        tokenizers: TokenizerLibrary | None = None,
+    ) -> None:  # fmt: skip
+        """`tokenizers`: for versions that take text; without it those are not loaded."""
         self._repository = repository
         self._backends = backends
+        self._tokenizers = tokenizers
         self._engine = engine
         self._metrics = metrics
         self._serving: dict[str, ServedModel] = {}
@@ -62,10 +67,6 @@ class Registry:
         if model is not None and (version is None or version == str(model.key.version)):
             return model
         raise self._why_not(name, version)
-
-    def serving_now(self, name: bytes) -> ServedModel | None:
-        """The served version of a model by its name in ASCII; None when it does not serve."""
-        return self._serving.get(name.decode("latin-1"))
 
     def status(self, name: str) -> dict[int, VersionStatus]:
         """Versions of a model that are on disk or still loaded, ascending."""
@@ -117,7 +118,9 @@ class Registry:
             if not reload:
                 status.become(State.LOADING)
             try:
-                loaded = await asyncio.to_thread(load_version, self._repository / name, version, self._backends)
+                loaded = await asyncio.to_thread(
+                    load_version, self._repository / name, version, self._backends, self._tokenizers
+                )
             except Exception as error:  # whatever is wrong with one model, the others are served
                 if not isinstance(error, (ContractError, LoadError, IntakeError)):
                     log.exception("%s/%d: loading failed in an unforeseen way", name, version)
@@ -166,7 +169,7 @@ class Registry:
         self._n_loads += 1
         key = ModelKey(files.manifest.name, files.version, self._n_loads)
         stats = ModelStats(key, self._metrics.open(key))
-        model = ServedModel(key, files, loaded.wants, loaded.profile, loaded.session, stats)
+        model = ServedModel(key, files, loaded.wants, loaded.profile, loaded.session, stats, loaded.reader)
         self._engine.open(model)
         old = self._serving.get(key.name)
         self._serving[key.name] = model

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from server.backends.base import Session
-from server.contract.layout import VersionFiles
+from server.contract.layout import MANIFEST, VersionFiles
 from server.contract.profile import Placement, Profile
 from server.contract.wants import Wants
 from server.core.costs import CostTable
 from server.core.types import Limits, Mixing, ModelKey
+from server.intake.texts import TextReader
 from server.runtime.assemble import Assembler
 from server.telemetry.model_stats import ModelStats
 
@@ -28,8 +29,10 @@ class ServedModel:
     """Everything about one loaded version. It does not change."""
 
     def __init__(
-        self, key: ModelKey, files: VersionFiles, wants: Wants, profile: Profile, session: Session, stats: ModelStats
-    ) -> None:
+        self, key: ModelKey, files: VersionFiles, wants: Wants, profile: Profile, session: Session, stats: ModelStats,
+        reader: TextReader | None = None,
+    ) -> None:  # fmt: skip
+        """`reader`: makes the inputs from text; None for a version that takes tensors only."""
         self.key = key
         self.manifest = files.manifest
         self.slo_s = wants.slo_s
@@ -37,6 +40,8 @@ class ServedModel:
         self.placement = placement(wants, profile)
         self.session = session
         self.stats = stats
+        self.reader = reader
+        self.published_at = int((files.folder / MANIFEST).stat().st_mtime)  # of the calendar, in seconds
         self.max_rows = min(wants.max_rows or files.manifest.max_rows, files.manifest.max_rows)
         self.costs = CostTable(profile, self.max_rows)
         self.fastest_s = self.costs.batch_s(1, 0)

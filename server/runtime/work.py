@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
 from server.backends.base import Array
+from server.errors import FerryError
 from server.runtime.assemble import Inputs
+
+
+class Outcome(Protocol):
+    """Takes what became of a request, once. A future can; none of these may raise."""
+
+    def done(self) -> bool:
+        """Whether it has been told, or does not want to know any more."""
+
+    def set_result(self, outputs: list[Array], /) -> None:
+        """Arrays [rows, …] in output order."""
+
+    def set_exception(self, error: FerryError, /) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A request's arrays, the future of its outputs (arrays [rows, …] in output order), and the seconds it may take in all.
-    `answered_at`: when the outputs were there, in absolute seconds."""
+    """A request's arrays, who is told its outcome, and the seconds it may take in all. `prepared_s`: how long after the
+    request's arrival its arrays were there, where they had to be made from text."""
 
     inputs: Inputs
-    answer: asyncio.Future[list[Array]]
+    answer: Outcome
     allowed_s: float
-    answered_at: float = 0.0
+    prepared_s: float = 0.0

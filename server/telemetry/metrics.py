@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from server.core.types import Close, Failure, ModelKey, Refusal
+from server.errors import BadText
 from server.runtime.clock import Clock
+from server.telemetry.histogram import Histogram
 from server.telemetry.window import SlidingWindow
 
 LABELS = ("model", "version")
@@ -30,10 +32,13 @@ class Metrics:
         self._models: dict[ModelKey, ModelMetrics] = {}
 
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(name, text, LABELS, buckets=buckets, registry=self.registry)
+            return Histogram(name, text, LABELS, buckets, self.registry)
 
         self.request_seconds = histogram("ferry_request_seconds", "From arrival to answer, answered requests", SECONDS)
-        self.queue_seconds = histogram("ferry_queue_seconds", "From arrival to the start of the batch", SECONDS)
+        self.tokenize_seconds = histogram("ferry_tokenize_seconds", "From a text's arrival to its tokens", SECONDS)
+        self.queue_seconds = histogram(
+            "ferry_queue_seconds", "From arrival (of texts: from their tokens) to the start of the batch", SECONDS
+        )
         self.compute_seconds = histogram("ferry_compute_seconds", "Time of a batch in the model", SECONDS)
         self.batch_rows = histogram("ferry_batch_rows", "Rows of a batch", ROWS)
         self.padding_share = histogram("ferry_padding_share", "Share of a batch that is padding", SHARES)
@@ -41,8 +46,7 @@ class Metrics:
         self.refused = Counter("ferry_refused", "Refused requests by reason", (*LABELS, "reason"), registry=self.registry)
         self.failed = Counter("ferry_failed", "Failed requests by reason", (*LABELS, "reason"), registry=self.registry)
         self.cancelled = Counter("ferry_cancelled", "Requests whose client went away", LABELS, registry=self.registry)
-        self.in_flight = Gauge("ferry_in_flight", "Requests without an outcome yet", LABELS, registry=self.registry)
-        self.registry.register(_WindowCollector(self._models, clock))
+        self.registry.register(_GaugeCollector(self._models, clock))
 
     def open(self, key: ModelKey) -> ModelMetrics:
         """Bind all children of a model version."""
@@ -52,8 +56,6 @@ class Metrics:
     def close(self, key: ModelKey) -> None:
         """Forget a version's gauges; its counters stay, as Prometheus expects of counters."""
         del self._models[key]
-        if not any(other[:2] == key[:2] for other in self._models):
-            self.in_flight.remove(key.name, str(key.version))
 
 
 class ModelMetrics:
@@ -63,34 +65,38 @@ class ModelMetrics:
         labels = (key.name, str(key.version))
         self.window = SlidingWindow()
         self.request_seconds = metrics.request_seconds.labels(*labels)
+        self.tokenize_seconds = metrics.tokenize_seconds.labels(*labels)
         self.queue_seconds = metrics.queue_seconds.labels(*labels)
         self.compute_seconds = metrics.compute_seconds.labels(*labels)
         self.batch_rows = metrics.batch_rows.labels(*labels)
         self.padding_share = metrics.padding_share.labels(*labels)
         self.cancelled = metrics.cancelled.labels(*labels)
-        self.in_flight = metrics.in_flight.labels(*labels)
+        self.n_in_flight = 0
         self.batches = {close: metrics.batches.labels(*labels, close.value) for close in Close}
         refusals = {why.value: metrics.refused.labels(*labels, why.value) for why in Refusal}
         failures = {why.value: metrics.failed.labels(*labels, why.value) for why in Failure}
-        self.ended = refusals | failures
+        self.ended = refusals | failures | {BadText.label: metrics.failed.labels(*labels, BadText.label)}
 
 
-class _WindowCollector(Collector):
-    """p50, p99 and throughput over the last 30 s as plain gauges, so that they can be read without PromQL."""
+class _GaugeCollector(Collector):
+    """What is so now: requests in flight; p50, p99 and throughput over the last 30 s, so that they can be read without PromQL."""
 
     def __init__(self, models: dict[ModelKey, ModelMetrics], clock: Clock) -> None:
         self._models = models
         self._clock = clock
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
+        in_flight = GaugeMetricFamily("ferry_in_flight", "Requests without an outcome yet", labels=LABELS)
         p50 = GaugeMetricFamily("ferry_request_p50_seconds", "Median latency, last 30 s", labels=LABELS)
         p99 = GaugeMetricFamily("ferry_request_p99_seconds", "99th percentile latency, last 30 s", labels=LABELS)
         rate = GaugeMetricFamily("ferry_requests_per_second", "Answered requests per second, last 30 s", labels=LABELS)
-        newest = {key[:2]: model for key, model in sorted(self._models.items(), key=lambda item: item[0])}
+        loads = sorted(self._models.items(), key=lambda item: item[0])
+        newest = {key[:2]: model for key, model in loads}
         for (name, version), model in newest.items():
             summary = model.window.summary(self._clock())
             labels = [name, str(version)]
+            in_flight.add_metric(labels, sum(one.n_in_flight for key, one in loads if key[:2] == (name, version)))
             p50.add_metric(labels, summary.p50_s)
             p99.add_metric(labels, summary.p99_s)
             rate.add_metric(labels, summary.rate)
-        return (p50, p99, rate)
+        return (in_flight, p50, p99, rate)

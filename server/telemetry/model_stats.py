@@ -36,6 +36,10 @@ class Duration:
         self.count += count
         self.seconds += seconds * count
 
+    def add_all(self, seconds: Sequence[float]) -> None:
+        self.count += len(seconds)
+        self.seconds += sum(seconds)
+
     def to_json(self) -> dict[str, int]:
         return {"count": self.count, "ns": round(self.seconds * 1e9)}
 
@@ -62,42 +66,48 @@ class ModelStats:
 
     def arrived(self) -> None:
         """One request more without an outcome."""
-        self._metrics.in_flight.inc()
+        self._metrics.n_in_flight += 1
+
+    def prepared(self, seconds: Sequence[float]) -> None:
+        """So many texts have their tokens, so long after each arrived; in V2's words that is a part of compute_input."""
+        self._metrics.tokenize_seconds.observe(seconds)
 
     def stepped(self, step: Step, close: Close, rows: int, padded_share: float) -> None:
         """A batch ran through the model."""
         self._metrics.batches[close].inc()
-        self._metrics.batch_rows.observe(rows)
-        self._metrics.padding_share.observe(padded_share)
-        self._metrics.compute_seconds.observe(step.computed_at - step.joined_at)
+        self._metrics.batch_rows.observe((rows,))
+        self._metrics.padding_share.observe((padded_share,))
+        self._metrics.compute_seconds.observe((step.computed_at - step.joined_at,))
         self._n_batches += 1
         self._n_rows += rows
         self._add_compute(self._by_size.setdefault(rows, _BatchSize()), step, 1)
 
     def answered(self, requests: Sequence[InferRequest[Any]], step: Step, now: float) -> None:
-        """These requests got their answers from `step`."""
-        metrics = self._metrics
-        for request in requests:
-            latency_s, queued_s = now - request.arrived_at, step.began_at - request.arrived_at
-            metrics.request_seconds.observe(latency_s)
-            metrics.queue_seconds.observe(queued_s)
-            metrics.window.record(latency_s, now)
-            self._success.add(latency_s)
-            self._queue.add(queued_s)
+        """These requests got their answers from `step`. Their payloads say how long their arrays were in the making."""
+        metrics, began_at = self._metrics, step.began_at
+        latencies_s = [now - request.arrived_at for request in requests]
+        prepared_s = [request.payload.prepared_s for request in requests]
+        queued_s = [began_at - one.arrived_at - made_s for one, made_s in zip(requests, prepared_s, strict=True)]
+        metrics.request_seconds.observe(latencies_s)
+        metrics.queue_seconds.observe(queued_s)
+        metrics.window.record(latencies_s, now)
+        self._success.add_all(latencies_s)
+        self._queue.add_all(queued_s)
+        self._total.compute_input.seconds += sum(prepared_s)
         self._add_compute(self._total, step, len(requests))
-        metrics.in_flight.dec(len(requests))
+        metrics.n_in_flight -= len(requests)
         self._last_inference_ms = time.time_ns() // 1_000_000
 
     def ended(self, arrived_at: float, error: FerryError, now: float) -> None:
         """A request that arrived then was refused or failed."""
         self._metrics.ended[error.label].inc()
-        self._metrics.in_flight.dec()
+        self._metrics.n_in_flight -= 1
         self._fail.add(now - arrived_at)
 
     def cancelled(self) -> None:
         """A request's client went away."""
         self._metrics.cancelled.inc()
-        self._metrics.in_flight.dec()
+        self._metrics.n_in_flight -= 1
 
     def to_json(self) -> dict[str, Any]:
         """One entry of V2's model_stats."""

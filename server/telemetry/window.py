@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import log
 from typing import NamedTuple
 
@@ -32,15 +33,17 @@ class SlidingWindow:
         self._counts = [0] * n_slices
         self._began_at: float | None = None
 
-    def record(self, latency_s: float, now: float) -> None:
-        """Count one latency at time `now` (absolute seconds, never going back)."""
+    def record(self, latencies_s: Sequence[float], now: float) -> None:
+        """Count some latencies at time `now` (absolute seconds, never going back)."""
         second = int(now)
         place = second % self._n_slices
         if self._seconds[place] != second:
             self._start_slice(place, second, now)
-        bucket = int(log(latency_s / _LEAST_S) / _LOG_GROWTH) if latency_s > _LEAST_S else 0
-        self._slices[place][min(bucket, _N_BUCKETS - 1)] += 1
-        self._counts[place] += 1
+        counts = self._slices[place]
+        for latency_s in latencies_s:
+            bucket = int(log(latency_s / _LEAST_S) / _LOG_GROWTH) if latency_s > _LEAST_S else 0
+            counts[min(bucket, _N_BUCKETS - 1)] += 1
+        self._counts[place] += len(latencies_s)
 
     def summary(self, now: float) -> Summary:
         """Over the slices that are not older than the window."""

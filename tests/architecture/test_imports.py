@@ -37,7 +37,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "server.contract": (),
     "server.core": (),
     "server.simulation": (),
-    "server.backends": ("numpy", "onnxruntime"),
+    "server.backends": ("numpy", "onnxruntime", "tokenizers"),
     "server.intake": ("numpy",),
     "server.runtime": ("numpy",),
     "server.telemetry": ("prometheus_client",),

@@ -1,7 +1,8 @@
 """NVIDIA's perf_analyzer, unmodified, against a running server: `python -m tests.conformance.perf_analyzer HOST:PORT`.
 
 The binary is in the wheel tritonclient 2.41.1 (later ones lack it); it needs libb64 and the CUDA 12 runtime library.
-`--binary` names it, `--libraries` the folders of the two. The server must hold `affine` of tests/models.py.
+`--binary` names it, `--libraries` the folders of the two. The server must hold `affine` of tests/models.py and have shared
+memory turned on (tests/conformance/serve_tiny.py); `--grpc HOST:PORT` is its other port.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ RUNS = (
         ("--concurrency-range", "2"),
         r"Server: \n\s+Inference count: \d+\n\s+Execution count: \d+",
     ),
+    Run("system shared memory", ("--shared-memory", "system", "--concurrency-range", "2"), r"Throughput: [\d.]+ infer/sec"),
+)
+GRPC_RUNS = (
+    Run("gRPC", ("-i", "grpc", "--concurrency-range", "2"), r"Throughput: [\d.]+ infer/sec"),
+    Run("gRPC, system shared memory", ("-i", "grpc", "--shared-memory", "system"), r"Throughput: [\d.]+ infer/sec"),
 )
 
 
@@ -53,6 +59,7 @@ def run(binary: Path, libraries: str, url: str, one: Run) -> tuple[bool, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("url", metavar="HOST:PORT")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="also over gRPC")
     parser.add_argument("--binary", type=Path, default=shutil.which("perf_analyzer"))
     parser.add_argument("--libraries", default="", help="folders with libb64 and libcudart, separated by colons")
     parser.add_argument("--out", type=Path, help="file for the verdicts and the reports")
@@ -61,8 +68,9 @@ def main() -> int:
         print("no perf_analyzer: name it with --binary; it is in the wheel tritonclient 2.41.1", file=sys.stderr)
         return 2
     verdicts, reports = [], []
-    for one in RUNS:
-        worked, text = run(args.binary, args.libraries, args.url, one)
+    visits = [(args.url, one) for one in RUNS] + [(args.grpc, one) for one in GRPC_RUNS if args.grpc]
+    for url, one in visits:
+        worked, text = run(args.binary, args.libraries, url, one)
         verdicts.append(f"{one.name}: {'works' if worked else 'FAILED'}")
         reports.append(f"--- {one.name}: perf_analyzer -m affine {' '.join((*SHORT, *one.flags))}\n{text.strip()}\n")
         print(verdicts[-1])

@@ -15,7 +15,8 @@ def main(port: str) -> int:
     """Serve until SIGTERM or SIGINT."""
     with tempfile.TemporaryDirectory() as folder:
         publish_all(Path(folder))
-        return serve(read_settings({"repository": folder, "port": port, "metrics_port": "0"}, None))
+        flags = {"repository": folder, "port": port, "metrics_port": "0", "grpc_port": "0", "shared_memory": "on"}
+        return serve(read_settings(flags, None))
 
 
 if __name__ == "__main__":

@@ -24,5 +24,6 @@ def test_the_kserve_client(server: ChildServer) -> None:
 
 
 @pytest.mark.skipif(shutil.which("perf_analyzer") is None, reason="perf_analyzer 2.41.1 is not on the PATH")
-def test_perf_analyzer(server: ChildServer) -> None:
-    assert run("tests.conformance.perf_analyzer", f"127.0.0.1:{server.port}").count("works") == 6
+def test_perf_analyzer(sharing_server: ChildServer) -> None:
+    http, grpc = (f"127.0.0.1:{port}" for port in (sharing_server.port, sharing_server.grpc_port))
+    assert run("tests.conformance.perf_analyzer", http, "--grpc", grpc).count("works") == 9

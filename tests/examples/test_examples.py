@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import tritonclient.grpc as v2_grpc
 import tritonclient.http as v2
 
 from loadtests.tensors import Array
@@ -50,11 +51,16 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildServer]:
     with ChildServer(repository, tmp_path_factory.mktemp("log") / "log") as server:
-        connected = v2.InferenceServerClient(f"127.0.0.1:{server.port}", concurrency=N_CLIENTS)
-        yield connected
-        connected.close()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(served: ChildServer) -> Iterator[Any]:
+    connected = v2.InferenceServerClient(f"127.0.0.1:{served.port}", concurrency=N_CLIENTS)
+    yield connected
+    connected.close()
 
 
 def inputs_of(row: dict[str, Array], binary: bool) -> list[Any]:
@@ -65,6 +71,13 @@ def inputs_of(row: dict[str, Array], binary: bool) -> list[Any]:
         tensor.set_data_from_numpy(array, binary_data=binary)
         inputs.append(tensor)
     return inputs
+
+
+def text_of(kind: Any, texts: list[str]) -> list[Any]:
+    """The input of a request in text, of tritonclient's http or grpc."""
+    tensor = kind.InferInput("text", [len(texts), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[text] for text in texts], dtype=object))
+    return [tensor]
 
 
 def answer_of(network: torch.nn.Module, row: dict[str, Array]) -> Array:
@@ -104,3 +117,40 @@ def test_sixty_four_clients_with_random_lengths_get_the_answers_they_would_get_a
         np.testing.assert_allclose(found, answer_of(network, row), atol=1e-4)
     statistics = client.get_inference_statistics("minilm")["model_stats"][0]
     assert statistics["execution_count"] < statistics["inference_count"], "some requests must have shared a batch"
+
+
+def test_minilm_answers_a_sentence_as_it_answers_its_token_ids(client: Any, served: ChildServer) -> None:
+    minilm = load("minilm")
+    sentences = ["A ferry leaves when it is full, or when it is time.", "", minilm.sentences()[17]]
+    with v2_grpc.InferenceServerClient(f"127.0.0.1:{served.grpc_port}") as over_grpc:
+        for sentence in sentences:  # alone: to the last bit
+            wanted = client.infer("minilm", inputs_of(minilm.encode([sentence])[0], True)).as_numpy("sentence_embedding")
+            for kind, asked in ((v2, client), (v2_grpc, over_grpc)):
+                found = asked.infer("minilm", text_of(kind, [sentence])).as_numpy("sentence_embedding")
+                assert np.array_equal(found, wanted)
+
+
+def test_sixty_four_clients_of_text_and_of_token_ids_mixed_get_pytorchs_answers(client: Any) -> None:
+    minilm = load("minilm")
+    network = minilm.build()
+    sentences = minilm.sentences()[: 2 * N_CLIENTS]
+    rows = minilm.encode(sentences)
+    pending = [
+        client.async_infer("minilm", text_of(v2, [sentence]) if n % 2 else inputs_of(row, True), parameters={"truncate": True})
+        for n, (sentence, row) in enumerate(zip(sentences, rows, strict=True))
+    ]
+    for row, answer in zip(rows, pending, strict=True):
+        np.testing.assert_allclose(answer.get_result().as_numpy("sentence_embedding"), answer_of(network, row), atol=1e-4)
+
+
+def test_the_openai_client_embeds_sentences_as_pytorch_does(served: ChildServer) -> None:
+    openai = pytest.importorskip("openai")
+    minilm = load("minilm")
+    network = minilm.build()
+    sentences = minilm.sentences()[:20]
+    rows = minilm.encode(sentences)
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none") as asked:
+        reply = asked.embeddings.create(model="minilm", input=sentences, extra_body={"truncate": True})
+    assert reply.usage.total_tokens == sum(row["input_ids"].shape[1] for row in rows)
+    for row, entry in zip(rows, reply.data, strict=True):
+        np.testing.assert_allclose(entry.embedding, answer_of(network, row)[0], atol=1e-4)

@@ -18,7 +18,9 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.child_server import ChildServer
+from tests.fuzz.memory import MemoryLog, write_result
 from tests.fuzz.requests import broken, canary, fuzzed
+from tests.fuzz.shared_memory import Mischief
 
 HANG_S = 20.0
 BATCH = 16
@@ -26,6 +28,9 @@ LEGAL_5XX = {501, 503}
 """What is not offered; a request whose own timeout has become too short."""
 
 MOST_GROWTH_MIB = 48.0
+LOOK_EVERY = 10_000
+"""Requests between two looks at the server's log."""
+
 _STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d)")
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)")
 _ID = re.compile(rb'"id":"(f-\d+)"')
@@ -148,7 +153,7 @@ class Fuzzer:
                 raise Failure(f"request {number}, which is a good one: {status} {body[:300]!r}")
             return
         if status >= 400 and not _is_error(body):
-            raise Failure(f"request {number}: {status} without V2's error body: {body[:300]!r}")
+            raise Failure(f"request {number}: {status} without an error body: {body[:300]!r}")
         found = _ID.search(body) if status == 200 else None
         is_packed = b"gzip" in data or b"deflate" in data  # a mangled id cannot be seen in there
         if found and found[1] != b"f-%d" % number and found[1] not in data and not is_packed:
@@ -156,48 +161,49 @@ class Fuzzer:
 
 
 def _is_error(body: bytes) -> bool:
+    """V2's form, or OpenAI's."""
     try:
         content = json.loads(body)
     except ValueError:
         return False
-    return (
-        isinstance(content, dict)
-        and list(content) == ["error"]
-        and isinstance(content["error"], str)
-        and bool(content["error"])
-    )
-
-
-def memory_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1]) / 1024
+    if not isinstance(content, dict) or list(content) != ["error"]:
+        return False
+    text = content["error"]
+    if isinstance(text, dict) and list(text) == ["message", "type", "param", "code"]:
+        text = text["message"]
+    return isinstance(text, str) and bool(text)
 
 
 def fuzz(server: ChildServer, n: int, seed: int, first: int = 0) -> dict[str, object]:
     """Send `n` requests and tell what came back. Raises Failure."""
     fuzzer = Fuzzer(server.port, seed)
-    done, began, settled_mib = 0, time.monotonic(), 0.0
+    done, looks, began, memory = 0, 0, time.monotonic(), MemoryLog(server.process.pid, n)
     while done < n:
         number = first + done
         done += fuzzer.unframed(number) if (number // BATCH) % 4 == 3 else fuzzer.framed(number)
-        if not settled_mib and done >= min(n // 5, 20_000):
-            settled_mib = memory_mib(server.process.pid)
+        memory.after(done)
+        if done // LOOK_EVERY > looks:
+            looks += 1
+            _check_log(server.log)
         if server.process.poll() is not None:
             raise Failure(f"the server died with {server.process.returncode} at request {first + done}")
     fuzzer.close()
     took_s = time.monotonic() - began
-    grown_mib = memory_mib(server.process.pid) - settled_mib
+    grown_mib = memory.end()
     if grown_mib > MOST_GROWTH_MIB:
         raise Failure(f"memory grew by {grown_mib:.1f} MiB")
-    for sign in ("a bug in ferry", "Traceback"):
-        if sign in server.log:
-            raise Failure(f"the log has {sign!r}: {server.log[-3000:]}")
+    _check_log(server.log)
     return {
         "requests": done, "seed": seed, "first": first, "seconds": round(took_s, 1), "per_second": round(done / took_s),
-        "statuses": dict(sorted(fuzzer.statuses.items())), "memory_mib": round(settled_mib, 1), "grown_mib": round(grown_mib, 1),
+        "statuses": dict(sorted(fuzzer.statuses.items())), "memory": memory.readings, "grown_mib": round(grown_mib, 1),
     }  # fmt: skip
+
+
+def _check_log(log: str) -> None:
+    """A client that has gone does not see a 500; the log does."""
+    for sign in ("a bug in ferry", "Traceback"):
+        if sign in log:
+            raise Failure(f"the log has {sign!r}: {log[-3000:]}")
 
 
 def main() -> int:
@@ -205,6 +211,7 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="file for the report")
     args = parser.parse_args()
     from tests.models import publish_all
 
@@ -212,12 +219,16 @@ def main() -> int:
         repository = Path(folder) / "repository"
         repository.mkdir()
         publish_all(repository)
-        with ChildServer(repository, Path(folder) / "log", "--max-body-bytes", "200000") as server:
+        flags = ("--max-body-bytes", "200000", "--shared-memory", "on")
+        with ChildServer(repository, Path(folder) / "log", *flags) as server, Mischief(args.seed) as mischief:
             try:
-                print(json.dumps(fuzz(server, args.n, args.seed, args.first), indent=1))
+                report = fuzz(server, args.n, args.seed, args.first) | {"objects_damaged": mischief.n_done}
             except Failure as failure:
                 print(f"FAILED with --seed {args.seed}: {failure}", file=sys.stderr)
                 return 1
+    print(json.dumps(report, indent=1))
+    if args.out:
+        write_result(args.out, report)
     return 0
 
 

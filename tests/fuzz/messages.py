@@ -11,11 +11,12 @@ import numpy as np
 from server.backends.base import NUMPY_TYPES
 from server.grpc_api import messages as pb
 from server.grpc_api.typed_contents import FIELDS
+from tests.fuzz.shared_memory import REGIONS, place, registration
 
 MODELS = ("affine", "two", "masked", "tokens", "id_bytes", "id_int8", "id_bool", "id_fp16", "nosuch", "", "../affine")
 NAMES = ("x", "a", "b", "ids", "mask", "y", "")
 KEYS = ("timeout", "priority", "sequence_id", "triton_enable_empty_final_response", "triton_x", "classification",
-        "shared_memory_region", "binary_data_output", "mine")  # fmt: skip
+        "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "binary_data_output", "mine")  # fmt: skip
 NUMBERS = (0, 1, 2, 4, 127, 255, -1, -128, 2**31 - 1, -(2**31))
 
 
@@ -29,7 +30,9 @@ def affine() -> bytes:
 
 def random_message(rng: random.Random) -> bytes:
     """One message; the same state of `rng` gives the same one."""
-    kind: Callable[[random.Random], bytes] = rng.choice((_noise, _damaged, _structured, _structured, _structured, _near))
+    kind: Callable[[random.Random], bytes] = rng.choice(
+        (_noise, _damaged, _structured, _structured, _structured, _near, _shared, _shared)
+    )
     return kind(rng)
 
 
@@ -85,6 +88,50 @@ def _structured(rng: random.Random) -> bytes:
         _parameters(rng, request.outputs.add(name=rng.choice(NAMES)).parameters)
     _parameters(rng, request.parameters)
     data: bytes = request.SerializeToString(deterministic=True)
+    return data
+
+
+def _shared(rng: random.Random) -> bytes:
+    """Tensors in shared memory, most of them rightly described."""
+    request = pb.ModelInferRequest(model_name="two")
+    for name in ("a", "b"):
+        tensor = request.inputs.add(name=name, datatype="FP32", shape=[1, 2])
+        if rng.random() < 0.7:
+            _place(rng, tensor.parameters)
+        elif rng.random() < 0.9:
+            request.raw_input_contents.append(bytes(8))
+    for name in ("sum", "difference") if rng.random() < 0.6 else ():
+        _place(rng, request.outputs.add(name=name).parameters)
+    data: bytes = request.SerializeToString(deterministic=True)
+    return data
+
+
+def shared_memory_call(rng: random.Random) -> tuple[str, bytes]:
+    """Method and message of the shared memory extension; most register."""
+    name = rng.choice((*REGIONS, *REGIONS, *REGIONS, "", "x" * 300))
+    if rng.random() < 0.7:
+        wanted = registration(rng)
+        numbers = {key: value for key in ("offset", "byte_size") if type(value := wanted[key]) is int and 0 <= value < 2**64}
+        key = wanted["key"].encode(errors="ignore").decode()
+        return "SystemSharedMemoryRegister", _bytes(pb.SystemSharedMemoryRegisterRequest(name=name, key=key, **numbers))
+    method = rng.choice(("SystemSharedMemoryStatus", "SystemSharedMemoryUnregister", "CudaSharedMemoryUnregister"))
+    return method, _bytes(getattr(pb, f"{method}Request")(name=name))
+
+
+def _place(rng: random.Random, parameters: Any) -> None:
+    for name, value in place(rng, 8).items():
+        if isinstance(value, str):
+            parameters[name].string_param = value
+        elif type(value) is int and value < 2**63 and rng.random() < 0.8:
+            parameters[name].int64_param = value
+        elif type(value) is int and 0 <= value < 2**64:
+            parameters[name].uint64_param = value
+        else:
+            parameters[name].double_param = 1.5
+
+
+def _bytes(message: Any) -> bytes:
+    data: bytes = message.SerializeToString(deterministic=True)
     return data
 
 

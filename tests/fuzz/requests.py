@@ -9,16 +9,22 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from tests.fuzz.shared_memory import HOSTILE_KEYS, shared_request
 
 LENGTH = "Inference-Header-Content-Length"
 HOSTILE: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 1e308, 0.5, "", "x", "ä\u0000", "a" * 3000, [], {},
     [[]], [1, [2]], [None], {"x": {}}, "NaN", [0] * 500, "BYTES", "FP32", "INT64", {"binary_data_size": 16}, ["x"], "\ud7ff",
+    {"shared_memory_region": "fuzz-0"}, {"shared_memory_region": "fuzz-1", "shared_memory_byte_size": 16, "binary_data_size": 16},
+    *HOSTILE_KEYS[:8],
 ]  # fmt: skip
 RAW_WORDS = [
     b"NaN", b"Infinity", b"1e400", b"-0", b"[" * 2000, b"{" * 40, b"\xff\xfe", b"\x00", b'"', b"\\u0000", b"\\ud800", b",", b"]", b"}",
     b"9" * 40, b"-", b"1.", b"null", b'"inputs"', b'"parameters":{"timeout":1}', b'"classification":3', b"\r\n", b" ", b"%2e%2e",
+    b'"shared_memory_offset":16,', b'"shared_memory_region":"fuzz-2"',
 ]  # fmt: skip
 LENGTHS = [
     "0", "1", "-1", "+1", "", " ", "ten", "0x10", "1e3", "9" * 30, "18446744073709551616", "2147483648", "1,2", "007", "\u0661",
@@ -30,7 +36,7 @@ HEADERS = [
 ]  # fmt: skip
 PATHS = ["/", "//", "/v2", "/v2/models//infer", "/v2/models/%00/infer", "/v2/models/affine/versions/%2e/infer", "/v2/../etc", "*",
          "/v2/models/affine/infer?" + "q" * 900, "/v2/models/%FF%FE/infer", "/v2/models/two/versions/" + "9" * 200 + "/infer",
-         "/v2/models/affine/generate", "/v2/trace/setting", "/v2/systemsharedmemory/region/a/register", "/v2/models/stats"]  # fmt: skip
+         "/v2/models/affine/generate", "/v1/models/words", "/v1/x", "/v1/embeddings", "/v2/trace/setting", "/v2/systemsharedmemory/region/a/register", "/v2/models/stats"]  # fmt: skip
 TYPES = {
     "bool": "?", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "int8": "b", "int16": "h", "int32": "i", "int64": "q",
     "fp16": "e", "fp32": "f", "fp64": "d",
@@ -48,6 +54,7 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     is_binary: bool = False
     pack: Callable[[bytes], bytes] | None = None
+    is_shared: bool = False
 
     def encode(self, mangle: Callable[[bytes], bytes] = bytes) -> bytes:
         """On the wire, framed rightly; `mangle` changes the body before it is packed and counted."""
@@ -56,7 +63,7 @@ class Request:
         body = mangle(head + self.blob)
         if self.pack is not None:
             body = self.pack(body)
-        lines = [f"{self.method} {self.path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+        lines = [f"{self.method} {self.path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join((*lines, "", "")).encode("utf-8") + body
 
@@ -70,7 +77,7 @@ def canary(number: int) -> tuple[bytes, list[float]]:
 
 def good(rng: random.Random, number: int) -> Request:
     """One of the kinds of good requests."""
-    kind = rng.randrange(9)
+    kind = rng.randrange(14)
     mark = {"id": f"f-{number}"}
     if kind == 0:
         return Request("/v2/models/affine/infer", {**mark, "inputs": [_item("x", "FP32", [1, 4], [number % 99, 2, 3, 4])]})
@@ -97,16 +104,47 @@ def good(rng: random.Random, number: int) -> Request:
     if kind == 5:
         header = {**mark, "inputs": [_item(name, "FP32", [1, 2], [1, 2]) for name in ("a", "b")], "outputs": [
             {"name": "sum", "parameters": {"classification": 2}}, {"name": "difference"}]}  # fmt: skip
-        encoding, pack = rng.choice([("gzip", gzip.compress), ("deflate", zlib.compress)])
+        packers: list[tuple[str, Callable[[bytes], bytes]]] = [
+            ("gzip", partial(gzip.compress, mtime=0)),
+            ("deflate", zlib.compress),
+        ]
+        encoding, pack = rng.choice(packers)
         return Request("/v2/models/two/infer", header, headers={"Content-Encoding": encoding}, pack=pack)
     if kind == 6:
         return Request("/v2/models/tokens/infer", None, bytes(8 * rng.randint(0, 20)), headers={LENGTH: "0"})
     if kind == 7:
         return Request("/v2/repository/index", {"ready": True})
+    if 7 < kind < 13:
+        return _good_extension(rng, kind, mark)
     path = rng.choice(
-        ["/v2", "/v2/models/affine", "/v2/models/two/config", "/v2/models/stats", "/v2/health/ready", "/v2/logging"]
+        [
+            "/v2",
+            "/v2/models/affine",
+            "/v2/models/two/config",
+            "/v2/models/stats",
+            "/v2/health/ready",
+            "/v2/logging",
+            "/v1/models",
+        ]
     )
     return Request(path, None, method="GET")
+
+
+def _good_extension(rng: random.Random, kind: int, mark: dict[str, str]) -> Request:
+    """An extension: texts to the model that takes them: in JSON, in bytes, in OpenAI's form; and tensors in shared memory."""
+    if kind > 10:
+        method, path, header = shared_request(rng, mark)
+        return Request(path, header, method=method, is_shared=True)
+    if kind == 8:
+        texts = rng.choice((["w1 w2"], ["", "fähre", "w3 " * 40], ["w4"] * 8))
+        item = _item("text", "BYTES", [len(texts)], texts)
+        return Request("/v2/models/words/infer", {**mark, "inputs": [item], "parameters": {"truncate": rng.random() < 0.5}})
+    if kind == 9:
+        blob = b"".join(struct.pack("<I", len(text)) + text for text in (b"w1", b"f\xc3\xa4hre"))
+        item = {"name": "text", "shape": [2, 1], "datatype": "BYTES", "parameters": {"binary_data_size": len(blob)}}
+        return Request("/v2/models/words/infer", {**mark, "inputs": [item]}, blob, is_binary=True)
+    inputs = rng.choice(("w1", ["w1 w2", ""], [1, 4, 2], [[1, 4, 2], [1, 2]]))
+    return Request("/v1/embeddings", {"model": "words", "input": inputs, "encoding_format": rng.choice(("float", "base64"))})
 
 
 def _item(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
@@ -117,6 +155,8 @@ def fuzzed(seed: int, number: int) -> bytes:
     """A request with wrong contents in a right frame: it is owed exactly one reply."""
     rng = random.Random((seed << 40) + number)
     request = good(rng, number)
+    if request.is_shared and rng.random() < 0.6:
+        return request.encode()  # wrong enough as it is, and regions must come into being
     mangle: Callable[[bytes], bytes] = bytes
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         kind = rng.randrange(10)

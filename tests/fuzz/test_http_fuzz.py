@@ -14,6 +14,7 @@ from tests.child_server import ChildServer
 from tests.fuzz import http_fuzz
 from tests.fuzz.http_fuzz import Failure, Fuzzer, fuzz
 from tests.fuzz.requests import fuzzed
+from tests.fuzz.shared_memory import Mischief
 
 Answer = Callable[[bytes], bytes]
 Fake = Callable[[Answer], int]
@@ -21,8 +22,11 @@ Fake = Callable[[Answer], int]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 
 
-def test_bad_requests_of_every_kind_harm_nobody(server: ChildServer) -> None:
-    report = fuzz(server, n=2000, seed=1)
+def test_bad_requests_of_every_kind_harm_nobody(sharing_server: ChildServer) -> None:
+    with Mischief(seed=1) as mischief:
+        report = fuzz(sharing_server, n=2000, seed=1)
+    sharing_server.call("POST", "/v2/systemsharedmemory/unregister")
+    assert mischief.n_done > 0
     statuses = report["statuses"]
     assert isinstance(statuses, dict)
     assert {"200", "400", "404", "405"} <= set(statuses), report

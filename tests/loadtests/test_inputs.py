@@ -8,7 +8,7 @@ import pytest
 
 from loadtests.data import InputMeta
 from loadtests.errors import BadInput
-from loadtests.inputs import Asked, Row, prepare
+from loadtests.inputs import Asked, Row, lengths_of, prepare
 from loadtests.lengths import sample
 from loadtests.tensors import BF16
 
@@ -109,8 +109,26 @@ def test_text_is_prepared_token_ids(tmp_path: Path) -> None:
     file.write_text("hello world\n")
     with pytest.raises(BadInput, match="line 1: text must be prepared token ids"):
         prepare(TEXT, asked(file))
-    with pytest.raises(BadInput, match="text is for models with input_ids"):
+    with pytest.raises(BadInput, match="text is for models with one BYTES input"):
         prepare([X], asked(file))
+
+
+@pytest.mark.parametrize(("shape", "wanted"), [((-1, 1), (2, 1)), ((-1,), (2,)), ((-1, -1), (2, 1))])
+def test_text_goes_as_it_is_to_a_model_that_takes_it(tmp_path: Path, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    meta = InputMeta("text", "BYTES", shape)
+    file = tmp_path / "x.txt"
+    file.write_text("one sentence\n\nzwölf\nthree\nfour\nleft over\n")
+    rows = prepare([meta], asked(file, rows=2))
+    assert shapes(rows) == [wanted] * 2
+    assert rows[0]["text"].ravel().tolist() == [b"one sentence", "zwölf".encode()]
+    assert lengths_of([meta], rows) == [18, 9]
+    with pytest.raises(BadInput, match="the model wants"):
+        prepare([InputMeta("text", "BYTES", (-1, 3))], asked(file))
+
+
+def test_lengths_are_those_of_free_axes() -> None:
+    assert lengths_of(TEXT, prepare(TEXT, asked(None, n=3, lengths="fixed:5"))) == [5, 5, 5]
+    assert lengths_of([X], prepare([X], asked(None))) == []
 
 
 def test_files_of_other_kinds_and_missing_ones_are_refused(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from loadtests.errors import BadInput
 from loadtests.scenario import names, read
+from tests.loadtests.fake_grpc import grpc_server
+from tests.loadtests.test_cli import ferry_loadtest
 
 
 @pytest.mark.parametrize("name", names())
@@ -35,3 +39,37 @@ def test_a_wrong_scenario_is_one_clear_error(tmp_path: Path, text: str, match: s
     file.write_text(text)
     with pytest.raises(BadInput, match=match):
         read(str(file))
+
+
+def test_actions_carry_the_token_and_results_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.headers.get("Authorization", ""))
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200 if seen[-1] == "Bearer s3cret-token" else 401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    file = tmp_path / "x.toml"
+    file.write_text("title = 'x'\nduration_s = 0.5\nbefore = ['/now']\n[[traffic]]\n[[action]]\nat_s = 0.1\npost = '/later'\n")
+    with grpc_server() as port, ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as admin:
+        threading.Thread(target=admin.serve_forever, daemon=True).start()
+        url = ["--url", f"grpc://127.0.0.1:{port}", "--model", "m", "--rate", 30, "--slo", "5s", "--scenario", file]
+        flags = [*url, "--admin-url", f"http://127.0.0.1:{admin.server_port}", "--out", tmp_path]
+        assert ferry_loadtest(*flags) == 1
+        assert "status 401: give --admin-token or set FERRY_ADMIN_TOKEN" in capsys.readouterr().err
+        assert ferry_loadtest(*flags, "--admin-token", "s3cret-token") == 0
+        monkeypatch.setenv("FERRY_ADMIN_TOKEN", "s3cret-token")
+        assert ferry_loadtest(*flags) == 0
+        admin.shutdown()
+    assert seen == ["", *["Bearer s3cret-token"] * 4]
+    written = [one.read_text() for one in tmp_path.iterdir() if one.suffix in (".json", ".html")]
+    assert written
+    assert not any("s3cret" in one for one in written)

@@ -19,7 +19,7 @@ def test_addresses_are_understood() -> None:
     assert target("http://127.0.0.1:81", "m").address == ("127.0.0.1", 81)
     assert target("127.0.0.1:81/", "m").authority == "127.0.0.1:81"
     assert Target("::1", 80, "m", None).authority == "[::1]:80"
-    for url in ("https://x", "grpc://x:1", "http://x/y", "http://", "http://127.0.0.1:99999"):
+    for url in ("https://x", "ftp://x:1", "http://x/y", "http://", "http://127.0.0.1:99999"):
         with pytest.raises(BadInput, match="--url"):
             target(url, "m")
 

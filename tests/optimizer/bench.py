@@ -65,6 +65,28 @@ def samples():
     return [{"ids": row, "mask": np.ones_like(row)} for row in ids]
 """
 
+WORDS = ["[UNK]", "[C]", "[S]", "low", "tide", "high", "boat", "late"]
+
+TEXT = RAGGED.replace(
+    "def samples():",
+    """
+EMBEDDING = "mean"
+TEXT_INPUTS = {"ids": "ids", "mask": "mask"}
+
+def tokenizer():
+    from pathlib import Path
+    return Path(__file__).parent / "tokenizer.json"
+
+def texts():
+    return ["", "low tide boat", "late " * 7]
+
+def samples():
+    rows = [np.array([ids], dtype=np.int64) for ids in ([1, 2], [1, 3, 4, 6, 2], [1] + [7] * 7 + [2])]
+    return [{"ids": row, "mask": np.ones_like(row)} for row in rows]
+
+def other_samples():""",
+)
+
 
 @dataclass
 class Recorder:
@@ -94,6 +116,16 @@ class Bench:
 
     def write(self, text: str, name: str = "model.py") -> None:
         (self.folder / name).write_text(text, encoding="utf-8")
+
+    def write_tokenizer(self, words: Sequence[str] = WORDS, name: str = "tokenizer.json") -> Path:
+        """A tokenizer of whole words beside the model file."""
+        from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+        made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+        made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        made.post_processor = processors.TemplateProcessing(single="[C] $A [S]", special_tokens=[("[C]", 1), ("[S]", 2)])
+        made.save(str(self.folder / name))
+        return self.folder / name
 
     def run(self, *, slo_s: float | None = 0.05, max_loss: float = 0.5, force: bool = False) -> Outcome:
         self.recorder = Recorder()

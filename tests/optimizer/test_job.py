@@ -114,7 +114,7 @@ def test_a_changed_helper_reruns_everything_that_depends_on_it(bench: Bench) -> 
     outcome = bench.run()
     assert outcome.version is not None
     assert outcome.version.manifest.outputs[0].shape == ("batch", 5)
-    assert bench.ran == ["build", "export", "verify", "parity", "score", "intake"]
+    assert bench.ran == ["build", "export", "verify", "parity", "text", "score", "intake"]
 
 
 def test_a_deleted_artifact_is_rebuilt_alone(bench: Bench) -> None:
@@ -231,7 +231,7 @@ def test_an_interrupted_stage_leaves_nothing(bench: Bench, monkeypatch: pytest.M
     assert not bench.repository.exists()
     assert list((bench.cache / ".staging").iterdir()) == []
     bench.run()
-    assert bench.ran == ["parity", "score", "intake"]
+    assert bench.ran == ["parity", "text", "score", "intake"]
 
 
 def test_a_new_model_needs_an_objective(bench: Bench) -> None:

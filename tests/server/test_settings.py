@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import Settings, SettingsError, read_settings, settings_table
+from server.settings import Settings, SettingsError, read_settings, settings_table, tokenize_on_one_thread
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +46,15 @@ def test_a_bad_value_is_named_whatever_its_source(
     monkeypatch.setenv(f"FERRY_{name.upper()}", value)
     with pytest.raises(SettingsError, match=name):
         read_settings({}, None)
+
+
+def test_texts_are_tokenized_on_one_thread_unless_somebody_has_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    tokenize_on_one_thread()
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    tokenize_on_one_thread()
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
 
 
 def test_a_token_is_never_printed() -> None:

@@ -130,6 +130,21 @@ def test_a_packed_version_folder_is_verified_and_served_under_any_name(
         assert answer(admin, name) == [6.0, 11.0, 16.0, 21.0]
 
 
+def test_a_packed_version_that_takes_text_brings_its_tokenizer_along(
+    admin: ChildServer, tmp_path: Path
+) -> None:  # fmt: skip
+    pytest.importorskip("tokenizers")
+    members = files(models.text_folder(tmp_path / "v", "words"))
+    reply = register(admin, "words", tar(members), "?slo=5s")
+    assert reply.status == 201, reply
+    assert reply.json["profile"]["tokenizer_us_per_token"] > 0
+    item = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["w1 w2"]}
+    assert admin.call("POST", "/v2/models/words/infer", {"inputs": [item]}).status == 200
+    damaged = register(admin, "words", tar(members | {"tokenizer.json": b"{}"}), "?slo=5s")
+    assert damaged.status == 400
+    assert "tokenizer.json: damaged" in damaged.error
+
+
 def spoilt(members: dict[str, bytes], **changes: Any) -> bytes:
     manifest = json.loads(members["manifest.json"]) | changes
     return tar(members | {"manifest.json": json.dumps(manifest).encode()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -140,7 +141,11 @@ def test_a_request_that_never_ends_is_given_up(hasty: ChildServer, start: bytes)
         assert PATIENCE_S <= time.monotonic() - began < PATIENCE_S + 5
 
 
-@pytest.mark.parametrize("start", [HEAD, HEAD + b"Content-Length: 1000\r\n\r\n"], ids=["headers", "body"])
+@pytest.mark.parametrize(
+    "start",
+    [HEAD, HEAD + b"Content-Length: 1000\r\n\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n", GOOD + HEAD],
+    ids=["headers", "body", "chunk", "after a request"],
+)
 def test_dripping_buys_no_time(hasty: ChildServer, start: bytes) -> None:
     with RawSocket(hasty.port) as connection:
         connection.send(start)
@@ -168,6 +173,22 @@ def test_idle_connections_end(hasty: ChildServer, first: bytes) -> None:
             connection.send(first)
             good(connection)
         assert connection.reply() is None
+
+
+def test_many_idle_connections_end_while_another_is_served(hasty: ChildServer) -> None:
+    idle = [socket.create_connection(("127.0.0.1", hasty.port), timeout=30) for _ in range(300)]
+    for number, connection in enumerate(idle):
+        if number % 2:
+            connection.sendall(GOOD)
+    with RawSocket(hasty.port) as working:
+        while idle:
+            working.send(GOOD)
+            good(working)
+            ready = select.select(idle, [], [], 0.05)[0]
+            for connection in ready:
+                if not connection.recv(65536):
+                    connection.close()
+                    idle.remove(connection)
 
 
 def test_a_client_that_reads_nothing_is_abandoned(hasty: ChildServer) -> None:

@@ -75,8 +75,8 @@ NOT_OFFERED = [
     ("POST", "/v2/models/affine/trace/setting"), ("POST", "/v2/models/affine/generate"),
     ("POST", "/v2/models/affine/versions/1/generate_stream"), ("POST", "/v2/repository/mine/index"),
     ("POST", "/v2/repository/mine/models/affine/load"), ("POST", "/v2/repository/mine/models/affine/unload"),
-    ("GET", "/v2/systemsharedmemory/status"), ("GET", "/v2/cudasharedmemory/region/r/status"),
-    ("POST", "/v2/systemsharedmemory/region/r/register"), ("POST", "/v2/cudasharedmemory/region/r/unregister"),
+    ("GET", "/v2/cudasharedmemory/status"), ("GET", "/v2/cudasharedmemory/region/r/status"),
+    ("POST", "/v2/cudasharedmemory/region/r/register"), ("POST", "/v2/cudasharedmemory/region/r/unregister"),
 ]  # fmt: skip
 
 

@@ -64,6 +64,10 @@ def test_without_a_token_own_pages_are_let_in(headers: dict[str, str]) -> None:
         {"host": "127.0.0.1:8000", "origin": "null"},
         {"host": "rebound.example.org:8000"},
         {"host": "127.0.0.1.example.org"},
+        {"host": "[::1"},
+        {"host": "]["},
+        {"host": "127.0.0.1", "origin": "http://[::1"},
+        {"host": "127.0.0.1", "origin": "http://[v.x]"},
     ],
 )
 def test_without_a_token_pages_from_elsewhere_are_kept_out(headers: dict[str, str]) -> None:

@@ -27,7 +27,7 @@ def test_round_trip(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 2, "schema 2 is from a newer ferry (this one reads up to 1); upgrade ferry or publish the model again"),
+        ("schema", 3, "schema 3 is from a newer ferry (this one reads up to 2); upgrade ferry or publish the model again"),
         ("schema", 0, "field 'schema' must be at least 1, found 0"),
         ("schema", ..., "field 'schema' is missing"),
         ("colour", "red", "unknown field 'colour'; the known fields are backend,"),

@@ -34,7 +34,7 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 9, "schema 9 is from a newer ferry (this one reads up to 1); upgrade ferry or publish"),
+        ("schema", 9, "schema 9 is from a newer ferry (this one reads up to 2); upgrade ferry or publish"),
         ("cells", [], "cells must form a full grid of rows x length, each cell once; measure again"),
         ("cells", [cell(1, 1), cell(8, 1), cell(1, 32)], "cells must form a full grid"),
         ("cells", [cell(1, 1), cell(1, 1)], "cells must form a full grid"),

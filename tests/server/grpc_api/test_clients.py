@@ -107,9 +107,7 @@ def test_the_repository_index(client: Any) -> None:
     assert (rows["affine"].version, rows["affine"].state, rows["affine"].reason) == ("1", "READY", "")
 
 
-@pytest.mark.parametrize(
-    "call", ["get_system_shared_memory_status", "get_cuda_shared_memory_status", "get_trace_settings", "get_log_settings"]
-)
+@pytest.mark.parametrize("call", ["get_cuda_shared_memory_status", "get_trace_settings", "get_log_settings"])
 def test_what_is_not_offered_says_so(client: Any, call: str) -> None:
     with pytest.raises(triton.InferenceServerException, match="not offered") as caught:
         getattr(client, call)()

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
+from server.contract.layout import read_version
 from server.grpc_api import messages as pb
 from tests.child_server import ChildServer, wait_until
 from tests.server.grpc_api.calls import SERVICE, channel, infer, request
@@ -86,16 +87,20 @@ def test_a_cancelled_call_leaves_the_queue_and_its_neighbours_alone(slow: ChildS
     assert "a bug in ferry" not in slow.log
 
 
-def test_a_deadline_decides_about_admission_and_the_refusal_says_when_to_come_back(slow: ChildServer) -> None:
+def test_a_deadline_decides_about_admission_and_the_refusal_says_when_to_come_back(
+    slow_repository: Path, slow: ChildServer
+) -> None:
+    alone_s = read_version(slow_repository / "slow", 1).profile.predict(1, 0)  # however busy the machine was then
     with channel(slow.grpc_port) as opened:
         assert infer(opened, ask(), timeout=None).id == "0"
-        calls = futures(opened, 40, timeout=0.5)
+        calls = futures(opened, 40, timeout=5 * alone_s)
         refused = [call for call in calls if outcome(call) == "UNAVAILABLE"]
         assert refused
-        assert "allowed" in refused[-1].details()
-        metadata = dict(refused[-1].trailing_metadata())
-        assert int(metadata["retry-after"]) == 1
-        assert 0 < int(metadata["grpc-retry-pushback-ms"]) <= 5000
+        assert all("allowed" in call.details() for call in refused)
+        told = [dict(call.trailing_metadata()) for call in refused]
+        metadata = next(one for one in told if "retry-after" in one)  # one that is too late even alone is not to come back
+        assert 1 <= int(metadata["retry-after"]) <= 1 + 40 * alone_s
+        assert 0 < int(metadata["grpc-retry-pushback-ms"]) <= 1e3 * 40 * alone_s
         assert {outcome(call) for call in calls} <= {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
         wait_until(lambda: count(slow, "in_flight") == 0, "an empty queue")
 

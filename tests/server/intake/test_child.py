@@ -14,10 +14,10 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from server.contract.layout import MANIFEST, PROFILE, describe_file, read_folder, read_json, write_json
+from server.contract.layout import MANIFEST, PROFILE, TOKENIZER, describe_file, read_folder, read_json, write_json
 from server.intake import child
 from server.intake.measure import Effort
-from tests.models import affine, identity, masked_mean, mixes_rows, plain_mean, sums_the_batch, version_folder
+from tests.models import affine, bag, identity, masked_mean, mixes_rows, plain_mean, sums_the_batch, text_folder, version_folder
 
 OPTIONS = {"name": "demo", "lengths": None, "max_rows": 2}
 
@@ -153,6 +153,67 @@ def test_a_packed_version_cannot_claim_that_its_lengths_mix(tmp_path: Path, caps
     status, reason = verdict(folder, capsys)
     assert status == 1
     assert reason.startswith("the manifest says that lengths may share a batch, but padding changes answers (")
+
+
+@pytest.fixture(scope="module")
+def packed_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a version that takes text."""
+    pytest.importorskip("tokenizers")
+    return text_folder(tmp_path_factory.mktemp("text") / "v", "elsewhere")
+
+
+def test_a_packed_version_brings_its_tokenizer_along(
+    packed_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(packed_text, tmp_path / "version")
+    assert verdict(folder, capsys) == (0, "")
+    found = read_folder(folder, "here", 1)
+    assert found.manifest.text is not None
+    assert found.manifest.text.tokenizer in {entry.path for entry in found.manifest.files}
+    assert [check.name for check in found.manifest.checks] == ["rows", "padding", "vocabulary"]
+
+
+def test_a_tokenizers_cost_from_another_machine_is_measured_again(
+    packed_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(packed_text, tmp_path / "version")
+    profile = read_json(folder / PROFILE, "profile")
+    profile["device"]["processor"] = "another chip"
+    profile["text"]["text_s"] = 77.0
+    write_json(folder / PROFILE, profile)
+    assert verdict(folder, capsys) == (0, "")
+    cost = read_folder(folder, "here", 1).profile.text
+    assert cost is not None
+    assert 0 < cost.text_s < 1
+
+
+def vouch(folder: Path, name: str, content: bytes) -> None:
+    """Put another file in place, with a manifest that vouches for it."""
+    (folder / name).write_bytes(content)
+    entry = describe_file(folder / name)
+    listed = {"path": entry.path, "sha256": entry.sha256, "bytes": entry.bytes}
+    edited(lambda m: m.update(files=[e for e in m["files"] if e["path"] != name] + [listed]))(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / TOKENIZER).write_bytes(b"{}"), "the uploaded folder/tokenizer.json: damaged: the manifest promises"),
+        (lambda f: (f / TOKENIZER).unlink(), "the uploaded folder/tokenizer.json: missing"),
+        (lambda f: vouch(f, TOKENIZER, b"{}"), "tokenizer.json is not a tokenizer of the tokenizers library"),
+        (lambda f: vouch(f, "model.onnx", bag(n_ids=20)), "the tokenizer makes ids up to 62, which the model refuses"),
+        (edited(lambda m: m.update(schema=1)), "unknown field 'text'"),
+        (edited(lambda m: m.pop("text")), "manifest and profile do not agree on whether it takes text"),
+    ],
+)
+def test_a_packed_version_with_a_wrong_tokenizer_is_refused(
+    damage: Callable[[Path], object], message: str, packed_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(packed_text, tmp_path / "version")
+    damage(folder)
+    status, reason = verdict(folder, capsys)
+    assert status == 1
+    assert message in reason
 
 
 def test_the_process_itself(tmp_path: Path) -> None:

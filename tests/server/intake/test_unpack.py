@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,9 +46,9 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     return info
 
 
-def unpacked(archive: Path) -> dict[str, bytes]:
+def unpacked(archive: Path, most_bytes: int = 1 << 20) -> dict[str, bytes]:
     folder = archive.with_name("unpacked")
-    unpack(archive, folder)
+    unpack(archive, folder, most_bytes)
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")}
 
 
@@ -103,12 +104,27 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])
 def test_bombs_are_stopped_at_the_limit(pack: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
     monkeypatch.setattr(module, "_CHUNK", 100)
     archive = pack(tmp_path / "a", {"a": bytes(600), "b": bytes(10_000)})  # type: ignore[operator]
-    with pytest.raises(IntakeError, match="the archive unpacks to more than 1000 bytes"):
-        unpacked(archive)
+    with pytest.raises(
+        IntakeError, match="the archive unpacks to more than 1000 bytes, which is the server's max_upload_bytes"
+    ):
+        unpacked(archive, 1000)
     assert sum(path.stat().st_size for path in (tmp_path / "unpacked").iterdir()) <= 1000
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+def test_a_disk_is_never_filled(pack: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=2000))
+    archive = pack(tmp_path / "a", {"a": bytes(600), "b": bytes(401)})  # type: ignore[operator]
+    with pytest.raises(
+        IntakeError, match="more than 1000 bytes, which is 50% of what is free on the repository's disk; make room"
+    ):
+        unpacked(archive)
+
+
+def test_exactly_as_much_as_is_allowed_is_unpacked(tmp_path: Path) -> None:
+    assert unpacked(tar_of(tmp_path / "a", {"a": bytes(600), "b": bytes(400)}), 1000) == {"a": bytes(600), "b": bytes(400)}
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
+from server.api.shared_memory import Regions
+from server.backends.base import TokenizerLibrary
 from server.backends.scripted import Script, ScriptedBackend
 from server.contract.device import this_device
 from server.contract.layout import MANIFEST, PROFILE, describe_file, write_json
@@ -88,6 +91,10 @@ class World:
         shape = [1, width] if width > 1 else [len(values), 1]
         parameters = {"timeout": timeout_us} if timeout_us else {}
         body = {"inputs": [{"name": "x", "shape": shape, "datatype": "FP32", "data": list(values)}], "parameters": parameters}
+        return self.post(body, model)
+
+    def post(self, body: Any, model: str = MODEL) -> Client:
+        """Send an infer request of one's own."""
         gone = asyncio.Event()
         task = asyncio.get_running_loop().create_task(_asgi_post(self.infer, f"/v2/models/{model}/infer", body, gone))
         self.clients.append(Client(task, gone))
@@ -137,14 +144,16 @@ class World:
 
 
 @asynccontextmanager
-async def world(repository: Path, script: Script | None = None) -> AsyncIterator[World]:
-    """Load everything in `repository`; at the end drain, and leave no task behind."""
+async def world(
+    repository: Path, script: Script | None = None, tokenizers: TokenizerLibrary | None = None, regions: Regions | None = None
+) -> AsyncIterator[World]:
+    """Load everything in `repository`; at the end drain, and leave no task behind. `regions`: shared memory is turned on."""
     loop = asyncio.get_running_loop()
     script = script or Script(doubled)
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
-    registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics)
+    registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics, tokenizers)
     await registry.load_all()
-    infer = InferRoutes(engine, registry, DisconnectWatch(loop), 1 << 20, _no)
+    infer = InferRoutes(engine, registry, Codecs(regions), DisconnectWatch(loop), 1 << 20, _no)
     made = World(repository, script, engine, registry, metrics, infer)
     try:
         yield made

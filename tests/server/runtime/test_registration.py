@@ -111,3 +111,9 @@ def test_a_new_model_needs_an_objective(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="slo=50ms"):
         asyncio.run(Registrar(tmp_path, 100, 20).register(Registration("new", None, None, None), body(b"x")))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TooLarge, match=r"does not fit on the repository's disk .No space left on device.; make room there"):
+        asyncio.run(Registrar(tmp_path, 1 << 20, 20)._receive(body(bytes(20_000)), Path("/dev/full")))

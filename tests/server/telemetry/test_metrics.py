@@ -22,8 +22,13 @@ class Step:
     ended_at: float = 1.012
 
 
-def request(number: int, arrived_at: float = 0.9, rows: int = 1) -> InferRequest[None]:
-    return InferRequest(number, KEY, rows, 0, arrived_at, arrived_at + 1, None)
+@dataclass(frozen=True)
+class Payload:
+    prepared_s: float = 0.0
+
+
+def request(number: int, arrived_at: float = 0.9, rows: int = 1, prepared_s: float = 0.0) -> InferRequest[Payload]:
+    return InferRequest(number, KEY, rows, 0, arrived_at, arrived_at + 1, Payload(prepared_s))
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -45,6 +50,20 @@ def test_every_outcome_leaves_the_gauge_in_flight_at_zero() -> None:
     assert value(metrics, "ferry_failed_total", reason="instance_lost") == 1
     assert value(metrics, "ferry_cancelled_total") == 1
     assert value(metrics, "ferry_request_seconds_count") == 1
+
+
+def test_the_time_until_a_text_has_its_tokens_is_a_stage_of_its_own() -> None:
+    metrics = Metrics(lambda: 2.0)
+    stats = ModelStats(KEY, metrics.open(KEY))
+    stats.prepared([0.04])
+    stats.answered([request(1, prepared_s=0.04), request(2)], Step(), 1.02)
+    assert value(metrics, "ferry_tokenize_seconds_sum") == pytest.approx(0.04)
+    assert value(metrics, "ferry_queue_seconds_sum") == pytest.approx(0.16)
+    numbers = stats.to_json()["inference_stats"]
+    assert numbers["queue"] == {"count": 2, "ns": 160_000_000}
+    assert numbers["compute_input"] == {"count": 2, "ns": 42_000_000}
+    spent = sum(numbers[kind]["ns"] for kind in ("queue", "compute_input", "compute_infer", "compute_output"))
+    assert spent <= numbers["success"]["ns"]
 
 
 def test_histograms_take_the_times_of_the_step() -> None:
@@ -78,11 +97,14 @@ def test_a_reload_keeps_the_counters_and_the_gauges_of_the_newer_load() -> None:
     metrics = Metrics(lambda: 2.0)
     old, new = ModelKey("m", 1, 1), ModelKey("m", 1, 2)
     stats = ModelStats(old, metrics.open(old))
+    stats.arrived()
+    stats.arrived()
     stats.answered([request(1)], Step(), 1.02)
     ModelStats(new, metrics.open(new)).arrived()
+    assert value(metrics, "ferry_in_flight") == 2
     metrics.close(old)
     assert value(metrics, "ferry_request_seconds_count") == 1
-    assert value(metrics, "ferry_in_flight") == 0
+    assert value(metrics, "ferry_in_flight") == 1
     metrics.close(new)
     assert value(metrics, "ferry_in_flight") is None
     assert value(metrics, "ferry_request_p50_seconds") is None

@@ -1,0 +1,129 @@
+"""The short way of an infer request: from the bytes of one read to the scheduler, and from the batch's answer to one write.
+
+No parser, no task, no coroutine, for whole requests with a known head on a connection that owes nothing; all others go the
+long way, through parser and ASGI, to the same decoder, engine and encoder. Here too, what has waited too long to be read is
+turned away before anything is spent on it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from server.api.arrival import TICK_S
+from server.api.codecs import Codec, Codecs
+from server.api.errors_http import INTERNAL, Reply, error_reply
+from server.api.infer_call import InferCall, TextCall, submit_text_call
+from server.api.infer_head import InferHead
+from server.api.known_heads import KnownHeads
+from server.backends.base import Array
+from server.core.types import ModelKey
+from server.errors import Cancelled, FerryError, Refused
+from server.runtime.engine import Engine, WorkRequest, read_too_late
+from server.runtime.gathering import Gathering
+from server.runtime.registry import Registry
+from server.runtime.served import ServedModel
+
+log = logging.getLogger(__name__)
+
+_MOST_REFUSALS = 4096
+
+
+class Connection(Protocol):
+    """Where an answer goes."""
+
+    def respond(self, reply: Reply) -> None:
+        """Write it. Called exactly once for each request that the lane takes; from within `take` when that returns None."""
+
+
+class Ticket:
+    """A request on its way; the engine gives it its outcome as it would give it to a future."""
+
+    __slots__ = ("_call", "_codec", "_connection", "_engine", "request")
+
+    request: WorkRequest | Gathering
+
+    def __init__(self, connection: Connection, codec: Codec, call: InferCall | TextCall, engine: Engine) -> None:
+        self._connection: Connection | None = connection
+        self._codec = codec
+        self._call = call
+        self._engine = engine
+
+    def done(self) -> bool:
+        return self._connection is None
+
+    def set_result(self, outputs: list[Array]) -> None:
+        try:
+            reply: Reply = 200, *self._codec.encoder.encode(self._call.id, outputs, self._call.outputs)
+        except FerryError as error:
+            reply = error_reply(error)
+        except Exception:  # one bug must not take the answers of the batch-mates along
+            log.exception("an answer could not be encoded: a bug in ferry")
+            reply = error_reply(FerryError(INTERNAL))
+        self._respond(reply)
+
+    def set_exception(self, error: FerryError) -> None:
+        if isinstance(error, Cancelled):
+            self._connection = None  # nobody is left to read an answer
+        else:
+            self._respond(error_reply(error))
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        if isinstance(self.request, Gathering):
+            self.request.cancel()
+        else:
+            self._engine.cancel(self.request)
+
+    def _respond(self, reply: Reply) -> None:
+        connection, self._connection = self._connection, None
+        assert connection is not None, "one outcome each"
+        connection.respond(reply)
+
+
+class FastLane:
+    """One for all connections."""
+
+    def __init__(self, heads: KnownHeads, engine: Engine, registry: Registry, codecs: Codecs) -> None:
+        self.heads = heads
+        self._engine = engine
+        self._registry = registry
+        self._codecs = codecs
+        self._refusals: dict[tuple[ModelKey, int], tuple[Refused, Reply]] = {}
+
+    def take(self, connection: Connection, head: InferHead, body: bytes, arrived_at: float, waited_s: float) -> Ticket | None:
+        """A ticket for a request that is on its way now, None for one that has its answer already."""
+        try:
+            model = self._registry.find(head.name, head.version)
+            if waited_s and (late_s := self._engine.late_s(model, waited_s + TICK_S)) > 0:
+                connection.respond(self._refuse(model, waited_s, late_s))
+            else:
+                return self._submit(connection, model, head, body, arrived_at)
+        except FerryError as error:
+            connection.respond(error_reply(error))
+        except Exception:  # a client always gets an answer, and one bug must not end its connection
+            log.exception("infer failed: a bug in ferry")
+            connection.respond(error_reply(FerryError(INTERNAL)))
+        return None
+
+    def _submit(self, connection: Connection, model: ServedModel, head: InferHead, body: bytes, arrived_at: float) -> Ticket:
+        codec = self._codecs.of(model)
+        call = codec.decoder.decode(body, head.header_length)
+        ticket = Ticket(connection, codec, call, self._engine)
+        if isinstance(call, TextCall):
+            ticket.request = submit_text_call(self._engine, model, call, ticket, call.timeout_s, arrived_at)
+        else:
+            ticket.request = self._engine.submit(model, call.inputs, call.rows, call.length, ticket, call.timeout_s, arrived_at)
+        return ticket
+
+    def _refuse(self, model: ServedModel, waited_s: float, late_s: float) -> Reply:
+        """One reply for each millisecond of waiting: under overload it is asked for tens of thousands of times a second."""
+        key = (model.key, round(waited_s * 1e3))
+        refusal = self._refusals.get(key)
+        if refusal is None:
+            if len(self._refusals) >= _MOST_REFUSALS:
+                self._refusals.clear()
+            error = read_too_late(model, waited_s, late_s)
+            refusal = self._refusals[key] = error, error_reply(error)
+        self._engine.turned_away(model, waited_s, refusal[0])
+        return refusal[1]

@@ -1,0 +1,135 @@
+"""POST /v1/embeddings in OpenAI's form: its body, checked, and its reply. Who serves what, and when, is not decided here."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from server.api.openai_errors import BadParameter
+from server.backends.base import Array
+from server.contract.tensors import TensorSpec
+from server.contract.text import TextInput
+from server.errors import BadRequest
+from server.runtime.served import ServedModel
+
+MOST_INPUTS = 2048
+"""As many as OpenAI takes."""
+
+_FIELDS = ("input", "model", "encoding_format", "dimensions", "user", "truncate")
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingCall:
+    """A request, as far as it can be read without its model. `inputs`: texts, or token ids of each."""
+
+    model: str
+    inputs: list[str] | list[list[int]]
+    base64: bool
+    dimensions: int | None
+    truncate: bool
+
+
+def read_call(body: bytes) -> EmbeddingCall:
+    """Raises BadRequest, naming the field."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise BadRequest("the body must be a JSON object with 'model' and 'input'")
+    unknown = next((name for name in fields if name not in _FIELDS), None)
+    if unknown is not None:
+        raise BadParameter(unknown, f"unknown field {unknown!r}; the fields are {', '.join(_FIELDS)}", "unknown_parameter")
+    model = fields.get("model")
+    if not isinstance(model, str):
+        raise BadParameter("model", "'model' must be the name of a model; GET /v1/models lists them")
+    form = fields.get("encoding_format", "float")
+    if form not in ("float", "base64"):
+        raise BadParameter("encoding_format", f"'encoding_format' must be 'float' or 'base64', found {form!r}")
+    dimensions, truncate, user = fields.get("dimensions"), fields.get("truncate", False), fields.get("user", "")
+    if dimensions is not None and type(dimensions) is not int:
+        raise BadParameter("dimensions", f"'dimensions' must be a number, found {dimensions!r}")
+    if not isinstance(truncate, bool):
+        raise BadParameter("truncate", "'truncate' must be true or false")
+    if not isinstance(user, str):
+        raise BadParameter("user", "'user' must be a string; it is not looked at")
+    return EmbeddingCall(model, _inputs(fields.get("input")), form == "base64", dimensions, truncate)
+
+
+def _inputs(value: object) -> list[str] | list[list[int]]:
+    """A text, texts, the ids of one text, or the ids of several."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not value:
+        raise BadParameter("input", "'input' must be a text, a list of token ids, or a list of either, and not empty")
+    if all(type(item) is int for item in value):
+        value = [value]
+    if len(value) > MOST_INPUTS:
+        raise BadParameter("input", f"'input' has {len(value)} entries; {MOST_INPUTS} are possible: send several requests")
+    if all(isinstance(item, str) for item in value):
+        return value
+    if all(isinstance(item, list) and all(type(token) is int for token in item) for item in value):
+        return value
+    raise BadParameter("input", "'input' mixes types; give texts only, or lists of token ids only")
+
+
+class EmbeddingModel:
+    """What is asked about one model by each request: may it be served, where is its embedding, how does a reply look."""
+
+    def __init__(self, model: ServedModel, text: TextInput, output: TensorSpec) -> None:
+        """`output`: the one that `text` names as the embedding. The model itself is not kept: it may be unloaded."""
+        self.name = model.key.name
+        self.published_at = model.published_at
+        self._slo_ms = model.slo_s * 1e3
+        self._max_bytes = text.max_bytes
+        self._place = model.manifest.outputs.index(output)
+        self.places = {self._place}
+        self.size = output.wire_shape[1]
+        self._most_inputs = _most_in_time(model)
+
+    def check(self, call: EmbeddingCall) -> None:
+        """Raises BadParameter for what this model cannot do."""
+        name, n_inputs = self.name, len(call.inputs)
+        if call.dimensions not in (None, self.size):
+            raise BadParameter(
+                "dimensions", f"embeddings of {name} have {self.size} dimensions, not {call.dimensions}; leave 'dimensions' out"
+            )
+        if n_inputs > self._most_inputs:
+            raise BadParameter(
+                "input",
+                f"{name} cannot answer {n_inputs} inputs within its {self._slo_ms:g} ms; send at most {self._most_inputs} at a time",
+                "too_many_inputs",
+            )
+        for place, item in enumerate(call.inputs):
+            if isinstance(item, str) and (n_bytes := len(item.encode())) > self._max_bytes:
+                raise BadParameter("input", f"input {place} has {n_bytes} bytes; {self._max_bytes} are possible: shorten it")
+
+    def reply(self, call: EmbeddingCall, outputs: Sequence[Array], n_tokens: int) -> bytes:
+        """The body: embeddings in the order of the inputs; base64 is of little-endian float32, as clients expect it."""
+        vectors = np.ascontiguousarray(outputs[self._place], dtype="<f4")
+        shown: list[Any] = [base64.b64encode(vector.tobytes()).decode() for vector in vectors] if call.base64 else [*vectors]
+        content: dict[str, Any] = {
+            "object": "list",
+            "data": [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(shown)],
+            "model": self.name,
+            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+        }
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def embedding_model(model: ServedModel) -> EmbeddingModel | None:
+    """None for a model that makes no embeddings of texts."""
+    text = model.manifest.text
+    output = next((spec for spec in model.manifest.outputs if text and spec.name == text.embedding), None)
+    return EmbeddingModel(model, text, output) if text and output else None
+
+
+def _most_in_time(model: ServedModel) -> int:
+    """More inputs than this could not be answered in time even by an idle server, were they as short as can be."""
+    peak = model.profile.peak_rate(model.profile.measured_lengths[0])
+    return max(model.max_rows, int(model.slo_s * peak))

@@ -1,0 +1,127 @@
+"""The routes under /v1, in OpenAI's form: a raw ASGI callable that passes everything else on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from server.api.arrival import ARRIVED_AT
+from server.api.disconnects import DisconnectWatch, Receive
+from server.api.errors_http import INTERNAL
+from server.api.infer import App, Send
+from server.api.infer_head import Scope
+from server.api.openai_embeddings import EmbeddingCall, EmbeddingModel, embedding_model, read_call
+from server.api.openai_errors import UnknownModel, no_route, openai_error, wrong_method
+from server.api.request_body import check_length, read_body
+from server.backends.base import Array
+from server.errors import Cancelled, FerryError, NotFound
+from server.runtime.engine import Engine
+from server.runtime.gathering import Gathering, submit_ids, submit_texts
+from server.runtime.registry import Registry
+from server.runtime.served import ServedModel
+from server.runtime.work import Outcome
+
+log = logging.getLogger(__name__)
+
+PREFIX = "/v1/"
+EMBEDDINGS = "/v1/embeddings"
+MODELS = "/v1/models"
+
+
+class OpenAiRoutes:
+    """POST /v1/embeddings, GET /v1/models, GET /v1/models/NAME; other paths go to `other`."""
+
+    def __init__(self, engine: Engine, registry: Registry, watch: DisconnectWatch, max_body_bytes: int, other: App) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._watch = watch
+        self._max_body_bytes = max_body_bytes
+        self._other = other
+        self._models: WeakKeyDictionary[ServedModel, EmbeddingModel] = WeakKeyDictionary()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._other(scope, receive, send)
+            return
+        try:
+            body = await self._answer(scope, receive)
+            status, headers = 200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        except Cancelled:
+            return  # nobody is left to read an answer
+        except FerryError as error:
+            status, headers, body = openai_error(error)
+        except Exception:  # a client always gets an answer, and one bug must not end the connection of the others
+            log.exception("%s failed: a bug in ferry", scope["path"])
+            status, headers, body = openai_error(FerryError(INTERNAL))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+        path, method = scope["path"], scope["method"]
+        if path == EMBEDDINGS:
+            if method != "POST":
+                raise wrong_method(path, method)
+            return await self._embed(scope, receive)
+        name = path.removeprefix(MODELS + "/")
+        if path != MODELS and (name == path or "/" in name or not name):
+            raise no_route(path)
+        if method not in ("GET", "HEAD"):
+            raise wrong_method(path, method)
+        if path == MODELS:
+            models = [found for served in self._registry.serving if (found := self._known(served)) is not None]
+            return orjson.dumps({"object": "list", "data": [_listed(model) for model in models]})
+        return orjson.dumps(_listed(self._find(name)[1]))
+
+    async def _embed(self, scope: Scope, receive: Receive) -> bytes:
+        encoding = b"identity"
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                check_length(value, self._max_body_bytes)
+            elif name == b"content-encoding" and value:
+                encoding = value.lower()
+        call = read_call(await read_body(receive, encoding, self._max_body_bytes))
+        served, model = self._find(call.model)
+        arrived_at = self._engine.arrival(served, scope.get(ARRIVED_AT))
+        model.check(call)
+        answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
+        request = self._submit(served, model, call, answer, arrived_at)
+        self._watch.begin(request.id, receive, request.cancel)
+        try:
+            outputs = await answer
+        finally:
+            self._watch.end(request.id)
+        return model.reply(call, outputs, request.n_tokens)
+
+    def _submit(
+        self, served: ServedModel, model: EmbeddingModel, call: EmbeddingCall, answer: Outcome, arrived_at: float
+    ) -> Gathering:
+        """Each input is a request of its own, so the scheduler sees its length."""
+        texts = [item for item in call.inputs if isinstance(item, str)]
+        if texts:
+            return submit_texts(self._engine, served, texts, call.truncate, model.places, answer, None, arrived_at)
+        all_ids = [item for item in call.inputs if not isinstance(item, str)]
+        return submit_ids(self._engine, served, all_ids, model.places, answer, arrived_at)
+
+    def _find(self, name: str) -> tuple[ServedModel, EmbeddingModel]:
+        try:
+            served = self._registry.find(name)
+        except NotFound as error:
+            raise UnknownModel(str(error)) from None
+        model = self._known(served)
+        if model is None:
+            raise UnknownModel(f"model {name!r} makes no embeddings of texts; GET {MODELS} lists those that do")
+        return served, model
+
+    def _known(self, served: ServedModel) -> EmbeddingModel | None:
+        found = self._models.get(served)
+        if found is None and (made := embedding_model(served)) is not None:
+            found = self._models[served] = made
+        return found
+
+
+def _listed(model: EmbeddingModel) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": model.published_at, "owned_by": "ferry"}
