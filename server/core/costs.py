@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from server.contract.profile import Profile
 
 HAND_OFF_S = 100e-6
@@ -9,6 +11,9 @@ HAND_OFF_S = 100e-6
 
 KNEE = 0.95
 """A batch this close to the best rate is large enough: more rows only add waiting."""
+
+FULL = 0.997
+"""Under backlog rows are added until the rate is this close to the best; where more rows bring nothing, a batch is small."""
 
 _STEPS = 64
 
@@ -30,17 +35,14 @@ class CostTable:
         batch = [[HAND_OFF_S + profile.predict(r, n) for r in rows] for n in lengths]
         guard = [[profile.predict_p99(r, n) - profile.predict(r, n) for r in rows] for n in lengths]
         row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in batch]
-        knee = [
-            next(r for r, cost in zip(rows, line, strict=True) if best * r >= KNEE * cost)
-            for line, best in zip(batch, row, strict=True)
-        ]
+        knee = [targets(line)[0] for line in batch]
         rounded = [-(-length // step) for length in range(longest + 1)]
         self.max_rows = max_rows
         self._longest = longest
         self._batch = [batch[n] for n in rounded]
         self._guard = [guard[n] for n in rounded]
-        self._row = [row[n] for n in rounded]
         self._knee = [knee[n] for n in rounded]
+        self._row = [row[n] for n in rounded]
 
     def batch_s(self, rows: int, length: int) -> float:
         """Median time of a batch, hand-off included."""
@@ -61,3 +63,10 @@ class CostTable:
     def line(self, length: int) -> list[float]:
         """batch_s for 1, 2, … rows at this length, for loops that look up many row counts."""
         return self._batch[length if length < self._longest else -1]
+
+
+def targets(line: Sequence[float]) -> tuple[int, int]:
+    """Given the cost of 1, 2, … rows: the fewest that reach the knee, and the fewest that reach practically the best rate."""
+    best = max(rows / cost_s for rows, cost_s in enumerate(line, 1))
+    knee = next(rows for rows, cost_s in enumerate(line, 1) if rows / cost_s >= KNEE * best)
+    return knee, next(rows for rows, cost_s in enumerate(line, 1) if rows / cost_s >= FULL * best)

@@ -11,12 +11,13 @@ from server.core.types import Batch, Failure, InferRequest, Limits, Mixing, Mode
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A model version begins to take requests."""
+    """A model version begins to take requests. Those with the same `device` share it; None: it has one of its own."""
 
     model: ModelKey
     limits: Limits
     mixing: Mixing
     costs: CostTable
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ class Cancel(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class StepDone(Generic[P]):
-    """A batch ran and its answers are there."""
+    """A batch ran and its answers are there. `began_at`: when an instance took it up, where that was measured."""
 
     batch: Batch[P]
+    began_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

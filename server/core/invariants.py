@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Generic
 
 from server.core.costs import CostTable
+from server.core.device import FLOOR
 from server.core.events import (
     Action,
     Answer,
@@ -54,7 +55,15 @@ class _Model(Generic[P]):
         self.costs: CostTable = opened.costs
         self.waiting: dict[int, InferRequest[P]] = {}
         self.running: dict[int, Batch[P]] = {}
+        self.device = opened.device or opened.model
         self.instances = 0
+        self.passed_rows: dict[int, int] = {}  # by priority: rows that ran while it waited
+        self.floor_rows: dict[int, int] = {}  # rows it got before something more urgent
+
+    @property
+    def share(self) -> float:
+        """Of its device, now."""
+        return min(1.0, len(self.running) / max(1, self.instances))
 
 
 class Onlooker(Generic[P]):
@@ -62,8 +71,9 @@ class Onlooker(Generic[P]):
 
     Law 1: each submitted request ends in exactly one outcome, and no batch-mate suffers for another.
     Law 2: after Wake at t, next_wakeup() > t.
-    Law 3: a batch holds the most urgent request that waits, and without lengths exactly the most urgent ones.
-    Law 4: no batch exceeds its limits, and none starts that the profile predicts late for its most urgent request.
+    Law 3: a batch holds the most urgent request that waits, and without lengths exactly the most urgent of each priority. A lower
+    priority goes first only within its floor.
+    Law 4: no batch exceeds its limits or its device, and none starts that the profile predicts late for one of its requests.
     """
 
     def __init__(self, scheduler: Scheduler[P]) -> None:
@@ -107,7 +117,7 @@ class Onlooker(Generic[P]):
                 self._note_cancel(request)
             case StepFailed(batch, _):
                 self._note_failed(batch)
-            case StepDone(batch):
+            case StepDone(batch, _):
                 del self._models[batch.model].running[batch.id]
             case Drain(model):
                 self._draining.add(model)
@@ -175,9 +185,11 @@ class Onlooker(Generic[P]):
             raise BrokenLaw(f"law 4: {batch!r} exceeds {model.limits.batch_rows} rows or miscounts them")
         if model.mixing is Mixing.EQUAL and len({request.length for request in batch.requests}) > 1:
             raise BrokenLaw(f"law 4: {batch!r} mixes lengths that must not be padded")
+        others = sum(one.share for one in self._models.values() if one.device == model.device and one is not model)
+        if others and ahead <= 0 and others + (len(model.running) + 1) / model.instances > 1 + _ROUNDING_S:
+            raise BrokenLaw(f"law 4: {batch!r} does not fit on its device beside what runs there")
         self._check_order(batch, model)
-        pace = min(1.0, self._scheduler.lane(batch.model).pace)
-        predicted_at = now + pace * model.costs.batch_s(batch.rows, batch.length)
+        predicted_at = now + self._scheduler.lane(batch.model).forecast.at_best_s(batch.rows, batch.length)
         deadline_at = min(request.deadline_at for request in batch.requests)
         if predicted_at > deadline_at + _ROUNDING_S:
             raise BrokenLaw(f"law 4: {batch!r} starts at {now} but is predicted to end {predicted_at - deadline_at} s late")
@@ -191,22 +203,38 @@ class Onlooker(Generic[P]):
             if request.id not in model.waiting:
                 raise BrokenLaw(f"law 1: {request!r} is in {batch!r} but does not wait")
         order = sorted(model.waiting.values(), key=_urgency)
+        for priority in {request.priority for request in order}:
+            model.passed_rows[priority] = model.passed_rows.get(priority, 0) + batch.rows
         if order[0] not in batch.requests:
-            raise BrokenLaw(f"law 3: {batch!r} passes over the more urgent {order[0]!r}")
+            self._check_floor(batch, model, order[0])
         if batch.close is Close.ALONE:
             return
         if any(request.id in self._suspects for request in batch.requests):
             raise BrokenLaw(f"law 1: {batch!r} holds a request of a failed batch, which must run alone")
-        if model.mixing is Mixing.ANY:
-            fit = [request for request in order if request.id not in self._suspects][: len(batch.requests)]
-            if set(fit) != set(batch.requests):
+        order = [request for request in order if request.id not in self._suspects]
+        for priority in {request.priority for request in batch.requests}:
+            chosen = {request for request in batch.requests if request.priority == priority}
+            fit = [request for request in order if request.priority == priority][: len(chosen)]
+            if fit[0] not in chosen or (model.mixing is Mixing.ANY and set(fit) != chosen):
                 raise BrokenLaw(f"law 3: {batch!r} is not the most urgent that wait, which are {fit!r}")
 
+    def _check_floor(self, batch: Batch[P], model: _Model[P], passed: InferRequest[P]) -> None:
+        """A batch without the most urgent request must be the floor of a lower priority, which has waited for it."""
+        priority = min(request.priority for request in batch.requests)
+        got = model.floor_rows[priority] = model.floor_rows.get(priority, 0) + batch.rows
+        if priority <= passed.priority or got > FLOOR * model.passed_rows.get(priority, 0) + batch.rows:
+            raise BrokenLaw(f"law 3: {batch!r} passes over the more urgent {passed!r}")
+
     def _check_idle(self) -> None:
+        """A device with nothing to do while requests wait is a bug. A second instance may be held back for a larger batch, and a
+        model may leave room for a more urgent one: while something runs, whose end will be the next event."""
+        busy = {model.device for model in self._models.values() if model.running}
+        devices = [model.device for model in self._models.values()]
         for key, model in self._models.items():
-            if model.waiting and len(model.running) < model.instances:
+            may_wait = model.device in busy and (model.instances > 1 or devices.count(model.device) > 1)
+            if model.waiting and len(model.running) < model.instances and not may_wait:
                 raise BrokenLaw(f"an instance of {key} is idle while {len(model.waiting)} requests wait")
 
 
-def _urgency(request: InferRequest[P]) -> tuple[float, int]:
-    return request.deadline_at, request.id
+def _urgency(request: InferRequest[P]) -> tuple[int, float, int]:
+    return request.priority, request.deadline_at, request.id

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import Generic
 
 from server.core.costs import CostTable
+from server.core.device import ACTIVE_SLACKS, FLOOR, Device
 from server.core.events import Refuse
-from server.core.policy import WINDOW, Choice, choose
+from server.core.forecast import Forecast
+from server.core.policy import WINDOW, Choice, cheapest_partition, choose, of_one_priority
 from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey, P, Refusal
 from server.core.waiting import Waiting
-
-LEARNING_RATE = 0.1
-PACE_LIMITS = (0.5, 8.0)
 
 LEAD = 0.25
 """The next batch may be formed when this share of the running one's time is left: early enough for a device that is faster
@@ -22,27 +21,23 @@ than expected, late enough that few urgent requests come too late for it."""
 
 @dataclass(slots=True)
 class _Running(Generic[P]):
-    """A batch in flight and the ids of its requests that still want an answer. `began_at` is None while a batch that was
-    formed ahead waits for an instance."""
+    """A batch in flight and the ids of its requests that still want an answer. `is_ahead`: formed before an instance was
+    free; `began`: an instance has taken it up."""
 
     batch: Batch[P]
     wanted: set[int]
     expected_at: float
-    began_at: float | None
-
-
-class Finished(NamedTuple):
-    """A batch that left the device: the requests that still want an answer, and how long it ran in seconds."""
-
-    wanted: tuple[InferRequest[P], ...]  # type: ignore[valid-type]  # NamedTuple cannot be generic and typed before 3.12
-    took_s: float
+    is_ahead: bool
+    began: bool
 
 
 class Lane(Generic[P]):
     """One model's queue and instances. The Scheduler mutates it; everybody else reads."""
 
-    def __init__(self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable) -> None:
+    def __init__(self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable, device: Device[P]) -> None:
         self.model = model
+        self.device = device
+        device.lanes.append(self)
         self.limits = limits
         self.mixing = mixing
         self.costs = costs
@@ -53,11 +48,18 @@ class Lane(Generic[P]):
         self.ahead_at: float | None = None
         self.looked_ahead = False
         self.draining = False
-        self.pace = 1.0
+        self.forecast = Forecast(costs)
+        self.used_s = 0.0
+        self.owed_s = 0.0
+        self.owed_rows: dict[int, float] = {}
+        self._groups: dict[int, Sequence[InferRequest[P]]] = {}
+        self.slack_s = float("inf")
+        self.asked_at = float("-inf")
+        self.spaced_until = float("-inf")
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else f"idle {max(0, self.idle)}"
-        return f"<{self.model} {state}, running {len(self.running)}, {self.waiting!r}, pace {self.pace:.2f}>"
+        return f"<{self.model} {state}, running {len(self.running)}, {self.waiting!r}, pace {self.forecast.ratio:.2f}>"
 
     @property
     def idle(self) -> int:
@@ -67,17 +69,61 @@ class Lane(Generic[P]):
     @property
     def wake_at(self) -> float:
         """When something must be decided about those who wait, unless something happens before; someone must wait."""
-        hopeless_at = self.latest_start(self.waiting.head)
-        if self.ahead_at is None or self.looked_ahead:
-            return hopeless_at
-        return min(hopeless_at, self.ahead_at)
+        at = self.latest_start(self.waiting.head)
+        if self.waiting.is_mixed:
+            at = min([self.latest_start(head) for head in self.waiting.heads()])
+        if self.ahead_at is not None and not self.looked_ahead:
+            at = min(at, self.ahead_at)
+        if self.idle > 0 and self.instances > 1 and not self.device.is_shared:
+            at = min(at, self._holds_until())
+        return at
+
+    @property
+    def next_s(self) -> float:
+        """Expected time of the next batch, if all who wait could join it; someone must wait."""
+        return self.forecast.takes_s(min(self.waiting.rows, self.limits.batch_rows), self.waiting.head.length)
+
+    @property
+    def latest_safe_start(self) -> float:
+        """The last moment for that batch to start without making the most urgent request late, the guard included."""
+        rows = min(self.waiting.rows, self.limits.batch_rows)
+        return self.waiting.head.deadline_at - self.forecast.at_most_s(rows, self.waiting.head.length)
+
+    def asked(self, request: InferRequest[P], now: float) -> None:
+        """Note how much slack requests have: quickly when it is little, slowly when it is more, so about a low quantile."""
+        slack_s = max(0.0, request.deadline_at - now - self.forecast.at_best_s(request.rows, request.length))
+        known_s = slack_s if self.slack_s == float("inf") else self.slack_s
+        self.slack_s = known_s + (0.5 if slack_s < known_s else 0.01) * (slack_s - known_s)
+        self.asked_at = now
+
+    def is_active(self, now: float) -> bool:
+        """Whether requests are to be reckoned with."""
+        return bool(self.waiting) or now - self.asked_at < ACTIVE_SLACKS * self.slack_s
+
+    def ends(self) -> list[float]:
+        """When the batches that run are expected to end."""
+        return [running.expected_at for running in self.running.values()]
+
+    def holds_back(self, now: float) -> bool:
+        """Whether an idle instance had better wait for a larger batch: deliberate deferral.
+
+        With several instances, a device of its own, a profile that rewards larger batches and an SLO of less than two of them, starting at once
+        means small batches for ever. So starts are spaced by a batch's time over the number of instances, which is how full
+        batches would follow each other. Nobody is made late by it, and at low load nobody meets it.
+        """
+        return self.instances > 1 and not self.device.is_shared and now < self._holds_until()
+
+    def _holds_until(self) -> float:
+        head = self.waiting.head
+        if self.mixing is not Mixing.ANY or not self.running or self.waiting.rows >= self.forecast.knee(head.length):
+            return float("-inf")
+        if head.deadline_at - head.arrived_at >= 2 * self.forecast.takes_s(self.limits.batch_rows, head.length):
+            return float("-inf")
+        return min(self.spaced_until, self.latest_safe_start)
 
     def latest_start(self, request: InferRequest[P]) -> float:
-        """The last moment at which this request, alone, can still end in time.
-
-        The pace counts only where it shortens: a device that was slow just now must not lock requests out for ever.
-        """
-        return request.deadline_at - min(1.0, self.pace) * self.costs.batch_s(request.rows, request.length)
+        """The last moment at which this request, alone, can still end in time."""
+        return request.deadline_at - self.forecast.at_best_s(request.rows, request.length)
 
     def refusal(self, request: InferRequest[P], now: float) -> Refuse[P] | None:
         """The refusal that a newcomer deserves, or None: admission by predicted completion."""
@@ -85,49 +131,135 @@ class Lane(Generic[P]):
             return Refuse(request, Refusal.DEADLINE, None)
         if self.waiting.rows + request.rows > self.limits.queue_rows:
             return Refuse(request, Refusal.QUEUE_FULL, self.retry_after(now))
-        if self.idle > 0 and not self.waiting:
-            return None  # an idle device always tries: it is how a pessimistic pace is unlearnt
+        if self.idle > 0 and not self.waiting and (not self.device.is_shared or self.device.has_room(self)):
+            return None  # an idle device always tries: it is how a pessimistic forecast is unlearnt
         late_s = self._predicted_end(request, now) - request.deadline_at
         return None if late_s <= 0 else Refuse(request, Refusal.DEADLINE, late_s)
 
     def retry_after(self, now: float) -> float:
         """Seconds until the work that waits now is done."""
-        return self.free_at(now) - now + self._planned(self.waiting.work_s)
+        return self.free_at(now) - now + self.planned_s(self.waiting.work_s)
 
     def free_at(self, now: float) -> float:
         """When an instance is expected to be free for the next batch."""
+        if self.device.is_shared and self.instances:
+            return self.device.free_at(self, now)
         if self.idle > 0 or not self.instances:
             return now
         ends = sorted([running.expected_at for running in self.running.values()])
         return max(now, ends[-self.idle])
 
     def choose(self, start_at: float) -> Choice:
-        """The requests for a batch that starts then, none of them when the head should be given up; something must wait."""
+        """The requests for a batch that starts then, none of them when one should be given up; something must wait."""
         if self.suspects and self.waiting.head.id in self.suspects:
             return Choice((self.waiting.head,), Close.ALONE)
         window = WINDOW if self.mixing is not Mixing.ANY else 2 * self.limits.batch_rows
+        owed = self._owed() if self.owed_rows and self.waiting.is_mixed else []
+        if owed and self._is_too_late_for_full(owed[0], start_at):
+            return Choice((), Close.DEADLINE, owed[0])
         urgent = self.waiting.first(window + len(self.suspects))
+        if owed:
+            lead = [] if sum(request.rows for request in owed) >= self.limits.batch_rows else urgent[:1]
+            urgent = lead + owed + [request for request in urgent if request not in owed and request not in lead]
         if self.suspects:
             urgent = [request for request in urgent if request.id not in self.suspects][:window]
+        if self.mixing is not Mixing.ANY and self.waiting.is_mixed:
+            urgent = of_one_priority(urgent)
         n_waiting = len(self.waiting) - len(self.suspects)
-        return choose(urgent, n_waiting, self.mixing, self.limits, self.costs, self.pace, start_at)
+        group = self._group_in_backlog(urgent)
+        limits = self._limits_beside_others(urgent[0], start_at)
+        another_at = self._another_at(start_at)
+        choice = choose(urgent, n_waiting, self.mixing, limits, self.forecast, start_at, another_at, group)
+        if group is not None and len(choice.requests) != len(group):
+            self._groups = {}
+        return choice
+
+    def _group_in_backlog(self, urgent: list[InferRequest[P]]) -> Sequence[InferRequest[P]] | None:
+        """The head's group by length, from a partition that is kept while more wait than a window holds twice: none of the
+        newcomers could join it then. Found anew when a head is not in it, so each is reckoned with once, not once a batch."""
+        if self.mixing is not Mixing.PADDED or len(self.waiting) < 2 * WINDOW or self.device.is_shared or self.suspects:
+            self._groups = {}
+            return None
+        if urgent[0].id not in self._groups:
+            groups = cheapest_partition(urgent, self.limits.batch_rows, self.costs)
+            self._groups = {request.id: group for group in groups for request in group}
+        return self._groups[urgent[0].id]
+
+    def _owed(self) -> list[InferRequest[P]]:
+        """The most urgent of each priority, as many as it is owed by the floor, whatever is more urgent. They join a batch
+        behind its head; a whole batch of them goes first."""
+        owed: list[InferRequest[P]] = []
+        for head in self.waiting.heads():
+            rows = self.owed_rows.get(head.priority, 0.0) if head.priority > self.waiting.head.priority else 0.0
+            for request in self.waiting.first_of(head.priority, max(0, int(rows))):
+                rows -= request.rows
+                if rows < 0:
+                    break
+                owed.append(request)
+        return owed
+
+    def _is_too_late_for_full(self, request: InferRequest[P], start_at: float) -> bool:
+        """Whether it would shrink the batch that is possible: who is owed rows is not owed the others' time."""
+        rows = max(request.rows, min(self.waiting.rows, self.limits.batch_rows))
+        return request.deadline_at < start_at + self.forecast.at_most_s(rows, request.length)
+
+    def _another_at(self, now: float) -> float:
+        """When another instance than the one a batch is formed for is expected to be free."""
+        if self.instances < 2:
+            return float("inf")
+        return now if self.idle > 1 else max(now, min(self.ends(), default=now))
+
+    def _limits_beside_others(self, head: InferRequest[P], now: float) -> Limits:
+        """On a shared device a batch may only be so large that it does not block the others for too long."""
+        if not self.device.is_shared:
+            return self.limits
+        most_s = self.device.most_s(self, now)
+        rows = self.limits.batch_rows
+        while rows > head.rows and self.forecast.takes_s(rows, head.length) > most_s:
+            rows -= 1
+        return self.limits._replace(batch_rows=rows)
 
     def start(self, batch: Batch[P]) -> None:
         ids = {request.id for request in batch.requests}
         self.suspects -= ids
+        if self.waiting and (self.owed_rows or self.waiting.is_mixed):
+            self._settle(batch)
         expected_at = self.free_at(batch.formed_at) + self._takes_s(batch)
-        self.running[batch.id] = _Running(batch, ids, expected_at, batch.formed_at if self.idle > 0 else None)
+        is_ahead = self.idle <= 0
+        self.running[batch.id] = _Running(batch, ids, expected_at, is_ahead, began=not is_ahead)
+        self.spaced_until = batch.formed_at + self._takes_s(batch) / max(1, self.instances)
+        if self.device.is_shared:
+            self.device.started(self, self._takes_s(batch))
         self._plan_ahead()
 
-    def finish(self, batch: Batch[P], now: float) -> Finished:
-        """Take a batch off the device; one that was formed ahead begins in its place, if there is one."""
+    def _settle(self, batch: Batch[P]) -> None:
+        """Each priority that still waits is owed its floor of the rows of this batch, less those that it got."""
+        owed: dict[int, float] = {}
+        for head in self.waiting.heads():
+            got = sum([request.rows for request in batch.requests if request.priority == head.priority])
+            before = self.owed_rows.get(head.priority, 0.0)
+            most = float(self.limits.batch_rows)
+            owed[head.priority] = min(max(-most, before + FLOOR * batch.rows - got), most)
+        self.owed_rows = owed
+
+    def finish(self, batch: Batch[P], now: float) -> tuple[InferRequest[P], ...]:
+        """Take a batch off the device; one that was formed ahead begins in its place, if there is one. Returns the requests
+        that still want an answer."""
         assert batch.id in self.running, f"{batch!r} does not run"
         running = self.running.pop(batch.id)
         self._begin_next(now)
         wanted = batch.requests
         if len(running.wanted) < len(wanted):
             wanted = tuple(request for request in wanted if request.id in running.wanted)
-        return Finished(wanted, now - (batch.formed_at if running.began_at is None else running.began_at))
+        return wanted
+
+    def learn(self, batch: Batch[P], began_at: float | None, now: float) -> None:
+        """A batch that still runs has ended well. Of one that was formed ahead nothing is learnt unless it is known when an
+        instance began it: never from a guess."""
+        if not self.running[batch.id].is_ahead:
+            self.forecast.learn(batch.rows, batch.length, now - batch.formed_at)
+        elif began_at is not None:
+            self.forecast.learn(batch.rows, batch.length, now - began_at)
 
     def add_instance(self, now: float) -> None:
         """One more; it takes a batch that was formed ahead, if there is one."""
@@ -141,10 +273,10 @@ class Lane(Generic[P]):
 
     def _begin_next(self, now: float) -> None:
         """Note that free instances have taken the batches that were formed ahead."""
-        free = self.instances - sum([running.began_at is not None for running in self.running.values()])
+        free = self.instances - sum([running.began for running in self.running.values()])
         for running in self.running.values():
-            if running.began_at is None and free > 0:
-                running.began_at, free = now, free - 1
+            if not running.began and free > 0:
+                running.began, free = True, free - 1
                 running.expected_at = now + self._takes_s(running.batch)
         self._plan_ahead()
 
@@ -160,6 +292,7 @@ class Lane(Generic[P]):
     def cancel(self, request: InferRequest[P]) -> None:
         """Forget a request wherever it is; a batch that already runs goes on for its other requests."""
         if self.waiting.remove(request):
+            self._groups = {}
             self.suspects.discard(request.id)
             return
         for running in self.running.values():
@@ -174,13 +307,8 @@ class Lane(Generic[P]):
     def drop(self, request: InferRequest[P]) -> None:
         """Take a request out of the queue because it has its outcome."""
         self.waiting.remove(request)
+        self._groups = {}
         self.suspects.discard(request.id)
-
-    def learn(self, batch: Batch[P], took_s: float) -> None:
-        """Move the pace (measured ÷ predicted) towards what this batch took."""
-        ratio = took_s / self.costs.batch_s(batch.rows, batch.length)
-        low, high = PACE_LIMITS
-        self.pace = min(max(self.pace + LEARNING_RATE * (ratio - self.pace), low), high)
 
     def _predicted_end(self, request: InferRequest[P], now: float) -> float:
         """When a newcomer's batch would end: the work before it, shared by all instances, then a batch of its own.
@@ -188,21 +316,24 @@ class Lane(Generic[P]):
         What is before it is estimated: its share of the queue times the whole, which is exact at the end of the queue. Its
         batch holds requests already counted as work before it, so only what is missing is added.
         """
-        share = self.waiting.share_before(request.deadline_at)
+        share = self.waiting.share_before(request.priority, request.deadline_at)
         before_s = share * self.waiting.work_s
-        own_s = self.costs.batch_s(request.rows, request.length)
+        own_s = self.forecast.takes_s(request.rows, request.length)
         if self.mixing is Mixing.ANY:
             rows = min(int(share * self.waiting.rows) + request.rows, self.limits.batch_rows)
-            own_s = max(own_s, self.costs.batch_s(rows, request.length))
+            own_s = max(own_s, self.forecast.takes_s(rows, request.length))
             before_s = max(0.0, before_s - (rows - request.rows) * self.costs.row_s(request.length))
-        return self.free_at(now) + self._planned(before_s) + self.pace * own_s
+        end_at = self.free_at(now) + self.planned_s(before_s) + own_s
+        if self.device.is_shared:
+            end_at += self.device.work_before_s(self, request.priority, request.deadline_at)
+        return end_at
 
-    def _planned(self, work_s: float) -> float:
+    def planned_s(self, work_s: float) -> float:
         """Wall time for so much of one instance's work, spread over all of them."""
-        return self.pace * work_s / max(1, self.instances)
+        return self.forecast.ratio * work_s / max(1, self.instances)
 
     def _takes_s(self, batch: Batch[P]) -> float:
-        return self.pace * self.costs.batch_s(batch.rows, batch.length)
+        return self.forecast.takes_s(batch.rows, batch.length)
 
 
 def _expected_at(running: _Running[P]) -> float:

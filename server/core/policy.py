@@ -5,10 +5,11 @@ Every batch holds the most urgent request; what joins it is decided by measured 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from server.core.costs import CostTable
+from server.core.forecast import Forecast
 from server.core.types import Close, InferRequest, Limits, Mixing, P
 
 WINDOW = 128
@@ -19,35 +20,39 @@ KEEP = 0.98
 
 
 class Choice(NamedTuple):
-    """Requests to run together, and why no more of them. Without requests: give the most urgent one up and choose again."""
+    """Requests to run together, and why no more of them. Without requests: give `burden` up and choose again."""
 
     requests: Sequence[InferRequest[P]]  # type: ignore[valid-type]  # NamedTuple cannot be generic and typed before 3.12
     close: Close
+    burden: InferRequest[P] | None = None  # type: ignore[valid-type]
 
 
 def choose(
-    urgent: Sequence[InferRequest[P]], n_waiting: int, mixing: Mixing, limits: Limits, costs: CostTable,
-    pace: float, now: float,
+    urgent: Sequence[InferRequest[P]], n_waiting: int, mixing: Mixing, limits: Limits, forecast: Forecast, now: float,
+    another_at: float = float("inf"), group: Sequence[InferRequest[P]] | None = None,
 ) -> Choice:  # fmt: skip
     """The batch to run now.
 
-    `urgent`: the most urgent requests in order, out of `n_waiting`. `pace`: measured ÷ predicted time.
+    `urgent`: the most urgent requests in order, out of `n_waiting`. `another_at`: when another instance is free. `group`:
+    that of the head in a cheapest partition by length, where it is known.
     The head is always part of the choice; the others join only while the head stays in time. A head that is left so
     little time that its batch would shrink, and the next ones' in turn, is given up: otherwise an overloaded device
     ends up running nothing but small batches.
     """
     company: Sequence[InferRequest[P]]
     if mixing is Mixing.PADDED:
-        company = _cheapest_group(urgent, limits, costs)
-        all_fit = Close.IDLE if len(company) == n_waiting else _why_no_more(company, limits, costs)
-        choice = _fit_by_length(company, urgent[0], costs, pace, now, all_fit)
+        company = group or group_of_head(cheapest_partition(urgent, limits.batch_rows, forecast.costs), urgent[0])
+        all_fit = Close.IDLE if len(company) == n_waiting else _why_no_more(company, limits, forecast.costs)
+        choice = _fit_by_length(company, urgent[0], forecast, now, all_fit)
     else:
         company = urgent if mixing is Mixing.ANY else [one for one in urgent if one.length == urgent[0].length]
         others_wait = Close.FULL if mixing is Mixing.ANY else Close.LENGTH
         all_fit = Close.IDLE if len(company) == n_waiting else others_wait
-        choice = _fit_in_order(company, limits, costs, pace, now, all_fit)
-    if choice.close is Close.DEADLINE and _is_burden(choice.requests, company, urgent, limits, costs, pace, now):
-        return Choice((), Close.DEADLINE)
+        choice = _fit_in_order(company, limits, forecast, now, all_fit)
+    if choice.close is Close.DEADLINE:
+        equals, urgent = of_one_priority(company), of_one_priority(urgent)
+        if _is_burden(choice.requests, equals, urgent, limits, forecast, now, another_at):
+            return Choice((), Close.DEADLINE, urgent[0])
     return choice
 
 
@@ -62,30 +67,35 @@ def is_complete(rows: int, close: Close, mixing: Mixing, limits: Limits, n_waiti
     return mixing is Mixing.PADDED and (close is Close.KNEE or (close is Close.LENGTH and n_waiting >= WINDOW))
 
 
-def _fit_in_order(
-    alike: Sequence[InferRequest[P]], limits: Limits, costs: CostTable, pace: float, now: float, all_fit: Close
-) -> Choice:
+def _fit_in_order(alike: Sequence[InferRequest[P]], limits: Limits, forecast: Forecast, now: float, all_fit: Close) -> Choice:
     """The longest affordable prefix of equal-length requests: the full batch under backlog, else up to the knee."""
     head = alike[0]
-    backlog = sum(request.rows for request in alike) >= limits.batch_rows
-    most = limits.batch_rows if backlog else max(costs.knee(head.length), head.rows)
+    full = max(min(forecast.full(head.length), limits.batch_rows), head.rows)
+    backlog = sum(request.rows for request in alike) >= full
+    most = full if backlog else max(forecast.knee(head.length), head.rows)
     rows, count, close = head.rows, 1, all_fit
+    first = head
     for request in alike[1:]:
         if rows + request.rows > most:
             close = Close.FULL if backlog else Close.KNEE
             break
+        if request.deadline_at < first.deadline_at:  # of a lower priority, so it must not shrink the batch
+            if not in_time(request, rows + request.rows, head.length, forecast, now):
+                close = Close.PRIORITY
+                break
+            first = request
         rows, count = rows + request.rows, count + 1
-    while count > 1 and not in_time(head, rows, head.length, costs, pace, now):
+    while count > 1 and not in_time(first, rows, head.length, forecast, now):
         rows, count, close = rows - alike[count - 1].rows, count - 1, Close.DEADLINE
     return Choice(alike[:count], close)
 
 
 def _fit_by_length(
-    group: Sequence[InferRequest[P]], head: InferRequest[P], costs: CostTable, pace: float, now: float, all_fit: Close
+    group: Sequence[InferRequest[P]], head: InferRequest[P], forecast: Forecast, now: float, all_fit: Close
 ) -> Choice:
     """The group, sorted by length, without those least like the head, until the head is in time."""
     kept, rows, close = list(group), sum(request.rows for request in group), all_fit
-    while len(kept) > 1 and not in_time(head, rows, kept[-1].length, costs, pace, now):
+    while len(kept) > 1 and not in_time(head, rows, kept[-1].length, forecast, now):
         rows -= kept.pop(-1 if kept[-1] is not head else 0).rows
         close = Close.DEADLINE
     return Choice(kept, close)
@@ -93,7 +103,7 @@ def _fit_by_length(
 
 def _is_burden(
     chosen: Sequence[InferRequest[P]], company: Sequence[InferRequest[P]], urgent: Sequence[InferRequest[P]], limits: Limits,
-    costs: CostTable, pace: float, now: float,
+    forecast: Forecast, now: float, another_at: float,
 ) -> bool:  # fmt: skip
     """Whether the head should be given up rather than run in a batch that its deadline made small.
 
@@ -102,59 +112,46 @@ def _is_burden(
     batches would follow from small batches.
     """
     rows, length = sum(request.rows for request in chosen), max(request.length for request in company)
-    line = costs.line(length)
+    takes_s = forecast.takes_s(rows, length)
     best, best_rows = 0.0, 0
     in_time_rows, rows_left = 0, sum(request.rows for request in company)
     for request in sorted(company, key=_urgency):
-        while in_time_rows < limits.batch_rows and in_time(request, in_time_rows + 1, length, costs, pace, now):
+        while in_time_rows < limits.batch_rows and in_time(request, in_time_rows + 1, length, forecast, now):
             in_time_rows += 1
         possible = min(in_time_rows, rows_left)
-        if possible and possible / line[possible - 1] > best:
-            best, best_rows = possible / line[possible - 1], possible
+        if possible and possible / forecast.takes_s(possible, length) > best:
+            best, best_rows = possible / forecast.takes_s(possible, length), possible
         rows_left -= request.rows
-    if rows / line[rows - 1] >= KEEP * best:
+    if rows / takes_s >= KEEP * best:
         return False
-    next_head = next(request for request in urgent if request not in chosen)
-    return not in_time(next_head, best_rows, length, costs, pace, now + pace * line[rows - 1])
+    next_head = next((request for request in urgent if request not in chosen), None)
+    return next_head is not None and not in_time(next_head, best_rows, length, forecast, min(another_at, now + takes_s))
 
 
-def in_time(head: InferRequest[P], rows: int, length: int, costs: CostTable, pace: float, now: float) -> bool:
+def in_time(head: InferRequest[P], rows: int, length: int, forecast: Forecast, now: float) -> bool:
     """Whether a batch of this size, started now, ends before the head's deadline, with the guard for a slow run."""
-    return now + pace * costs.batch_s(rows, length) + costs.guard_s(rows, length) <= head.deadline_at
+    return now + forecast.at_most_s(rows, length) <= head.deadline_at
 
 
-def _cheapest_group(urgent: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> list[InferRequest[P]]:
-    """The group of the head in the partition of the window, sorted by length, that costs least in all.
+def cheapest_partition(urgent: Sequence[InferRequest[P]], batch_rows: int, costs: CostTable) -> list[Sequence[InferRequest[P]]]:
+    """The requests in the groups of neighbours by length that cost least in all.
 
     Batches of unequal lengths are padded to the longest, so a cheap partition never joins far-apart lengths; and where
     a larger batch brings no higher rate, it joins nothing at all.
-    """
-    by_length = sorted(urgent, key=_length)
-    start, stop = _group_of(by_length.index(urgent[0]), by_length, limits.batch_rows, costs)
-    return by_length[start:stop]
-
-
-def _why_no_more(group: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> Close:
-    rows = sum(request.rows for request in group)
-    if rows >= limits.batch_rows:
-        return Close.FULL
-    return Close.KNEE if rows >= costs.knee(group[-1].length) else Close.LENGTH
-
-
-def _group_of(place: int, by_length: Sequence[InferRequest[P]], batch_rows: int, costs: CostTable) -> tuple[int, int]:
-    """Bounds of the group that holds `place` in the cheapest partition into runs of neighbours.
 
     Dynamic program over the sorted requests: least[i] is the least cost of the first i, cut[i] where its last group
     starts. A group grows only while its rows still raise the rate at its longest length, which keeps this near linear.
     """
+    by_length = sorted(urgent, key=_length)
+    all_rows = [request.rows for request in by_length]
     least = [0.0]
     cut = [0]
     for stop, last in enumerate(by_length, 1):
         line = costs.line(last.length)
-        most = min(batch_rows, max(costs.knee(last.length), last.rows))
+        most = min(batch_rows, max(costs.knee(last.length), all_rows[stop - 1]))
         rows, best, best_start = 0, float("inf"), stop - 1
         for start in range(stop - 1, -1, -1):
-            rows += by_length[start].rows
+            rows += all_rows[start]
             if rows > most:
                 break
             cost = least[start] + line[rows - 1]
@@ -162,10 +159,30 @@ def _group_of(place: int, by_length: Sequence[InferRequest[P]], batch_rows: int,
                 best, best_start = cost, start
         least.append(best)
         cut.append(best_start)
+    groups: list[Sequence[InferRequest[P]]] = []
     stop = len(by_length)
-    while cut[stop] > place:
+    while stop:
+        groups.append(by_length[cut[stop] : stop])
         stop = cut[stop]
-    return cut[stop], stop
+    return groups
+
+
+def group_of_head(groups: Iterable[Sequence[InferRequest[P]]], head: InferRequest[P]) -> Sequence[InferRequest[P]]:
+    """The one that holds it."""
+    return next(group for group in groups if head in group)
+
+
+def of_one_priority(urgent: Sequence[InferRequest[P]]) -> list[InferRequest[P]]:
+    """Those of the first one's priority: where lengths decide who joins, priorities do not mix."""
+    first = urgent[0].priority
+    return [request for request in urgent if request.priority == first]
+
+
+def _why_no_more(group: Sequence[InferRequest[P]], limits: Limits, costs: CostTable) -> Close:
+    rows = sum(request.rows for request in group)
+    if rows >= limits.batch_rows:
+        return Close.FULL
+    return Close.KNEE if rows >= costs.knee(group[-1].length) else Close.LENGTH
 
 
 def _length(request: InferRequest[P]) -> int:

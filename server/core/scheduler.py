@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic
 
+from server.core.device import Device
 from server.core.events import (
     Action,
     Answer,
@@ -37,6 +38,7 @@ class Scheduler(Generic[P]):
 
     def __init__(self) -> None:
         self._lanes: dict[ModelKey, Lane[P]] = {}
+        self._devices: dict[str | ModelKey, Device[P]] = {}
         self._n_batches = 0
 
     def __repr__(self) -> str:
@@ -51,27 +53,28 @@ class Scheduler(Generic[P]):
         match event:
             case Submit(model, requests):
                 return self._submit(model, requests, now)
-            case StepDone(batch):
-                return self._done(batch, now)
+            case StepDone(batch, began_at):
+                return self._done(batch, began_at, now)
             case Cancel(request):
-                return self._cancel(request)
+                return self._cancel(request, now)
             case Wake():
                 return self._wake(now)
             case StepFailed(batch, detail):
                 return self._failed(batch, detail, now)
-            case Open(model, limits, mixing, costs):
+            case Open(model, limits, mixing, costs, name):
                 assert model not in self._lanes, f"{model} is open"
-                self._lanes[model] = Lane(model, limits, mixing, costs)
+                device = self._devices.setdefault(name or model, Device())
+                self._lanes[model] = Lane(model, limits, mixing, costs, device)
                 return []
             case InstanceUp(model):
                 lane = self._lanes[model]
                 lane.add_instance(now)
-                return [*self._dispatch(lane, now), *self._close_if_empty(lane)]
+                return [*self._dispatch(lane.device, now), *self._close_empty(lane.device)]
             case InstanceLost(model, batch, detail):
                 return self._lost(self._lanes[model], batch, detail, now)
             case Drain(model):  # pragma: no branch  # the last kind of event
                 self._lanes[model].draining = True
-                return self._close_if_empty(self._lanes[model])
+                return self._close_empty(self._lanes[model].device)
 
     def next_wakeup(self) -> float | None:
         """When a waiting request becomes hopeless or a batch may be formed ahead, unless something happens before; None when
@@ -84,50 +87,64 @@ class Scheduler(Generic[P]):
             return [Refuse(request, Refusal.DRAINING, None) for request in requests]
         refused: list[Action[P]] = []
         for request in requests:
+            if lane.device.is_shared:
+                lane.asked(request, now)
             refusal = lane.refusal(request, now)
             if refusal is None:
                 lane.waiting.add(request)
             else:
                 refused.append(refusal)
-        return [*self._dispatch(lane, now), *refused]
+        actions = [*self._dispatch(lane.device, now), *refused]
+        return actions + self._close_empty(lane.device) if lane.device.is_shared else actions
 
     def _wake(self, now: float) -> list[Action[P]]:
+        """Dispatch and refuse until nothing is left to decide: who is refused may have been in another's way, and the next head
+        may be longer, and so hopeless earlier."""
         actions: list[Action[P]] = []
-        for lane in list(self._lanes.values()):
-            actions += _refuse_late(lane, now, at_wakeup=True)
-            actions += self._form_ahead(lane, now)
-            actions += _refuse_late(lane, now, at_wakeup=True)  # the new head may be longer, and so hopeless earlier
-            actions += self._close_if_empty(lane)
+        while True:
+            decided = [action for device in self._devices.values() for action in self._dispatch(device, now)]
+            decided += [action for lane in self._lanes.values() for action in _refuse_late(lane, now, at_wakeup=True)]
+            if not decided:
+                break
+            actions += decided
+        for device in list(self._devices.values()):
+            actions += self._close_empty(device)
         return actions
 
-    def _dispatch(self, lane: Lane[P], now: float) -> list[Action[P]]:
-        """Fill every idle instance, then look ahead."""
+    def _dispatch(self, device: Device[P], now: float) -> list[Action[P]]:
+        """Fill the device, then look ahead."""
         actions: list[Action[P]] = []
-        while lane.waiting and lane.idle > 0:
+        while (lane := device.next(now)) is not None:
             actions += _refuse_late(lane, now, at_wakeup=False)
             if not lane.waiting:
-                break
+                continue
             choice = lane.choose(now)
-            actions.append(Run(self._form(lane, choice, now)) if choice.requests else _refuse_head(lane, now))
-        return actions + self._form_ahead(lane, now)
+            if choice.requests:
+                actions.append(Run(self._form(lane, choice, now)))
+            else:
+                assert choice.burden is not None, "no requests without a burden"
+                actions.append(_refuse(lane, choice.burden, now))
+        for lane in device.lanes:
+            actions += self._form_ahead(lane, now)
+        return actions
 
     def _form_ahead(self, lane: Lane[P], now: float) -> list[Action[P]]:
         """Hand a batch over shortly before an instance is free, if it would not become better by waiting."""
         actions: list[Action[P]] = []
-        while lane.waiting and lane.ahead_at is not None and lane.ahead_at <= now:
+        while lane.waiting and lane.ahead_at is not None and lane.ahead_at <= now and not lane.device.is_wanted_beside(lane):
             start_at = lane.free_at(now)
             if lane.latest_start(lane.waiting.head) < start_at:
                 break  # its turn to be refused comes when an instance is really free
-            requests, close = choice = lane.choose(start_at)
-            rows = sum(request.rows for request in requests)
-            if not is_complete(rows, close, lane.mixing, lane.limits, len(lane.waiting)):
+            choice = lane.choose(start_at)
+            rows = sum(request.rows for request in choice.requests)
+            if not is_complete(rows, choice.close, lane.mixing, lane.limits, len(lane.waiting)):
                 break
             actions.append(Run(self._form(lane, choice, now)))
         lane.looked_ahead = lane.ahead_at is not None and lane.ahead_at <= now
         return actions
 
     def _form(self, lane: Lane[P], choice: Choice, now: float) -> Batch[P]:
-        requests, close = choice
+        requests, close = choice.requests, choice.close
         lane.waiting.take(requests)
         self._n_batches += 1
         rows = sum(request.rows for request in requests)
@@ -136,61 +153,66 @@ class Scheduler(Generic[P]):
         lane.start(batch)
         return batch
 
-    def _done(self, batch: Batch[P], now: float) -> list[Action[P]]:
+    def _done(self, batch: Batch[P], began_at: float | None, now: float) -> list[Action[P]]:
         lane = self._lanes[batch.model]
-        wanted, took_s = lane.finish(batch, now)
-        lane.learn(batch, took_s)
-        actions = self._dispatch(lane, now)
+        lane.learn(batch, began_at, now)
+        wanted = lane.finish(batch, now)
+        actions = self._dispatch(lane.device, now)
         actions.append(Answer(batch, wanted))
-        return actions + self._close_if_empty(lane)
+        return actions + self._close_empty(lane.device)
 
     def _failed(self, batch: Batch[P], detail: str, now: float) -> list[Action[P]]:
         """One bad request must not fail its batch-mates: each of them runs again, alone."""
         lane = self._lanes[batch.model]
-        wanted, _ = lane.finish(batch, now)
+        wanted = lane.finish(batch, now)
         failed: list[Action[P]] = []
         if len(batch.requests) == 1:
             failed = [Fail(request, Failure.MODEL, detail) for request in wanted]
         else:
             lane.retry_alone(wanted)
-        return [*self._dispatch(lane, now), *failed, *self._close_if_empty(lane)]
+        return [*self._dispatch(lane.device, now), *failed, *self._close_empty(lane.device)]
 
     def _lost(self, lane: Lane[P], batch: Batch[P] | None, detail: str, now: float) -> list[Action[P]]:
         lane.remove_instance()
         if batch is None:
             return []
-        wanted, _ = lane.finish(batch, now)
+        wanted = lane.finish(batch, now)
         failed: list[Action[P]] = [Fail(request, Failure.INSTANCE_LOST, detail) for request in wanted]
-        return failed + self._close_if_empty(lane)
+        return [*self._dispatch(lane.device, now), *failed, *self._close_empty(lane.device)]
 
-    def _cancel(self, request: InferRequest[P]) -> list[Action[P]]:
+    def _cancel(self, request: InferRequest[P], now: float) -> list[Action[P]]:
         lane = self._lanes.get(request.model)
         if lane is None:
             return []
         lane.cancel(request)
-        return self._close_if_empty(lane)
+        actions = self._dispatch(lane.device, now) if lane.device.is_shared else []  # it may have been in another's way
+        return actions + self._close_empty(lane.device)
 
-    def _close_if_empty(self, lane: Lane[P]) -> list[Action[P]]:
-        if not lane.draining or lane.running or lane.waiting:
-            return []
-        del self._lanes[lane.model]
-        return [Closed(lane.model)]
+    def _close_empty(self, device: Device[P]) -> list[Action[P]]:
+        """Close the draining models of a device that have nothing left; a decision for one may have emptied another."""
+        closed: list[Action[P]] = []
+        for lane in [lane for lane in device.lanes if lane.draining and not lane.running and not lane.waiting]:
+            del self._lanes[lane.model]
+            device.lanes.remove(lane)
+            closed.append(Closed(lane.model))
+        if closed and not device.lanes:
+            self._devices = {name: one for name, one in self._devices.items() if one is not device}
+        return closed
 
 
 def _refuse_late(lane: Lane[P], now: float, at_wakeup: bool) -> list[Action[P]]:
-    """Refuse from the head of the queue what cannot end in time even alone. At a wake-up no instance is idle, so a
-    request whose last moment to start is now is late too."""
+    """Refuse from the head of each priority what cannot end in time even alone. At a wake-up no instance is free for them, so
+    a request whose last moment to start is now is late too."""
     refused: list[Action[P]] = []
     while lane.waiting:
-        head = lane.waiting.head
-        latest = lane.latest_start(head)
-        if latest > now or (latest == now and not at_wakeup):
+        heads = list(lane.waiting.heads()) if lane.waiting.is_mixed else [lane.waiting.head]
+        late = [head for head in heads if (latest := lane.latest_start(head)) < now or (latest == now and at_wakeup)]
+        if not late:
             break
-        refused.append(_refuse_head(lane, now))
+        refused += [_refuse(lane, head, now) for head in late]
     return refused
 
 
-def _refuse_head(lane: Lane[P], now: float) -> Refuse[P]:
-    head = lane.waiting.head
-    lane.drop(head)
-    return Refuse(head, Refusal.DEADLINE, lane.retry_after(now))
+def _refuse(lane: Lane[P], request: InferRequest[P], now: float) -> Refuse[P]:
+    lane.drop(request)
+    return Refuse(request, Refusal.DEADLINE, lane.retry_after(now))

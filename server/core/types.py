@@ -23,7 +23,7 @@ class ModelKey(NamedTuple):
 @dataclass(frozen=True, slots=True, eq=False)
 class InferRequest(Generic[P]):
     """One request; equal only to itself. `id` grows with arrival; `length` is the size of the ragged axis (0 without one); the two times
-    are absolute monotonic seconds; the answer must leave the scheduler's hands by `deadline_at`."""
+    are absolute monotonic seconds; the answer must leave the scheduler's hands by `deadline_at`. `priority`: lower is more urgent."""
 
     id: int
     model: ModelKey
@@ -32,6 +32,7 @@ class InferRequest(Generic[P]):
     arrived_at: float
     deadline_at: float
     payload: P
+    priority: int = 0
 
     def __repr__(self) -> str:
         return f"<#{self.id} {self.model} {self.rows}x{self.length} by {self.deadline_at:.6f}>"
@@ -45,6 +46,7 @@ class Close(Enum):
     KNEE = "knee"  # more rows would not raise the rate
     DEADLINE = "deadline"  # more rows would make the most urgent request late
     LENGTH = "length"  # the other lengths that wait would cost more in padding than they save
+    PRIORITY = "priority"  # the next in line has a lower priority and would be late in a larger batch
     ALONE = "alone"  # a second try, after the batch it was in failed
 
 
@@ -73,8 +75,7 @@ class Mixing(Enum):
     EQUAL = "equal"  # padding would change answers: equal lengths only
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Budgets of one model: rows in a batch, rows waiting, and batches formed ahead of a free instance."""
 
     batch_rows: int

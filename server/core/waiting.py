@@ -1,19 +1,21 @@
-"""The requests of one model that wait, in order of deadline and then of arrival."""
+"""The requests of one model that wait, in order of priority, then of deadline, then of arrival."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic
 
 from server.core.costs import CostTable
 from server.core.types import InferRequest, P
 
-_Entry = tuple[float, int, InferRequest[P], float]  # deadline, id, request, its seconds of work
+_Entry = tuple[int, float, int, InferRequest[P], float]  # priority, deadline, id, request, its seconds of work
+
+_LAST = float("inf")  # behind every id
 
 
 class Waiting(Generic[P]):
-    """Sorted by (deadline_at, id). `rows` and `work_s` are what waits in all, the latter in seconds of one instance."""
+    """Sorted by (priority, deadline_at, id). `rows` and `work_s` are what waits in all, the latter in seconds of one instance."""
 
     def __init__(self, costs: CostTable) -> None:
         self._costs = costs
@@ -30,28 +32,48 @@ class Waiting(Generic[P]):
     @property
     def head(self) -> InferRequest[P]:
         """The most urgent request; there must be one."""
-        return self._entries[0][2]
+        return self._entries[0][3]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether more than one priority waits; something must wait."""
+        return self._entries[0][0] != self._entries[-1][0]
+
+    def heads(self) -> Iterator[InferRequest[P]]:
+        """The most urgent request of each priority."""
+        place = 0
+        while place < len(self._entries):
+            yield self._entries[place][3]
+            if self._entries[place][0] == self._entries[-1][0]:
+                return
+            place = bisect_left(self._entries, (self._entries[place][0] + 1,))
 
     def first(self, count: int) -> list[InferRequest[P]]:
         """Up to `count` most urgent requests, in order."""
-        return [entry[2] for entry in self._entries[:count]]
+        return [entry[3] for entry in self._entries[:count]]
 
-    def share_before(self, deadline_at: float) -> float:
-        """The share of the waiting requests that would run before a newcomer with this deadline."""
-        if not self._entries or deadline_at >= self._entries[-1][0]:
+    def first_of(self, priority: int, count: int) -> list[InferRequest[P]]:
+        """Up to `count` most urgent requests of one priority."""
+        start = bisect_left(self._entries, (priority,))
+        return [entry[3] for entry in self._entries[start : start + count] if entry[0] == priority]
+
+    def share_before(self, priority: int, deadline_at: float) -> float:
+        """The share of the waiting requests that would run before a newcomer of this priority with this deadline."""
+        place = (priority, deadline_at, _LAST)
+        if not self._entries or place >= self._entries[-1]:
             return 1.0
-        return bisect_left(self._entries, deadline_at, key=_deadline) / len(self._entries)
+        return bisect_left(self._entries, place) / len(self._entries)
 
     def add(self, request: InferRequest[P]) -> None:
         work_s = request.rows * self._costs.row_s(request.length)
-        insort(self._entries, (request.deadline_at, request.id, request, work_s))
+        insort(self._entries, (request.priority, request.deadline_at, request.id, request, work_s))
         self.rows += request.rows
         self.work_s += work_s
 
     def remove(self, request: InferRequest[P]) -> bool:
         """False when it does not wait (any more)."""
-        place = bisect_left(self._entries, (request.deadline_at, request.id))
-        if place == len(self._entries) or self._entries[place][1] != request.id:
+        place = bisect_left(self._entries, (request.priority, request.deadline_at, request.id))
+        if place == len(self._entries) or self._entries[place][2] != request.id:
             return False
         self._forget(place, place + 1)
         return True
@@ -68,11 +90,7 @@ class Waiting(Generic[P]):
     def _forget(self, start: int, stop: int) -> None:
         gone = self._entries[start:stop]
         del self._entries[start:stop]
-        self.rows -= sum(entry[2].rows for entry in gone)
-        self.work_s -= sum(entry[3] for entry in gone)
+        self.rows -= sum([entry[3].rows for entry in gone])
+        self.work_s -= sum([entry[4] for entry in gone])
         if not self._entries:
             self.work_s = 0.0  # rounding must not pile up over millions of requests
-
-
-def _deadline(entry: _Entry[P]) -> float:
-    return entry[0]

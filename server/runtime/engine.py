@@ -165,7 +165,7 @@ class Engine:
         self._models[model.key] = model
         if model.reader is not None:
             self._texts[model.key] = TextStage(model, model.reader, self._loop, self._clock, self)
-        self._feed(Open(model.key, model.limits, model.mixing, model.costs))
+        self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device))
         self._instances[model.key] = self._make_instances(model)
         for _ in range(model.placement.instances):
             self._add_instance(model)
@@ -240,7 +240,7 @@ class Engine:
 
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch
-        event: Event[Work] = StepDone(batch) if result.error is None else StepFailed(batch, result.error)
+        event: Event[Work] = StepDone(batch, result.began_at) if result.error is None else StepFailed(batch, result.error)
         self._feed(event, result)
         if result.error is None:
             useful = sum(request.rows * request.length for request in batch.requests)

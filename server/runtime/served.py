@@ -20,6 +20,10 @@ INLINE_S = 0.0003
 """A model whose largest batch takes less than this at p99 runs on the event loop: two changes of thread and the wait
 for the interpreter lock cost a batch some 100 µs, and nobody notices a loop that is busy for so short a time."""
 
+CPU = "cpu"
+"""The device that all models share whose instances are threads. Those on the event loop have it to themselves, one by one, for
+so short a time that nothing is gained by planning it."""
+
 
 class ServedModel:
     """Everything about one loaded version. It does not change."""
@@ -43,6 +47,7 @@ class ServedModel:
         self.fastest_s = self.costs.batch_s(1, 0)
         self.inline = profile.predict_p99(self.max_rows, profile.measured_lengths[-1]) < INLINE_S
         self.limits = Limits(self.max_rows, self._queue_rows(), ahead=0 if self.inline else 1)
+        self.device = None if self.inline else CPU
         self.mixing = _mixing(files.manifest.ragged.mixes if files.manifest.ragged else None)
         self.assembler = Assembler(files.manifest)
 

@@ -12,6 +12,7 @@ from tests.architecture.source import Module, modules
 ALLOWED: dict[str, tuple[str, ...]] = {
     "server.contract": ("server.contract",),
     "server.core": ("server.core", "server.contract"),
+    "server.simulation": ("server.simulation", "server.core", "server.contract"),
     "server.backends": ("server.backends.base", "server.contract", "server.errors"),
     "server.intake": ("server.intake", "server.contract", "server.backends"),
     "server.runtime": (
@@ -39,6 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "server.contract": (),
     "server.core": (),
+    "server.simulation": (),
     "server.backends": ("numpy", "onnxruntime", "tokenizers"),
     "server.intake": ("numpy",),
     "server.runtime": ("numpy",),

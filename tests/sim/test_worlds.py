@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from server.core.device import Device
 from server.core.events import Answer, Refuse, Run
 from server.core.invariants import BrokenLaw, Outcome
 from server.core.lane import Lane
@@ -103,10 +104,24 @@ def test_catches_overtaking(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_catches_answers_of_another_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     done = Scheduler._done
 
-    def mixed_up(self, batch, now):  # type: ignore[no-untyped-def]
-        actions = done(self, batch, now)
+    def mixed_up(self, batch, began_at, now):  # type: ignore[no-untyped-def]
+        actions = done(self, batch, began_at, now)
         runs = [action.batch for action in actions if isinstance(action, Run)]
         return [Answer(runs[0], a.requests) if isinstance(a, Answer) and runs else a for a in actions]
 
     monkeypatch.setattr(Scheduler, "_done", mixed_up)
     assert "results of" in caught()
+
+
+def test_catches_an_overbooked_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Device, "has_room", lambda self, lane: True)
+    assert "does not fit on its device" in caught()
+
+
+def test_catches_a_low_priority_that_takes_more_than_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def everything(self):  # type: ignore[no-untyped-def]
+        lowest = list(self.waiting.heads())[-1].priority
+        return self.waiting.first_of(lowest, self.limits.batch_rows)
+
+    monkeypatch.setattr(Lane, "_owed", everything)
+    assert "law 3" in caught()

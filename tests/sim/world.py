@@ -28,8 +28,8 @@ from server.core.events import (
 from server.core.invariants import Onlooker
 from server.core.scheduler import Scheduler
 from server.core.types import Batch, InferRequest, Limits, Mixing, ModelKey
-from tests.sim.device import Device
-from tests.sim.profiles import linear_profile
+from server.simulation.instances import Instances
+from server.simulation.laws import linear_profile
 
 Request = InferRequest[str]
 
@@ -58,7 +58,8 @@ class World:
         self._order = 0
         self._ids = 0
         self._wake_at: float | None = None
-        self._devices: dict[ModelKey, Device[str]] = {}
+        self._instances: dict[ModelKey, Instances[str]] = {}
+        self._costs: dict[ModelKey, CostTable] = {}
         self._poisoned: set[int] = set()
         self.nature = Nature(
             cancels=self.random.choice((0.0, 0.1, 0.4)),
@@ -71,8 +72,9 @@ class World:
 
     def run(self) -> Onlooker[str]:
         """Play to the end and check that every request has its outcome."""
-        for number in range(self.random.choice((1, 1, 2))):
-            self._open_model(ModelKey(f"m{number}", 1))
+        device = self.random.choice((None, "shared"))
+        for number in range(self.random.choice((1, 1, 2, 3))):
+            self._open_model(ModelKey(f"m{number}", 1), device)
         while self._heap:
             self.now, _, happen = heapq.heappop(self._heap)
             happen()
@@ -90,27 +92,30 @@ class World:
         self._order += 1
         heapq.heappush(self._heap, (time, self._order, happen))
 
-    def _open_model(self, model: ModelKey) -> None:
+    def _open_model(self, model: ModelKey, device: str | None) -> None:
         rnd = self.random
         mixing = rnd.choice((Mixing.ANY, Mixing.PADDED, Mixing.EQUAL))
         lengths = (0,) if mixing is Mixing.ANY else (4, 16, 64)
         alpha, beta = rnd.choice(((0.001, 0.004), (0.0, 0.005), (0.002, 0.0005)))
         profile = linear_profile(alpha / max(1, lengths[-1] // 4), beta, lengths=lengths)
         batch_rows = rnd.choice((1, 4, 32))
-        costs = CostTable(profile, batch_rows)
-        self._devices[model] = Device(self._begin)
-        self.feed(Open(model, Limits(batch_rows, rnd.choice((8, 1000)), rnd.choice((0, 1, 1, 2))), mixing, costs))
+        costs = self._costs[model] = CostTable(profile, batch_rows)
+        wrong = rnd.choice((1.0, 1.0, 0.5, 1.5))  # what the scheduler is told
+        told = CostTable(linear_profile(wrong * alpha / max(1, lengths[-1] // 4), wrong * beta, lengths=lengths), batch_rows)
+        self._instances[model] = Instances(self._begin)
+        self.feed(Open(model, Limits(batch_rows, rnd.choice((8, 1000)), rnd.choice((0, 1, 1, 2))), mixing, told, device))
         for _ in range(rnd.choice((1, 1, 2, 3))):
             self._at(rnd.choice((0.0, 0.05)), lambda: self._come_up(model))
+        priorities = rnd.choice(((0,), (0,), (0, 1), (-1, 0, 5)))
         slo_s = costs.batch_s(1, lengths[-1]) * rnd.choice((1.2, 3, 10, 100))
         at = 0.0
         gap_s = costs.batch_s(batch_rows, lengths[-1]) / batch_rows / rnd.choice((0.2, 0.9, 1.5, 4))
         for _ in range(rnd.randrange(5, 60)):
             at += rnd.expovariate(1 / gap_s)
-            self._at(at, lambda: self._arrive(model, slo_s, batch_rows, lengths[-1]))
+            self._at(at, lambda: self._arrive(model, slo_s, batch_rows, lengths[-1], priorities))
         self._at(at * rnd.choice((0.5, 1.0, 2.0)), lambda: self.feed(Drain(model)))
 
-    def _arrive(self, model: ModelKey, slo_s: float, batch_rows: int, longest: int) -> None:
+    def _arrive(self, model: ModelKey, slo_s: float, batch_rows: int, longest: int, priorities: tuple[int, ...]) -> None:
         rnd = self.random
         requests = []
         for _ in range(rnd.choice((1, 1, 1, 5))):
@@ -118,7 +123,9 @@ class World:
             rows = rnd.choice((1, 1, 1, min(3, batch_rows)))
             length = rnd.randint(1, longest) if longest else 0
             deadline_at = self.now + slo_s * rnd.choice((1.0, 1.0, 0.3))
-            requests.append(InferRequest(self._ids, model, rows, length, self.now, deadline_at, "payload"))
+            requests.append(
+                InferRequest(self._ids, model, rows, length, self.now, deadline_at, "payload", rnd.choice(priorities))
+            )
             if rnd.random() < self.nature.poison:
                 self._poisoned.add(self._ids)
         self.feed(Submit(model, tuple(requests)))
@@ -129,21 +136,22 @@ class World:
     def _carry_out(self, actions: list[Action[str]]) -> None:
         for action in actions:
             if isinstance(action, Run):
-                self._devices[action.batch.model].give(action.batch)
+                self._instances[action.batch.model].give(action.batch)
 
     def _begin(self, batch: Batch[str]) -> None:
         rnd = self.random
-        cost_s = self.scheduler.lane(batch.model).costs.batch_s(batch.rows, batch.length)
+        cost_s = self._costs[batch.model].batch_s(batch.rows, batch.length)
         end_at = self.now + cost_s * self.nature.slowdown * rnd.uniform(0.9, 1.1)
         if rnd.random() < self.nature.losses:
             self._at(self.now + rnd.random() * cost_s, lambda: self._lose(batch))
         elif rnd.random() < self.nature.step_failures or self._is_poisoned(batch):
             self._at(end_at, lambda: self._end(StepFailed(batch, "boom")))
         else:
-            self._at(end_at, lambda: self._end(StepDone(batch)))
+            began_at = rnd.choice((None, self.now))
+            self._at(end_at, lambda: self._end(StepDone(batch, began_at)))
 
     def _end(self, event: StepDone[str] | StepFailed[str]) -> None:
-        self._devices[event.batch.model].free()
+        self._instances[event.batch.model].free()
         self.feed(event)
 
     def _is_poisoned(self, batch: Batch[str]) -> bool:
@@ -158,7 +166,7 @@ class World:
             self.scheduler.lane(model)
         except KeyError:
             return  # the model closed meanwhile
-        self._devices[model].free()
+        self._instances[model].free()
         self.feed(InstanceUp(model))
 
     def _set_timer(self) -> None:

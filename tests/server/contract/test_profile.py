@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from server.contract.device import Device
 from server.contract.errors import ContractError
 from server.contract.profile import FAR, Cell, Placement, Profile
+from server.simulation.laws import DEVICE, linear_profile
 from tests.server.contract.examples import PROFILE_JSON, cell, changed
-from tests.sim.profiles import DEVICE, linear_profile
 
 WHERE = "demo/1/profile.json"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from server.core.costs import HAND_OFF_S, CostTable
+from server.core.device import Device
 from server.core.lane import Lane
 from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey
-from tests.sim.profiles import linear_profile
+from server.simulation.laws import linear_profile
 
 KEY = ModelKey("m", 1)
 Request = InferRequest[str]
@@ -24,9 +25,15 @@ def costs(
 
 
 def request(
-    number: int, deadline_ms: float = 1000.0, rows: int = 1, length: int = 0, arrived_ms: float = 0.0, model: ModelKey = KEY
+    number: int,
+    deadline_ms: float = 1000.0,
+    rows: int = 1,
+    length: int = 0,
+    arrived_ms: float = 0.0,
+    model: ModelKey = KEY,
+    priority: int = 0,
 ) -> Request:
-    return InferRequest(number, model, rows, length, arrived_ms * MS, deadline_ms * MS, f"payload {number}")
+    return InferRequest(number, model, rows, length, arrived_ms * MS, deadline_ms * MS, f"payload {number}", priority)
 
 
 def batch(*requests: Request, number: int = 1, formed_ms: float = 0.0) -> Batch[str]:
@@ -35,7 +42,7 @@ def batch(*requests: Request, number: int = 1, formed_ms: float = 0.0) -> Batch[
 
 
 def lane(table: CostTable | None = None, mixing: Mixing = Mixing.ANY, batch_rows: int = 8, queue_rows: int = 100) -> Lane[str]:
-    return Lane(KEY, Limits(batch_rows, queue_rows), mixing, table or costs(max_rows=batch_rows))
+    return Lane(KEY, Limits(batch_rows, queue_rows), mixing, table or costs(max_rows=batch_rows), Device())
 
 
 def ids(requests: object) -> list[int]:

@@ -2,12 +2,9 @@
 
 import math
 
-import pytest
-
 from server.contract.profile import Cell, Placement, Profile
-from server.core.costs import HAND_OFF_S, CostTable
-from tests.server.core.build import costs
-from tests.sim.profiles import DEVICE, linear_profile
+from server.core.costs import HAND_OFF_S, CostTable, targets
+from server.simulation.laws import DEVICE, linear_profile
 
 
 def test_costs_are_the_profile_plus_the_hand_off() -> None:
@@ -36,9 +33,8 @@ def test_guard_is_how_late_a_slow_run_is() -> None:
     assert math.isclose(table.guard_s(1, 0), 0.005)
 
 
-@pytest.mark.parametrize(("alpha_ms", "beta_ms", "knee"), [(1, 0.0001, 1), (1, 4, 7), (0.001, 4, 8), (1, 1, 6)])
-def test_knee_is_the_fewest_rows_near_the_best_rate(alpha_ms: float, beta_ms: float, knee: int) -> None:
-    table = costs(alpha_ms, beta_ms)
-    rates = [rows / table.batch_s(rows, 0) for rows in range(1, 9)]
-    assert table.knee(0) == knee == next(rows for rows in range(1, 9) if rates[rows - 1] >= 0.95 * max(rates))
-    assert math.isclose(table.row_s(0), 1 / max(rates))
+def test_targets_are_the_knee_and_practically_the_best() -> None:
+    assert targets([5.0, 6.0, 7.0, 8.0]) == (4, 4)
+    assert targets([1.0, 1.9, 2.9, 3.9]) == (1, 2)
+    assert targets([1.0, 2.0, 2.999]) == (1, 1), "what brings next to nothing is not waited for"
+    assert targets([1.0, 1.8, 2.65]) == (2, 3)

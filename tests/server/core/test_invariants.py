@@ -25,6 +25,7 @@ from server.core.events import (
     Submit,
     Wake,
 )  # fmt: skip
+from server.core.forecast import Forecast
 from server.core.invariants import BrokenLaw, Onlooker, Outcome
 from server.core.types import Batch, Close, Failure, Limits, Mixing, ModelKey, Refusal
 from tests.server.core.build import KEY, Request, batch, costs, request
@@ -33,7 +34,8 @@ OTHER = ModelKey("n", 1)
 
 
 class FakeLane:
-    pace = 1.0
+    def __init__(self) -> None:
+        self.forecast = Forecast(costs())
 
 
 class FakeScheduler:

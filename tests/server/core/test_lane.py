@@ -5,7 +5,7 @@ import math
 import pytest
 
 from server.core.events import Refuse
-from server.core.lane import LEARNING_RATE, PACE_LIMITS, Lane
+from server.core.lane import Lane
 from server.core.types import Limits, Mixing
 from tests.server.core.build import MS, Request, batch, costs, ids, lane, request
 
@@ -67,7 +67,7 @@ def test_a_more_urgent_newcomer_does_not_wait_for_the_others() -> None:
 def test_an_idle_device_always_tries() -> None:
     one = lane()
     one.instances = 1
-    one.pace = 8.0
+    one.forecast.ratio = 8.0
     assert verdict(one.refusal(request(1, 5.1), 0.0)) == "accepted"
 
 
@@ -100,25 +100,25 @@ def test_lengths_are_predicted_without_company() -> None:
     assert verdict(one.refusal(request(3, predicted_ms - 0.1, length=10), 0.0)) == "deadline, retry 0.100 ms"
 
 
-def test_pace_follows_the_device_within_limits() -> None:
+def test_nothing_is_learnt_from_a_guess() -> None:
     one = lane()
-    one_row = batch(request(1))
-    one.learn(one_row, 0.015)
-    assert math.isclose(one.pace, 1 + LEARNING_RATE * (3 - 1))
-    for _ in range(100):
-        one.learn(one_row, 10.0)
-    assert one.pace == PACE_LIMITS[1]
-    for _ in range(200):
-        one.learn(one_row, 0.0)
-    assert one.pace == PACE_LIMITS[0]
+    one.instances, one.limits = 1, Limits(8, 100, ahead=2)
+    for number in (1, 2, 3):
+        one.start(batch(request(number), number=number))
+    one.learn(batch(request(2), number=2), None, 0.020)
+    assert one.forecast.ratio == 1.0, "nobody saw when the batch formed ahead began"
+    one.learn(batch(request(2), number=2), 0.010, 0.020)
+    assert one.forecast.ratio == pytest.approx(2.0)
+    one.learn(batch(request(1)), None, 0.005)
+    assert one.forecast.ratio == pytest.approx(1.5), "the first began when it was formed"
 
 
 def test_a_slow_device_does_not_shorten_the_latest_start() -> None:
     one = lane()
     assert math.isclose(one.latest_start(request(1, 20)), 0.015)
-    one.pace = 8.0
+    one.forecast.ratio = 8.0
     assert math.isclose(one.latest_start(request(1, 20)), 0.015)
-    one.pace = 0.5
+    one.forecast.ratio = 0.5
     assert math.isclose(one.latest_start(request(1, 20)), 0.0175)
 
 
@@ -128,11 +128,11 @@ def test_finish_returns_those_who_still_want_an_answer() -> None:
     first, second = request(1), request(2)
     both = batch(first, second)
     one.start(both)
-    assert one.finish(both, 0.007) == ((first, second), 0.007)
+    assert one.finish(both, 0.007) == (first, second)
     assert one.idle == 1
     one.start(both)
     one.cancel(first)
-    assert one.finish(both, 0.007) == ((second,), 0.007)
+    assert one.finish(both, 0.007) == (second,)
 
 
 def test_a_batch_formed_ahead_counts_from_when_an_instance_took_it() -> None:
@@ -147,7 +147,6 @@ def test_a_batch_formed_ahead_counts_from_when_an_instance_took_it() -> None:
     assert math.isclose(one.free_at(0.001), 0.010), "after the one that runs and the one formed ahead"
     one.finish(batch(request(1)), 0.006)
     assert math.isclose(one.free_at(0.006), 0.011), "the first batch was late, so the next is"
-    assert math.isclose(one.finish(ahead, 0.012).took_s, 0.006)
 
 
 def test_nothing_is_formed_ahead_of_no_instance() -> None:
@@ -158,10 +157,11 @@ def test_nothing_is_formed_ahead_of_no_instance() -> None:
     one.start(batch(request(2), number=2))
     one.remove_instance()
     one.finish(batch(request(1)), 0.005)
-    assert one.running[2].began_at is None, "it waits for a new instance"
+    assert not one.running[2].began, "it waits for a new instance"
     assert one.ahead_at is None
     one.add_instance(0.007)
-    assert one.running[2].began_at == 0.007
+    assert one.running[2].began
+    assert one.running[2].expected_at == pytest.approx(0.012)
 
 
 def test_finishing_what_does_not_run_is_a_bug() -> None:

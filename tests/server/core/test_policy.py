@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import CostTable
-from server.core.policy import Choice, _group_of, choose
+from server.core.forecast import Forecast
+from server.core.policy import Choice, cheapest_partition, choose, group_of_head
 from server.core.types import Limits, Mixing
+from server.simulation.laws import DEVICE
 from tests.server.core.build import Request, costs, ids, request
-from tests.sim.profiles import DEVICE
 
 LINEAR = costs(1, 4, max_rows=8)  # l(b) = b + 4 ms: knee 7
 LARGE = costs(1, 4, max_rows=32)  # knee 22
@@ -28,7 +29,9 @@ def picked(
 ) -> str:
     """The choice as text: "1,2 idle"."""
     limits = Limits(table.max_rows, 1000)
-    choice = choose(requests, waiting or len(requests), mixing, limits, table, pace, 0.0)
+    forecast = Forecast(table)
+    forecast.ratio = pace
+    choice = choose(requests, waiting or len(requests), mixing, limits, forecast, 0.0)
     return f"{','.join(map(str, ids(choice.requests)))} {choice.close.value}"
 
 
@@ -157,16 +160,16 @@ def least(requests: Sequence[Request], table: CostTable, batch_rows: int) -> flo
 def test_the_group_belongs_to_a_cheapest_partition(window: tuple[list[Request], CostTable, int], data: st.DataObject) -> None:
     by_length, table, batch_rows = window
     place = data.draw(st.integers(0, len(by_length) - 1))
-    start, stop = _group_of(place, by_length, batch_rows, table)
-    assert start <= place < stop
-    with_group = (
-        least(by_length[:start], table, batch_rows)
-        + cost(by_length[start:stop], table, batch_rows)
-        + least(by_length[stop:], table, batch_rows)
-    )
-    assert math.isclose(with_group, least(by_length, table, batch_rows), rel_tol=1e-9)
+    groups = cheapest_partition(by_length, batch_rows, table)
+    assert sorted(ids(request for group in groups for request in group)) == sorted(ids(by_length))
+    assert by_length[place] in group_of_head(groups, by_length[place])
+    in_all = sum(cost(group, table, batch_rows) for group in groups)
+    assert math.isclose(in_all, least(by_length, table, batch_rows), rel_tol=1e-9)
 
 
 def test_a_choice_is_read_by_name_or_position() -> None:
-    requests, close = Choice((row(1),), choose(span(1, 1), 1, Mixing.ANY, Limits(1, 1), costs(max_rows=1), 1.0, 0.0).close)
+    requests, close, burden = Choice(
+        (row(1),), choose(span(1, 1), 1, Mixing.ANY, Limits(1, 1), Forecast(costs(max_rows=1)), 0.0).close
+    )
     assert (ids(requests), close.value) == ([1], "idle")
+    assert burden is None

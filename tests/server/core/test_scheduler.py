@@ -125,17 +125,17 @@ def test_what_cannot_end_in_time_any_more_is_refused_when_an_instance_comes_free
     play = Play()
     play.submit(0, request(1))
     play.submit(0, request(2, 11), request(3, 30))
-    assert play.done(7, 1) == ["refuse 2: deadline, retry 1.6 ms", "run <batch 2: 3 (1x0, idle)>", "answer 1 from 1"]
-    play.submit(8, request(4, 18))
+    assert play.done(7, 1) == ["refuse 2: deadline, retry 2.1 ms", "run <batch 2: 3 (1x0, idle)>", "answer 1 from 1"]
+    play.submit(8, request(4, 24))
     assert play.done(20, 2) == ["refuse 4: deadline, retry 0.0 ms", "answer 3 from 2"]
 
 
 def test_a_head_that_would_shrink_the_batch_is_refused() -> None:
     play = Play()
     play.submit(0, request(1))
-    play.submit(0, request(2, 12), *(request(number, 18) for number in range(3, 10)))
+    play.submit(0, request(2, 12), *(request(number, 20) for number in range(3, 10)))
     assert play.done(6, 1)[:2] == [
-        "refuse 2: deadline, retry 10.7 ms", "run <batch 2: 3,4,5,6,7,8,9 (7x0, idle)>"
+        "refuse 2: deadline, retry 12.6 ms", "run <batch 2: 3,4,5,6,7,8,9 (7x0, idle)>"
     ]  # fmt: skip
 
 
@@ -266,11 +266,11 @@ def test_models_do_not_disturb_each_other() -> None:
     assert play.done(20, 1) == ["run <batch 3: 4 (1x0, idle)>", "answer 1,2 from 1"]
 
 
-def test_a_pessimistic_pace_does_not_lock_requests_out_for_ever() -> None:
+def test_a_pessimistic_forecast_does_not_lock_requests_out_for_ever() -> None:
     play = Play()
-    play.scheduler.lane(KEY).pace = 8.0
+    play.scheduler.lane(KEY).forecast.ratio = 8.0
     for number in range(60):
         at_ms = 100.0 * number
-        assert play.submit(at_ms, request(number, at_ms + 6)) != [], "the deadline is far below what the pace predicts"
+        assert play.submit(at_ms, request(number, at_ms + 6)) != [], "the deadline is far below what is predicted"
         play.done(at_ms + 5, number + 1)
-    assert play.scheduler.lane(KEY).pace == pytest.approx(1.0, abs=0.02)
+    assert play.scheduler.lane(KEY).forecast.ratio == pytest.approx(1.0, abs=0.02)

@@ -26,8 +26,8 @@ def work_s(requests: list[Request]) -> float:
     return math.fsum(one.rows * COSTS.row_s(one.length) for one in requests)
 
 
-def urgency(one: Request) -> tuple[float, int]:
-    return one.deadline_at, one.id
+def urgency(one: Request) -> tuple[int, float, int]:
+    return one.priority, one.deadline_at, one.id
 
 
 class AgainstAList(RuleBasedStateMachine):
@@ -40,10 +40,10 @@ class AgainstAList(RuleBasedStateMachine):
         self.gone: list[Request] = []
         self.n_made = 0
 
-    @rule(deadline=st.integers(1, 5), rows=st.integers(1, 3), length=st.integers(1, 16))
-    def add(self, deadline: int, rows: int, length: int) -> None:
+    @rule(deadline=st.integers(1, 5), rows=st.integers(1, 3), length=st.integers(1, 16), priority=st.integers(-1, 1))
+    def add(self, deadline: int, rows: int, length: int, priority: int) -> None:
         self.n_made += 1
-        one = request(self.n_made, deadline, rows, length)
+        one = request(self.n_made, deadline, rows, length, priority=priority)
         self.queue.add(one)
         self.model = sorted([*self.model, one], key=urgency)
 
@@ -91,6 +91,12 @@ class AgainstAList(RuleBasedStateMachine):
         assert math.isclose(self.queue.work_s, work_s(self.model), rel_tol=1e-9)
         if self.model:
             assert self.queue.head is self.model[0]
+            heads = {one.priority: one for one in reversed(self.model)}
+            assert list(self.queue.heads()) == [heads[priority] for priority in sorted(heads)]
+            assert self.queue.is_mixed == (len(heads) > 1)
+        for priority in (-1, 0, 1):
+            alike = [one for one in self.model if one.priority == priority]
+            assert self.queue.first_of(priority, 3) == alike[:3]
 
 
 AgainstAList.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
@@ -103,10 +109,15 @@ def test_repr_counts() -> None:
 
 def test_the_share_before_a_newcomer() -> None:
     queue = waiting()
-    assert queue.share_before(1.0) == 1.0
+    assert queue.share_before(0, 1.0) == 1.0
     for number, deadline in enumerate((10, 20, 30, 40)):
         queue.add(request(number, deadline, length=1))
-    assert [queue.share_before(ms / 1000) for ms in (5, 10, 25, 35, 40, 50)] == [0.0, 0.0, 0.5, 0.75, 1.0, 1.0]
+    assert [queue.share_before(0, ms / 1000) for ms in (5, 10, 25, 35, 40, 50)] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_what_has_a_higher_priority_is_before_a_newcomer_whatever_its_deadline() -> None:
+    queue = waiting(request(1, 50, length=1, priority=1), request(2, 90, length=1), request(3, 10, length=1, priority=2))
+    assert [queue.share_before(priority, 0.02) for priority in (0, 1, 2, 3)] == [0.0, 1 / 3, 1.0, 1.0]
 
 
 def test_the_sum_of_work_does_not_drift() -> None:

@@ -133,7 +133,7 @@ class World:
         lane = self.engine.lane(self.registry.find(model).key)
         if lane is None:
             return 0
-        ahead = [running.batch for running in lane.running.values() if running.began_at is None]
+        ahead = [running.batch for running in lane.running.values() if not running.began]
         return len(lane.waiting) + sum(len(batch.requests) for batch in ahead)
 
     async def queued(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The instances of one model as a device has them: each batch goes to the first that is free, in the order given."""
+"""The instances of one model as the runtime has them: each batch goes to the first that is free, in the order given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic
 from server.core.types import Batch, P
 
 
-class Device(Generic[P]):
+class Instances(Generic[P]):
     """`begin(batch)` is called when an instance takes it up."""
 
     def __init__(self, begin: Callable[[Batch[P]], None]) -> None:

@@ -1,0 +1,174 @@
+"""What a batch will take here and now: the profile, corrected by what batches have really taken."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from enum import Enum
+
+from server.core.costs import CostTable, targets
+
+RATE = 0.1
+"""Weight of a new measurement in the ratio; the first ones count as much as all before them together."""
+
+SHAPE_RATES = (0.05, 1.0)
+SHAPE_MEMORY = 128
+"""The same for one batch size against the others: low, because that does not change with the device's mood; the higher,
+the longer that size was not measured, up to so many batches."""
+
+RATIO_LIMITS = (0.25, 8.0)
+SHAPE_LIMITS = (0.33, 3.0)
+
+N_RECENT = 64
+N_ENOUGH = 20
+N_SLOWER = 2
+"""The guard is the slowest but one of the recent batches, about their 97th percentile, once there are enough of them."""
+
+N_SETTLED = 4
+"""Batches before a surprise counts: until then it is the profile that is wrong."""
+
+SHAPE_CHANGE = 0.03
+"""How far the shape must have moved for the targets to be found anew."""
+
+N_TRIALS = 4
+N_BETWEEN_TRIALS = 64
+"""Full batches that are tried under backlog at first, and one after every so many others, whatever is believed of them: what
+is believed may be wrong about just these."""
+
+DRIFT_RATE = 0.02
+DRIFT_LIMITS = (0.8, 1.25)
+
+
+class Drift(Enum):
+    """Whether the device still is what the profile says; `value` is the metric label."""
+
+    NONE = "none"
+    SLOWER = "slower"
+    FASTER = "faster"
+
+
+class Forecast:
+    """The ratio of measured to predicted time: of all batches, and of each batch size against all.
+
+    Both are moving averages, clamped; the sizes are kept at powers of two and interpolated between. The guard is a rolling high quantile of measured against expected.
+    """
+
+    __slots__ = (
+        "_full_at", "_measured_at", "_n", "_n_full", "_ordered", "_places", "_recent", "_shape", "_shape_used", "_slow", "_targets", "_trend", "costs",
+        "ratio",
+    )  # fmt: skip
+
+    def __init__(self, costs: CostTable) -> None:
+        self.costs = costs
+        self.ratio = 1.0
+        self._places = [_place(rows) for rows in range(1, costs.max_rows + 1)]
+        n_sizes = self._places[-1][0] + 2
+        self._shape = [1.0] * n_sizes
+        self._shape_used = [1.0] * n_sizes
+        self._n = self._n_full = self._full_at = 0
+        self._measured_at = [-SHAPE_MEMORY] * n_sizes
+        self._trend = 1.0
+        self._targets: dict[int, tuple[int, int]] = {}
+        self._slow: float | None = None
+        self._recent: deque[float] = deque()
+        self._ordered: list[float] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.ratio:.2f} of the profile, guard {self.guard:.2f}, drift {self.drift.value}>"
+
+    @property
+    def guard(self) -> float:
+        """How many times longer than expected a slow batch takes; 1.0 until that was measured."""
+        return self._slow or 1.0
+
+    @property
+    def drift(self) -> Drift:
+        """The alarm: the long-term ratio has left its limits."""
+        low, high = DRIFT_LIMITS
+        return Drift.SLOWER if self._trend > high else Drift.FASTER if self._trend < low else Drift.NONE
+
+    def ratio_of(self, rows: int) -> float:
+        """Measured ÷ predicted for batches of so many rows."""
+        return self.ratio * self._shape_of(rows)
+
+    def _shape_of(self, rows: int) -> float:
+        size, further = self._places[rows - 1]
+        shape = self._shape[size]
+        return shape + further * (self._shape[size + 1] - shape)
+
+    def takes_s(self, rows: int, length: int) -> float:
+        """Expected time of a batch."""
+        return self.costs.batch_s(rows, length) * self.ratio * self._shape_of(rows)
+
+    def at_most_s(self, rows: int, length: int) -> float:
+        """The same with the guard for a slow run: the profile's own until enough batches were measured."""
+        expected_s = self.costs.batch_s(rows, length) * self.ratio * self._shape_of(rows)
+        if self._slow is not None:
+            return expected_s * self._slow
+        return expected_s + self.costs.guard_s(rows, length) * self.ratio
+
+    def at_best_s(self, rows: int, length: int) -> float:
+        """The least that a batch may take. The correction counts only where it shortens: a device that was slow just now
+        must not lock requests out for ever."""
+        return self.costs.batch_s(rows, length) * min(1.0, self.ratio * self._shape_of(rows))
+
+    def knee(self, length: int) -> int:
+        """Fewest rows that reach 95 % of the best rate at this length."""
+        return self._target(length)[0]
+
+    def full(self, length: int) -> int:
+        """Fewest rows that reach practically the best rate at this length: the target under backlog."""
+        if self._n_full < N_TRIALS or self._n - self._full_at > N_BETWEEN_TRIALS:
+            return self.costs.max_rows
+        return self._target(length)[1]
+
+    def _target(self, length: int) -> tuple[int, int]:
+        line = self.costs.line(length)
+        found = self._targets.get(id(line))  # lengths that are rounded to the same one share it
+        if found is None:
+            found = self._targets[id(line)] = targets([cost_s * self._shape_of(rows) for rows, cost_s in enumerate(line, 1)])
+        return found
+
+    def learn(self, rows: int, length: int, took_s: float) -> None:
+        """Move towards what this batch took."""
+        predicted_s, shape = self.costs.batch_s(rows, length), self._shape_of(rows)
+        if self._n >= N_SETTLED:
+            self._remember(took_s / (predicted_s * self.ratio * shape))
+        ratio = _clamped(took_s / predicted_s, RATIO_LIMITS)
+        self._n += 1
+        if rows == self.costs.max_rows:
+            self._n_full, self._full_at = self._n_full + 1, self._n
+        self.ratio += max(RATE, 1 / self._n) * (ratio / shape - self.ratio)
+        self._trend += DRIFT_RATE * (ratio - self._trend)
+        size, further = self._places[rows - 1]
+        error = ratio / self.ratio - shape
+        self._reshape(size, 1 - further, error)
+        if further:
+            self._reshape(size + 1, further, error)
+
+    def _reshape(self, size: int, weight: float, error: float) -> None:
+        low, high = SHAPE_RATES
+        rate = weight * min(high, max(low, (self._n - self._measured_at[size]) / SHAPE_MEMORY))
+        self._measured_at[size] = self._n
+        self._shape[size] = _clamped(self._shape[size] + rate * error, SHAPE_LIMITS)
+        if abs(self._shape[size] - self._shape_used[size]) > SHAPE_CHANGE:
+            self._shape_used[size] = self._shape[size]
+            self._targets.clear()
+
+    def _remember(self, surprise: float) -> None:
+        self._recent.append(surprise)
+        insort(self._ordered, surprise)
+        if len(self._recent) > N_RECENT:
+            self._ordered.remove(self._recent.popleft())
+        if len(self._recent) >= N_ENOUGH:
+            self._slow = max(1.0, self._ordered[-N_SLOWER])
+
+
+def _place(rows: int) -> tuple[int, float]:
+    """Which power of two is at or below so many rows, and how far on they are to the next one, in shares of 1."""
+    size = rows.bit_length() - 1
+    return size, rows / (1 << size) - 1
+
+
+def _clamped(value: float, limits: tuple[float, float]) -> float:
+    return min(max(value, limits[0]), limits[1])

@@ -1,0 +1,100 @@
+"""The profile corrected online. l(b) = b + 4 ms."""
+
+import pytest
+
+from server.contract.profile import Cell, Placement, Profile
+from server.core.costs import CostTable
+from server.core.forecast import N_ENOUGH, N_RECENT, N_SETTLED, N_TRIALS, RATIO_LIMITS, Drift, Forecast
+from server.simulation.laws import DEVICE, linear_costs
+from tests.server.core.build import MS, costs
+
+
+def taught(table: CostTable, *batches: tuple[int, float], times: int = 1) -> Forecast:
+    """A forecast after batches of (rows, how many times longer than predicted)."""
+    forecast = Forecast(table)
+    for _ in range(times):
+        for rows, factor in batches:
+            forecast.learn(rows, 0, factor * table.batch_s(rows, 0))
+    return forecast
+
+
+def test_untaught_it_is_the_profile() -> None:
+    forecast = Forecast(costs())
+    assert repr(forecast) == "<1.00 of the profile, guard 1.00, drift none>"
+    assert forecast.takes_s(3, 0) == forecast.at_most_s(3, 0) == forecast.at_best_s(3, 0) == pytest.approx(7 * MS)
+
+
+def test_the_first_batch_counts_for_more_than_later_ones() -> None:
+    table = costs()
+    assert taught(table, (4, 2.0)).ratio == pytest.approx(2.0)
+    assert taught(table, *[(4, 1.0)] * 20, (4, 2.0)).ratio == pytest.approx(1.1)
+
+
+def test_what_is_learnt_of_one_size_counts_for_the_others() -> None:
+    forecast = taught(costs(), (8, 1.5), times=50)
+    assert forecast.ratio_of(8) == pytest.approx(1.5)
+    assert forecast.ratio_of(1) == pytest.approx(1.5)
+
+
+def test_sizes_differ_and_what_is_between_is_interpolated() -> None:
+    forecast = taught(costs(), (1, 1.0), (8, 2.0), times=200)
+    assert forecast.ratio_of(1) == pytest.approx(1.0, rel=0.1)
+    assert forecast.ratio_of(8) == pytest.approx(2.0, rel=0.1)
+    assert forecast.ratio_of(2) < forecast.ratio_of(5) < forecast.ratio_of(8)
+
+
+@pytest.mark.parametrize(("factor", "limit"), [(0.001, RATIO_LIMITS[0]), (1000.0, RATIO_LIMITS[1])])
+def test_the_ratio_has_limits(factor: float, limit: float) -> None:
+    assert taught(costs(), (1, factor), times=100).ratio == pytest.approx(limit)
+
+
+def test_the_profiles_guard_counts_until_enough_was_measured() -> None:
+    table = CostTable(Profile(DEVICE, Placement(1, 1), (Cell(1, 0, 0.0099, 0.012, 0.0139, 9, 0),)), 1)
+    few = taught(table, (1, 1.0), times=N_SETTLED + N_ENOUGH - 1)
+    assert (few.guard, few.at_most_s(1, 0)) == (1.0, pytest.approx(0.014))
+    assert taught(table, (1, 1.0), times=N_SETTLED + N_ENOUGH).at_most_s(1, 0) == pytest.approx(0.010)
+
+
+def test_the_guard_is_the_slowest_but_one_of_the_recent() -> None:
+    forecast = taught(costs(), (4, 1.0), times=40)
+    forecast.learn(4, 0, 3 * 8 * MS)
+    assert forecast.guard == pytest.approx(1.0), "one slow run is an accident"
+    forecast.learn(4, 0, 3 * 8 * MS)
+    assert forecast.guard > 2
+    for _ in range(N_RECENT):
+        forecast.learn(4, 0, 8 * MS)
+    assert forecast.guard < 1.05, "forgotten"
+
+
+def test_being_slow_does_not_lock_requests_out_but_being_fast_lets_them_in() -> None:
+    assert taught(costs(), (1, 8.0), times=20).at_best_s(1, 0) == pytest.approx(5 * MS)
+    assert taught(costs(), (1, 0.5), times=20).at_best_s(1, 0) == pytest.approx(2.5 * MS)
+
+
+@pytest.mark.parametrize(("factor", "drift"), [(1.1, Drift.NONE), (1.6, Drift.SLOWER), (0.6, Drift.FASTER)])
+def test_the_alarm(factor: float, drift: Drift) -> None:
+    table = costs()
+    assert taught(table, (4, factor), times=5).drift is Drift.NONE, "not at once"
+    assert taught(table, (4, factor), times=100).drift is drift
+
+
+@pytest.mark.parametrize(("alpha_ms", "beta_ms", "knee"), [(1, 0.0001, 1), (1, 4, 7), (0.001, 4, 8), (1, 1, 6)])
+def test_knee_is_the_fewest_rows_near_the_best_rate(alpha_ms: float, beta_ms: float, knee: int) -> None:
+    table = costs(alpha_ms, max(beta_ms, 0.1001))
+    rates = [rows / table.batch_s(rows, 0) for rows in range(1, 9)]
+    wanted = next(rows for rows in range(1, 9) if rates[rows - 1] >= 0.95 * max(rates))
+    assert Forecast(table).knee(0) == wanted
+
+
+def test_full_batches_are_tried_before_the_profile_is_believed_that_they_bring_nothing() -> None:
+    flat = linear_costs(0.01, 0.0002, 8)
+    assert Forecast(flat).full(0) == 8
+    assert taught(flat, (8, 1.0), times=N_TRIALS).full(0) < 8
+
+
+def test_targets_follow_what_is_measured_of_the_sizes() -> None:
+    flat = linear_costs(0.01, 0.0002, 8)
+    gains = taught(flat, (8, 0.5), (4, 0.6), (2, 0.8), (1, 1.0), times=50)
+    assert Forecast(flat).knee(0) == 1
+    assert gains.knee(0) >= 7
+    assert gains.full(0) >= 7
