@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from enum import Enum
 
 from server.core.costs import CostTable, targets
+from server.core.types import Drift
 
 RATE = 0.1
 """Weight of a new measurement in the ratio; the first ones count as much as all before them together."""
@@ -37,14 +37,6 @@ is believed may be wrong about just these."""
 
 DRIFT_RATE = 0.02
 DRIFT_LIMITS = (0.8, 1.25)
-
-
-class Drift(Enum):
-    """Whether the device still is what the profile says; `value` is the metric label."""
-
-    NONE = "none"
-    SLOWER = "slower"
-    FASTER = "faster"
 
 
 class Forecast:

@@ -96,3 +96,11 @@ class Failure(Enum):
 
     MODEL = "model_error"  # the model refused this very request, alone
     INSTANCE_LOST = "instance_lost"
+
+
+class Drift(Enum):
+    """Whether the device still is what the profile says; `value` is the metric label."""
+
+    NONE = "none"
+    SLOWER = "slower"
+    FASTER = "faster"

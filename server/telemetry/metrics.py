@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from server.core.types import Close, Failure, ModelKey, Refusal
+from server.core.types import Close, Drift, Failure, ModelKey, Refusal
 from server.errors import BadText
 from server.runtime.clock import Clock
 from server.telemetry.histogram import Histogram
@@ -58,6 +59,17 @@ class Metrics:
         del self._models[key]
 
 
+class Forecast(Protocol):
+    """What the scheduler expects of batches, against their profile."""
+
+    @property
+    def ratio(self) -> float: ...
+    @property
+    def guard(self) -> float: ...
+    @property
+    def drift(self) -> Drift: ...
+
+
 class ModelMetrics:
     """The bound children of one model version."""
 
@@ -72,6 +84,7 @@ class ModelMetrics:
         self.padding_share = metrics.padding_share.labels(*labels)
         self.cancelled = metrics.cancelled.labels(*labels)
         self.n_in_flight = 0
+        self.forecast: Forecast | None = None
         self.batches = {close: metrics.batches.labels(*labels, close.value) for close in Close}
         refusals = {why.value: metrics.refused.labels(*labels, why.value) for why in Refusal}
         failures = {why.value: metrics.failed.labels(*labels, why.value) for why in Failure}
@@ -79,7 +92,8 @@ class ModelMetrics:
 
 
 class _GaugeCollector(Collector):
-    """What is so now: requests in flight; p50, p99 and throughput over the last 30 s, so that they can be read without PromQL."""
+    """What is so now: requests in flight; how far the device is from its profile; p50, p99 and throughput over the last 30 s, so that
+    they can be read without PromQL."""
 
     def __init__(self, models: dict[ModelKey, ModelMetrics], clock: Clock) -> None:
         self._models = models
@@ -90,6 +104,11 @@ class _GaugeCollector(Collector):
         p50 = GaugeMetricFamily("ferry_request_p50_seconds", "Median latency, last 30 s", labels=LABELS)
         p99 = GaugeMetricFamily("ferry_request_p99_seconds", "99th percentile latency, last 30 s", labels=LABELS)
         rate = GaugeMetricFamily("ferry_requests_per_second", "Answered requests per second, last 30 s", labels=LABELS)
+        ratio = GaugeMetricFamily("ferry_profile_ratio", "Measured time of batches ÷ the profile's", labels=LABELS)
+        guard = GaugeMetricFamily("ferry_profile_guard", "Time of a slow batch ÷ the expected one", labels=LABELS)
+        drift = GaugeMetricFamily(
+            "ferry_profile_drift", "1: the device left its profile for good", labels=(*LABELS, "direction")
+        )
         loads = sorted(self._models.items(), key=lambda item: item[0])
         newest = {key[:2]: model for key, model in loads}
         for (name, version), model in newest.items():
@@ -99,4 +118,9 @@ class _GaugeCollector(Collector):
             p50.add_metric(labels, summary.p50_s)
             p99.add_metric(labels, summary.p99_s)
             rate.add_metric(labels, summary.rate)
-        return (in_flight, p50, p99, rate)
+            if model.forecast is not None:
+                ratio.add_metric(labels, model.forecast.ratio)
+                guard.add_metric(labels, model.forecast.guard)
+                for direction in (Drift.SLOWER, Drift.FASTER):
+                    drift.add_metric([*labels, direction.value], model.forecast.drift is direction)
+        return (in_flight, p50, p99, rate, ratio, guard, drift)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from server.core.types import Close, InferRequest, ModelKey
+from server.core.types import Close, Drift, InferRequest, ModelKey
 from server.errors import FerryError
-from server.telemetry.metrics import ModelMetrics
+from server.telemetry.metrics import Forecast, ModelMetrics
+
+log = logging.getLogger(__name__)
 
 
 class Step(Protocol):
@@ -58,11 +61,16 @@ class ModelStats:
         self._key = key
         self._metrics = metrics
         self._last_inference_ms = 0
+        self._drift = Drift.NONE
         self._n_rows = 0
         self._n_batches = 0
         self._success, self._fail, self._queue = Duration(), Duration(), Duration()
         self._total = _BatchSize()
         self._by_size: dict[int, _BatchSize] = {}
+
+    def follow(self, forecast: Forecast) -> None:
+        """Show what the scheduler expects of batches, and how that changes."""
+        self._metrics.forecast = forecast
 
     def arrived(self) -> None:
         """One request more without an outcome."""
@@ -78,6 +86,7 @@ class ModelStats:
         self._metrics.batch_rows.observe((rows,))
         self._metrics.padding_share.observe((padded_share,))
         self._metrics.compute_seconds.observe((step.computed_at - step.joined_at,))
+        self._tell_drift()
         self._n_batches += 1
         self._n_rows += rows
         self._add_compute(self._by_size.setdefault(rows, _BatchSize()), step, 1)
@@ -134,6 +143,23 @@ class ModelStats:
             "batch_stats": [{"batch_size": rows, **_compute_json(self._by_size[rows])} for rows in sorted(self._by_size)],
             "memory_usage": [],
         }
+
+    def _tell_drift(self) -> None:
+        forecast = self._metrics.forecast
+        if forecast is None or forecast.drift is self._drift:
+            return
+        self._drift = forecast.drift
+        if self._drift is Drift.NONE:
+            log.info("%s: batches take what the profile says again", self._key)
+        else:
+            advice = "publish the version again on this machine, or look what else runs here"
+            log.warning(
+                "%s: the device is %s than the profile says, batches take %.2f times as long; %s",
+                self._key,
+                self._drift.value,
+                forecast.ratio,
+                advice,
+            )
 
     def _add_compute(self, total: _BatchSize, step: Step, count: int) -> None:
         total.compute_input.add(step.joined_at - step.began_at, count)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from server.core.forecast import Forecast
 from server.core.types import Close, InferRequest, ModelKey
 from server.errors import InstanceLost, Refused
+from server.simulation.laws import linear_costs
 from server.telemetry.metrics import Metrics
 from server.telemetry.model_stats import ModelStats, all_stats
 
@@ -128,3 +130,26 @@ def test_v2_statistics_add_up() -> None:
     assert entry["execution_count"] == 2
     parts = ("queue", "compute_input", "compute_infer", "compute_output")
     assert sum(numbers[part]["ns"] for part in parts) <= numbers["success"]["ns"] + len(parts)
+
+
+def test_how_far_the_device_is_from_its_profile_is_shown_and_a_drift_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics(lambda: 2.0)
+    stats = ModelStats(KEY, metrics.open(KEY))
+    forecast = Forecast(linear_costs(0.001, 0.004, 4))
+    stats.follow(forecast)
+    assert value(metrics, "ferry_profile_ratio") == 1.0
+    assert value(metrics, "ferry_profile_drift", direction="slower") == 0
+    with caplog.at_level("INFO"):
+        for factor, n in ((2.0, 200), (1.0, 400)):
+            for _ in range(n):
+                forecast.learn(2, 0, factor * forecast.costs.batch_s(2, 0))
+                stats.stepped(Step(), Close.IDLE, 2, 0.0)
+            if factor == 2.0:
+                assert value(metrics, "ferry_profile_ratio") == pytest.approx(2.0, rel=0.01)
+                assert value(metrics, "ferry_profile_drift", direction="slower") == 1
+                assert value(metrics, "ferry_profile_drift", direction="faster") == 0
+    assert value(metrics, "ferry_profile_drift", direction="slower") == 0
+    assert value(metrics, "ferry_profile_guard") >= 1.0
+    warned, calmed = [record.message for record in caplog.records]
+    assert "slower than the profile says, batches take 1." in warned or "take 2." in warned
+    assert "what the profile says again" in calmed
