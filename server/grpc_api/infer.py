@@ -11,9 +11,9 @@ from server.api.infer_call import TextCall, submit_text_call
 from server.api.shared_memory import Regions
 from server.backends.base import Array
 from server.errors import FerryError, TooLarge
+from server.grpc_api.crowd import Crowd
 from server.grpc_api.decode import RequestDecoder, wants_final_flag
 from server.grpc_api.encode import ReplyEncoder
-from server.grpc_api.gathering import Gathering
 from server.grpc_api.messages import ModelInferRequest, ModelInferResponse
 from server.grpc_api.statuses import Context, abort, parse, told
 from server.runtime.clock import Clock, monotonic_clock
@@ -31,7 +31,7 @@ class Inference:
         self._regions = regions
         self._engine: ServingEngine[Any] = engine
         self._clock = clock
-        self._gathering = Gathering()
+        self._crowd = Crowd()
         self._registry: ServingModels[Any] = registry
         self._max_body_bytes = max_body_bytes
         self._codecs: WeakKeyDictionary[ServingModel, tuple[RequestDecoder, ReplyEncoder]] = WeakKeyDictionary()
@@ -65,12 +65,12 @@ class Inference:
         Raises FerryError.
         """
         arrived_at = self._clock()
-        self._gathering.enter()
+        self._crowd.enter()
         try:
-            await self._gathering.together()
+            await self._crowd.together()
             return await self._answer(request, remaining_s, arrived_at)
         finally:
-            self._gathering.leave()
+            self._crowd.leave()
 
     async def _answer(self, request: ModelInferRequest, remaining_s: float | None, arrived_at: float) -> ModelInferResponse:
         model = self._registry.find(request.model_name, request.model_version or None)

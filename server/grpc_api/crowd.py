@@ -8,7 +8,7 @@ MOST_TURNS = 16
 """No call waits longer than so many turns of the event loop, however many come after it."""
 
 
-class Gathering:
+class Crowd:
     """gRPC's library hands over one call per turn of the event loop, so without this each would be a batch of its own.
 
     Calls wait for as long as every turn brings a further one: back-pressure, no timer. A call that finds no other in

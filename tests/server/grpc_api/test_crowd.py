@@ -6,25 +6,25 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from server.grpc_api.gathering import MOST_TURNS, Gathering
+from server.grpc_api.crowd import MOST_TURNS, Crowd
 
 
 class World:
     """Calls that note the turn in which they went on."""
 
     def __init__(self) -> None:
-        self.gathering = Gathering()
+        self.crowd = Crowd()
         self.turn = 0
         self.went_on: list[int] = []
 
     async def call(self) -> None:
-        self.gathering.enter()
+        self.crowd.enter()
         try:
-            await self.gathering.together()
+            await self.crowd.together()
             self.went_on.append(self.turn)
             await asyncio.sleep(0.01)
         finally:
-            self.gathering.leave()
+            self.crowd.leave()
 
     async def arriving(self, n: int, every: int = 1) -> list[asyncio.Task[None]]:
         """`n` calls, one in every so many turns of the loop."""
