@@ -82,8 +82,11 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "another one's answer": (reply(200, json.dumps({**RIGHT, "id": "f-9"}).encode()), "which is a good one"),
     "wrong numbers": (reply(200, json.dumps({**RIGHT, "outputs": [{"data": [0, 0, 0, 0]}]}).encode()), "which is a good one"),
     "another one's id": (reply(200, json.dumps(RIGHT).encode()) + reply(200, b'{"id":"f-77"}'), "answer of b'f-77'"),
-    "an error without a body": (reply(200, json.dumps(RIGHT).encode()) + reply(400, b""), "V2's error body"),
-    "an error of another form": (reply(200, json.dumps(RIGHT).encode()) + reply(400, b'{"detail":"x"}'), "V2's error body"),
+    "an error without a body": (reply(200, json.dumps(RIGHT).encode()) + reply(400, b""), "without an error body"),
+    "an error of another form": (
+        reply(200, json.dumps(RIGHT).encode()) + reply(400, b'{"detail":"x"}'),
+        "without an error body",
+    ),
     "not HTTP": (b"hello\r\n\r\n", "begins with"),
 }
 

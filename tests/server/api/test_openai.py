@@ -47,7 +47,7 @@ def of_ids(server: ChildServer, text: str) -> Any:
 
 
 @pytest.fixture
-def client(server: ChildServer) -> Iterator[Any]:
+def ai(server: ChildServer) -> Iterator[Any]:
     openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", max_retries=0) as made:
         yield made
@@ -56,8 +56,8 @@ def client(server: ChildServer) -> Iterator[Any]:
 @pytest.mark.parametrize(
     "form", [{}, {"encoding_format": "base64"}, {"encoding_format": "float"}], ids=["default", "base64", "float"]
 )
-def test_the_openai_client_gets_each_texts_embedding(client: Any, server: ChildServer, form: dict[str, str]) -> None:
-    reply = client.embeddings.create(model="words", input=TEXTS, **form)
+def test_the_openai_client_gets_each_texts_embedding(ai: Any, server: ChildServer, form: dict[str, str]) -> None:
+    reply = ai.embeddings.create(model="words", input=TEXTS, **form)
     assert (reply.object, reply.model, [entry.index for entry in reply.data]) == ("list", "words", [0, 1, 2, 3])
     n_tokens = sum(len(word_ids(text)) for text in TEXTS)
     assert (reply.usage.prompt_tokens, reply.usage.total_tokens) == (n_tokens, n_tokens)
@@ -66,39 +66,39 @@ def test_the_openai_client_gets_each_texts_embedding(client: Any, server: ChildS
         np.testing.assert_allclose(found, of_ids(server, text), atol=1e-4)
 
 
-def test_one_text_and_token_ids_do_as_well(client: Any, server: ChildServer) -> None:
+def test_one_text_and_token_ids_do_as_well(ai: Any, server: ChildServer) -> None:
     text = "w1 w2 w3"
     wanted = of_ids(server, text)
     for given in (text, [text], word_ids(text), [word_ids(text)]):
-        reply = client.embeddings.create(model="words", input=given, dimensions=4, user="somebody")
+        reply = ai.embeddings.create(model="words", input=given, dimensions=4, user="somebody")
         assert reply.data[0].embedding == pytest.approx(wanted, abs=1e-6)
         assert reply.usage.prompt_tokens == 5
-    several = client.embeddings.create(model="words", input=[word_ids("w1"), word_ids(text)])
+    several = ai.embeddings.create(model="words", input=[word_ids("w1"), word_ids(text)])
     assert several.data[1].embedding == pytest.approx(wanted, abs=1e-4)
 
 
-def test_the_openai_client_raises_its_own_errors(client: Any) -> None:
+def test_the_openai_client_raises_its_own_errors(ai: Any) -> None:
     openai = pytest.importorskip("openai")
     with pytest.raises(openai.NotFoundError) as unknown:
-        client.embeddings.create(model="nobody", input="w1")
+        ai.embeddings.create(model="nobody", input="w1")
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError) as wrong:
-        client.embeddings.create(model="words", input="w1", dimensions=8)
+        ai.embeddings.create(model="words", input="w1", dimensions=8)
     assert (wrong.value.type, wrong.value.param) == ("invalid_request_error", "dimensions")
     with pytest.raises(openai.BadRequestError, match="33 tokens"):
-        client.embeddings.create(model="words", input=LONG)
-    cut = client.embeddings.create(model="words", input=LONG, extra_body={"truncate": True})
+        ai.embeddings.create(model="words", input=LONG)
+    cut = ai.embeddings.create(model="words", input=LONG, extra_body={"truncate": True})
     assert cut.usage.total_tokens == 32
 
 
-def test_the_openai_client_lists_the_models_that_embed(client: Any) -> None:
+def test_the_openai_client_lists_the_models_that_embed(ai: Any) -> None:
     openai = pytest.importorskip("openai")
-    assert [model.id for model in client.models.list()] == ["words"]
-    found = client.models.retrieve("words")
+    assert [model.id for model in ai.models.list()] == ["words"]
+    found = ai.models.retrieve("words")
     assert (found.id, found.object, found.owned_by) == ("words", "model", "ferry")
     assert found.created > 1_500_000_000
     with pytest.raises(openai.NotFoundError, match="makes no embeddings"):
-        client.models.retrieve("affine")
+        ai.models.retrieve("affine")
 
 
 @pytest.mark.parametrize(
