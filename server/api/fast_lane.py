@@ -100,6 +100,9 @@ class FastLane:
             model = self._registry.find(head.name, head.version)
             if waited_s and (late_s := self._engine.late_s(model, waited_s + TICK_S)) > 0:
                 connection.respond(self._refuse(model, waited_s, late_s))
+            elif refused := self._engine.crowded_out(model, arrived_at):
+                self._engine.turned_away(model, waited_s, refused)
+                connection.respond(error_reply(refused))
             else:
                 return self._submit(connection, model, head, body, arrived_at)
         except FerryError as error:

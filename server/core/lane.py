@@ -11,7 +11,7 @@ from server.core.device import ACTIVE_SLACKS, FLOOR, Device
 from server.core.events import Refuse
 from server.core.forecast import Forecast
 from server.core.policy import WINDOW, Choice, cheapest_partition, choose, of_one_priority
-from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey, P, Refusal
+from server.core.types import Batch, Close, Demand, InferRequest, Limits, Mixing, ModelKey, P, Refusal
 from server.core.waiting import Waiting
 
 LEAD = 0.25
@@ -29,6 +29,9 @@ class _Running(Generic[P]):
     expected_at: float
     is_ahead: bool
     began: bool
+
+
+WhyNot = tuple[Refusal, float | None]
 
 
 class Lane(Generic[P]):
@@ -121,20 +124,25 @@ class Lane(Generic[P]):
             return float("-inf")
         return min(self.spaced_until, self.latest_safe_start)
 
-    def latest_start(self, request: InferRequest[P]) -> float:
+    def latest_start(self, request: InferRequest[P] | Demand) -> float:
         """The last moment at which this request, alone, can still end in time."""
         return request.deadline_at - self.forecast.at_best_s(request.rows, request.length)
 
     def refusal(self, request: InferRequest[P], now: float) -> Refuse[P] | None:
-        """The refusal that a newcomer deserves, or None: admission by predicted completion."""
+        """The refusal that a newcomer deserves, or None."""
+        why = self.why_not(request, now)
+        return None if why is None else Refuse(request, *why)
+
+    def why_not(self, request: InferRequest[P] | Demand, now: float) -> WhyNot | None:
+        """Admission by predicted completion: None when a newcomer is welcome, else why not, and in how many seconds it may be."""
         if self.latest_start(request) < now:
-            return Refuse(request, Refusal.DEADLINE, None)
+            return Refusal.DEADLINE, None
         if self.waiting.rows + request.rows > self.limits.queue_rows:
-            return Refuse(request, Refusal.QUEUE_FULL, self.retry_after(now))
+            return Refusal.QUEUE_FULL, self.retry_after(now)
         if self.idle > 0 and not self.waiting and (not self.device.is_shared or self.device.has_room(self)):
             return None  # an idle device always tries: it is how a pessimistic forecast is unlearnt
         late_s = self._predicted_end(request, now) - request.deadline_at
-        return None if late_s <= 0 else Refuse(request, Refusal.DEADLINE, late_s)
+        return None if late_s <= 0 else (Refusal.DEADLINE, late_s)
 
     def retry_after(self, now: float) -> float:
         """Seconds until the work that waits now is done."""
@@ -310,7 +318,7 @@ class Lane(Generic[P]):
         self._groups = {}
         self.suspects.discard(request.id)
 
-    def _predicted_end(self, request: InferRequest[P], now: float) -> float:
+    def _predicted_end(self, request: InferRequest[P] | Demand, now: float) -> float:
         """When a newcomer's batch would end: the work before it, shared by all instances, then a batch of its own.
 
         What is before it is estimated: its share of the queue times the whole, which is exact at the end of the queue. Its

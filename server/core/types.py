@@ -38,6 +38,15 @@ class InferRequest(Generic[P]):
         return f"<#{self.id} {self.model} {self.rows}x{self.length} by {self.deadline_at:.6f}>"
 
 
+class Demand(NamedTuple):
+    """What admission asks of a request, for one that is not there yet."""
+
+    rows: int
+    length: int
+    deadline_at: float
+    priority: int = 0
+
+
 class Close(Enum):
     """Why a batch closed with the requests it has: metric label and test assertion in one."""
 

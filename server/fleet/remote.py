@@ -131,6 +131,10 @@ class RemoteEngine:
         """Like Engine.late_s."""
         return waited_s + model.fastest_s + REPLY_S - model.slo_s
 
+    def crowded_out(self, model: RemoteModel, arrived_at: float) -> Refused | None:
+        """The queue is the engine's, which decides when it gets the request."""
+        return None
+
     def turned_away(self, model: RemoteModel, waited_s: float, error: Refused) -> None:
         """Like Engine.turned_away."""
         if self._link is not None:

@@ -27,7 +27,7 @@ from server.core.events import (
 )  # fmt: skip
 from server.core.lane import Lane
 from server.core.scheduler import Scheduler
-from server.core.types import Failure, InferRequest, ModelKey, Refusal
+from server.core.types import Demand, Failure, InferRequest, ModelKey, Refusal
 from server.errors import BadText, Cancelled, FerryError, ModelFailed, Refused
 from server.errors import InstanceLost as InstanceLostError
 from server.runtime.assemble import Inputs
@@ -41,6 +41,9 @@ from server.runtime.work import Outcome, Work, WorkRequest
 TURN_ROWS = 64
 """When so many rows have come in during one turn of the event loop, they do not wait for its end: under overload a turn
 reads from a thousand connections and takes longer than a small model's SLO."""
+
+CROWD = 0.5
+"""Only when the work that waits fills so much of the SLO is it asked, before a request is decoded, whether it has a chance."""
 
 
 class Engine:
@@ -80,8 +83,8 @@ class Engine:
             return now
         waited_s = now - arrived_at
         late_s = self.late_s(model, waited_s)
-        if late_s > 0:
-            error = read_too_late(model, waited_s, late_s)
+        error = read_too_late(model, waited_s, late_s) if late_s > 0 else self.crowded_out(model, arrived_at)
+        if error is not None:
             self.turned_away(model, waited_s, error)
             raise error
         return arrived_at
@@ -89,6 +92,15 @@ class Engine:
     def late_s(self, model: ServedModel, waited_s: float) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
         return waited_s + model.fastest_s + REPLY_S - model.slo_s
+
+    def crowded_out(self, model: ServedModel, arrived_at: float) -> Refused | None:
+        """The refusal of whatever arrived then for a model before which so much waits that even the smallest request would be late."""
+        lane = self.lane(model.key)
+        if lane is None or lane.planned_s(lane.waiting.work_s) < CROWD * model.slo_s:
+            return None
+        smallest = Demand(1, model.shortest, arrived_at + model.slo_s - REPLY_S)
+        why = lane.why_not(smallest, self._clock())
+        return None if why is None else _refusal(model, model.key, model.slo_s, *why)
 
     def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""
@@ -192,7 +204,7 @@ class Engine:
     def text_refused(self, text: TextRequest, why: Refusal, retry_after_s: float | None) -> None:
         """Satisfies text_stage.Customer."""
         if not text.payload.answer.done():
-            self._end(text, _refusal(self._models.get(text.model), text, why, retry_after_s))
+            self._end(text, _refused(self._models.get(text.model), text, why, retry_after_s))
 
     def text_failed(self, text: TextRequest, reason: TextError) -> None:
         """Satisfies text_stage.Customer."""
@@ -262,7 +274,7 @@ class Engine:
                 assert result is not None, "answers come from steps"
                 self._answer(requests, result)
             case Refuse(request, why, retry_after_s):
-                self._end(request, _refusal(self._models.get(request.model), request, why, retry_after_s))
+                self._end(request, _refused(self._models.get(request.model), request, why, retry_after_s))
             case Fail(request, why, detail):
                 self._end(request, _failure(request, why, detail))
             case Closed(model):
@@ -307,17 +319,21 @@ class Engine:
             self._set_timer()
 
 
-def _refusal(
+def _refused(
     model: ServedModel | None, request: WorkRequest | TextRequest, why: Refusal, retry_after_s: float | None
-) -> FerryError:
+) -> Refused:
+    return _refusal(model, request.model, request.payload.allowed_s, why, retry_after_s)
+
+
+def _refusal(model: ServedModel | None, key: ModelKey, allowed_s: float, why: Refusal, retry_after_s: float | None) -> Refused:
     if model is None or why is Refusal.DRAINING:
-        return Refused(f"model {request.model} is being unloaded; ask for another version", why.value, None)
+        return Refused(f"model {key} is being unloaded; ask for another version", why.value, None)
     if why is Refusal.QUEUE_FULL:
-        message = f"model {request.model} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
+        message = f"model {key} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
     else:
         message = (
-            f"model {request.model} would answer later than the {request.payload.allowed_s * 1e3:g} ms allowed (the smaller of its SLO and the "
-            "request's timeout); send fewer requests, allow more time, or add instances"
+            f"model {key} would answer later than the {allowed_s * 1e3:g} ms allowed (the smaller of its SLO and the request's timeout); "
+            "send fewer requests, allow more time, or add instances"
         )
     return Refused(message, why.value, retry_after_s)
 

@@ -45,6 +45,7 @@ class ServedModel:
         self.max_rows = min(wants.max_rows or files.manifest.max_rows, files.manifest.max_rows)
         self.costs = CostTable(profile, self.max_rows)
         self.fastest_s = self.costs.batch_s(1, 0)
+        self.shortest = files.manifest.ragged.shortest if files.manifest.ragged else 0
         self.inline = profile.predict_p99(self.max_rows, profile.measured_lengths[-1]) < INLINE_S
         self.limits = Limits(self.max_rows, self._queue_rows(), ahead=0 if self.inline else 1)
         self.device = None if self.inline else CPU

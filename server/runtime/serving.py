@@ -58,6 +58,9 @@ class ServingEngine(Protocol[M_contra]):
     def late_s(self, model: M_contra, waited_s: float) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
 
+    def crowded_out(self, model: M_contra, arrived_at: float) -> Refused | None:
+        """The refusal of whatever arrived then, if so much waits that even the smallest request would be late; None as well when that is not known."""
+
     def turned_away(self, model: M_contra, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""
 

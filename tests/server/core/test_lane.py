@@ -6,7 +6,7 @@ import pytest
 
 from server.core.events import Refuse
 from server.core.lane import Lane
-from server.core.types import Limits, Mixing
+from server.core.types import Demand, Limits, Mixing
 from tests.server.core.build import MS, Request, batch, costs, ids, lane, request
 
 
@@ -47,7 +47,11 @@ def test_repr_is_one_line() -> None:
     ],
 )
 def test_admission_by_predicted_end(deadline_ms: float, n_waiting: int, queue_rows: int, expected: str) -> None:
-    assert verdict(busy_lane(n_waiting, queue_rows).refusal(request(2, deadline_ms), 0.0)) == expected
+    newcomer = request(2, deadline_ms)
+    assert verdict(busy_lane(n_waiting, queue_rows).refusal(newcomer, 0.0)) == expected
+    demand = Demand(newcomer.rows, newcomer.length, newcomer.deadline_at)
+    why = busy_lane(n_waiting, queue_rows).why_not(demand, 0.0)
+    assert verdict(None if why is None else Refuse(newcomer, *why)) == expected, "before it is decoded as well"
 
 
 def test_the_end_of_the_queue_is_predicted_in_full_batches() -> None:
