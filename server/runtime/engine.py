@@ -178,7 +178,8 @@ class Engine:
         if model.reader is not None:
             self._texts[model.key] = TextStage(model, model.reader, self._loop, self._clock, self)
         self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device))
-        model.stats.follow(self._scheduler.lane(model.key).forecast)
+        if not model.inline:  # an inline batch takes no time to speak of, and our own share of it is not in the profile
+            model.stats.follow(self._scheduler.lane(model.key).forecast)
         self._instances[model.key] = self._make_instances(model)
         for _ in range(model.placement.instances):
             self._add_instance(model)
