@@ -31,7 +31,7 @@ from loadtests.wire import get_request, infer_request
 WINDOW_S = 30.0
 """What the server's p99 gauge looks back on."""
 
-_SERVERS = {"on": "server.cli", "off": "tests.measure.serve_without_metrics"}
+_SERVERS = {"on": ("server.cli",), "off": ("tests.measure.serve_without_metrics",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,10 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def served(module: str, repository: Path) -> Iterator[Child]:
+def served(module: Sequence[str], repository: Path) -> Iterator[Child]:
+    """A running server; `module`: the module that serves, and its own arguments."""
     port = free_port()
     flags = ["serve", "--repository", str(repository), "--port", str(port), "--grpc-port", "off", "--metrics-port", "0"]
-    with running([sys.executable, "-m", module, *flags], port, ready_path="/v2/health/ready") as server:
+    with running([sys.executable, "-m", *module, *flags], port, ready_path="/v2/health/ready") as server:
         yield server
 
 
@@ -92,7 +93,7 @@ def cost(repository: Path, model: str, rounds: int, round_s: float) -> dict[str,
 def p99(repository: Path, model: str, rate: float) -> dict[str, Any]:
     """Poisson arrivals for somewhat longer than the window; then both sides' p99 over the window."""
     duration_s = WINDOW_S + 5.0
-    with served("server.cli", repository) as server:
+    with served(("server.cli",), repository) as server:
         lengths = np.random.default_rng(0).lognormal(np.log(30), 0.6, 256).clip(3, 200).astype(int).tolist()
         requests = requests_for(server, model, lengths)
         due_s = schedule(*parse_shape("poisson"), rate, duration_s, 0)
