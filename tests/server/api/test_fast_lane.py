@@ -14,7 +14,6 @@ import pytest
 from server.api import http_protocol
 from server.api.fast_lane import FastLane
 from server.core.types import Refusal
-from server.runtime import engine
 from server.runtime.engine import TURN_ROWS
 from tests.server.api.lines import DATE, Bench, Line, bench, post
 from tests.server.runtime.scripted_world import publish_fake, world
@@ -320,35 +319,5 @@ def test_what_a_request_made_is_gone_with_its_answer(tmp_path: Path) -> None:
                 assert gc.collect() < 50
             finally:
                 gc.enable()
-
-    run(scenario)
-
-
-def test_before_a_crowd_nothing_is_decoded_only_to_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "CROWD", 0.2)
-
-    async def scenario() -> None:
-        publish_fake(tmp_path, slo_s=20.0, batch_s=2.0, max_rows=1)
-        async with world(tmp_path) as w:
-            b = Bench(w)
-            await b.teach(post(1.0))
-            w.script.block()
-            lines = [b.connect() for _ in range(40)]
-            for number, (protocol, _) in enumerate(lines):
-                protocol.data_received(post(float(number % 8)))
-                await asyncio.sleep(0.001)
-            refused = [line for _, line in lines if line.written]
-            assert 5 < len(refused) < 35
-            protocol, line = b.connect()
-            protocol.data_received(post(1.0).replace(b'{"inputs', b'["inputs'))
-            (reply,) = line.replies()
-            assert (reply.status, "not valid JSON" in reply.error) == (503, False)
-            assert 1 <= int(reply.headers["retry-after"]) <= 40
-            n_refused = sum(w.sample("ferry_refused_total", reason=why.value) for why in Refusal)
-            assert n_refused == len(refused) + 1
-            assert w.sample("ferry_in_flight") == 40 - len(refused)
-            w.script.release()
-            await w.reaches(lambda: all(line.replies() for _, line in lines))
-            assert w.sample("ferry_in_flight") == 0
 
     run(scenario)
