@@ -20,7 +20,7 @@ from server.backends.base import Array
 from server.core.types import ModelKey
 from server.errors import Cancelled, FerryError, Refused
 from server.runtime.gathering import Gathering
-from server.runtime.lateness import read_too_late
+from server.runtime.refusals import read_too_late
 from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 from server.runtime.work import WorkRequest
 

@@ -17,7 +17,7 @@ from server.fleet.slots import mapped, shared_memory
 from server.fleet.table import ModelTable, RemoteModel
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
-from server.runtime.lateness import REPLY_S, read_too_late
+from server.runtime.refusals import REPLY_S, read_too_late
 from server.runtime.work import Outcome, Work, WorkRequest
 
 if TYPE_CHECKING:

@@ -27,13 +27,12 @@ from server.core.events import (
 )  # fmt: skip
 from server.core.lane import Lane
 from server.core.scheduler import Scheduler
-from server.core.types import Demand, Failure, InferRequest, ModelKey, Refusal
-from server.errors import BadText, Cancelled, FerryError, ModelFailed, Refused
-from server.errors import InstanceLost as InstanceLostError
+from server.core.types import Demand, InferRequest, ModelKey, Refusal
+from server.errors import BadText, Cancelled, FerryError, Refused
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
-from server.runtime.lateness import REPLY_S, read_too_late
+from server.runtime.refusals import REPLY_S, failure, read_too_late, refusal, refused
 from server.runtime.served import ServedModel
 from server.runtime.text_stage import TextRequest, TextStage
 from server.runtime.work import Outcome, Work, WorkRequest
@@ -100,7 +99,7 @@ class Engine:
             return None
         smallest = Demand(1, model.shortest, arrived_at + model.slo_s - REPLY_S)
         why = lane.why_not(smallest, self._clock())
-        return None if why is None else _refusal(model, model.key, model.slo_s, *why)
+        return None if why is None else refusal(model, model.key, model.slo_s, *why)
 
     def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""
@@ -205,7 +204,7 @@ class Engine:
     def text_refused(self, text: TextRequest, why: Refusal, retry_after_s: float | None) -> None:
         """Satisfies text_stage.Customer."""
         if not text.payload.answer.done():
-            self._end(text, _refused(self._models.get(text.model), text, why, retry_after_s))
+            self._end(text, refused(self._models.get(text.model), text, why, retry_after_s))
 
     def text_failed(self, text: TextRequest, reason: TextError) -> None:
         """Satisfies text_stage.Customer."""
@@ -275,9 +274,9 @@ class Engine:
                 assert result is not None, "answers come from steps"
                 self._answer(requests, result)
             case Refuse(request, why, retry_after_s):
-                self._end(request, _refused(self._models.get(request.model), request, why, retry_after_s))
+                self._end(request, refused(self._models.get(request.model), request, why, retry_after_s))
             case Fail(request, why, detail):
-                self._end(request, _failure(request, why, detail))
+                self._end(request, failure(request, why, detail))
             case Closed(model):
                 self._closing.pop(model).set_result(None)
 
@@ -318,28 +317,3 @@ class Engine:
             self._feed(Wake())
         else:
             self._set_timer()
-
-
-def _refused(
-    model: ServedModel | None, request: WorkRequest | TextRequest, why: Refusal, retry_after_s: float | None
-) -> Refused:
-    return _refusal(model, request.model, request.payload.allowed_s, why, retry_after_s)
-
-
-def _refusal(model: ServedModel | None, key: ModelKey, allowed_s: float, why: Refusal, retry_after_s: float | None) -> Refused:
-    if model is None or why is Refusal.DRAINING:
-        return Refused(f"model {key} is being unloaded; ask for another version", why.value, None)
-    if why is Refusal.QUEUE_FULL:
-        message = f"model {key} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
-    else:
-        message = (
-            f"model {key} would answer later than the {allowed_s * 1e3:g} ms allowed (the smaller of its SLO and the request's timeout); "
-            "send fewer requests, allow more time, or add instances"
-        )
-    return Refused(message, why.value, retry_after_s)
-
-
-def _failure(request: WorkRequest, why: Failure, detail: str) -> FerryError:
-    if why is Failure.INSTANCE_LOST:
-        return InstanceLostError(f"an instance of model {request.model} died while it ran this request; try again")
-    return ModelFailed(f"model {request.model} failed on this request: {detail}")
