@@ -150,7 +150,11 @@ def test_wrong_answers_fail_a_run(paced: Child, tmp_path: Path, capsys: pytest.C
 
 
 def test_an_interrupted_run_reports_what_there_was(paced: Child) -> None:
-    code = "import sys; from tests.loadtests.test_cli import ferry_loadtest\nif __name__ == '__main__': sys.exit(ferry_loadtest(*sys.argv[1:]))"
+    code = (  # a shell starts what it puts in the background with this signal ignored, and children inherit that
+        "import signal, sys; from tests.loadtests.test_cli import ferry_loadtest\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "if __name__ == '__main__': sys.exit(ferry_loadtest(*sys.argv[1:]))"
+    )
     flags = ["--url", url(paced), "--model", "paced", "--rate", "50", "--duration", "60s"]
     with subprocess.Popen(
         [sys.executable, "-c", code, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
