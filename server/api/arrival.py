@@ -17,16 +17,40 @@ _INFO = struct.Struct("=52xI")
 """Linux's tcp_info as far as tcpi_last_data_recv: milliseconds since the last data came in, read or not."""
 
 
-def waited_s(connection: Any) -> float:
-    """At least so many seconds have passed since the last data came in on a connection (anything with a socket's getsockopt).
+class Arrivals:
+    """Of one connection. The socket is the transport's; it is borrowed until `forget`, which must come before it is closed."""
 
-    0.0 where that is not known: another system than Linux, another kind of socket, one that is closed. Of requests that a client pipelines, the later ones make the earlier ones seem younger.
-    """
-    try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
-    except (AttributeError, OSError):
-        return 0.0
-    if len(info) < _INFO.size:
-        return 0.0
-    milliseconds: int = _INFO.unpack(info)[0]
-    return max(0.0, milliseconds * 1e-3 - TICK_S)
+    __slots__ = ("_socket",)
+
+    def __init__(self, connection: Any) -> None:
+        """`connection`: the transport's view of its socket, None for one that has none."""
+        self._socket = None if connection is None else _borrowed(connection)
+
+    def waited_s(self) -> float:
+        """At least so many seconds have passed since the last data came in.
+
+        0.0 where that is not known: another system than Linux, another kind of socket, one that is closed. Of requests that
+        a client pipelines, the later ones make the earlier ones seem younger.
+        """
+        if self._socket is None:
+            return 0.0
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+        except (AttributeError, OSError):
+            return 0.0
+        if len(info) < _INFO.size:
+            return 0.0
+        milliseconds: int = _INFO.unpack(info)[0]
+        return max(0.0, milliseconds * 1e-3 - TICK_S)
+
+    def forget(self) -> None:
+        """The connection is lost."""
+        if self._socket is not None:
+            self._socket.detach()
+            self._socket = None
+
+
+def _borrowed(connection: Any) -> socket.socket | None:
+    """A transport's own view makes a socket object for each question, which takes longer than the question."""
+    number = connection.fileno()
+    return None if number < 0 else socket.socket(connection.family, connection.type, connection.proto, fileno=number)

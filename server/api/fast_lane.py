@@ -14,7 +14,7 @@ from server.api.arrival import TICK_S
 from server.api.codecs import Codec, Codecs
 from server.api.errors_http import INTERNAL, Reply, error_reply
 from server.api.infer_call import InferCall, TextCall, submit_text_call
-from server.api.infer_head import InferHead
+from server.api.infer_head import Body, InferHead
 from server.api.known_heads import KnownHeads
 from server.backends.base import Array
 from server.core.types import ModelKey
@@ -94,7 +94,7 @@ class FastLane:
         self._codecs = codecs
         self._refusals: dict[tuple[ModelKey, int], tuple[Refused, Reply]] = {}
 
-    def take(self, connection: Connection, head: InferHead, body: bytes, arrived_at: float, waited_s: float) -> Ticket | None:
+    def take(self, connection: Connection, head: InferHead, body: Body, arrived_at: float, waited_s: float) -> Ticket | None:
         """A ticket for a request that is on its way now, None for one that has its answer already."""
         try:
             model = self._registry.find(head.name, head.version)
@@ -112,7 +112,7 @@ class FastLane:
             connection.respond(error_reply(FerryError(INTERNAL)))
         return None
 
-    def _submit(self, connection: Connection, model: ServingModel, head: InferHead, body: bytes, arrived_at: float) -> Ticket:
+    def _submit(self, connection: Connection, model: ServingModel, head: InferHead, body: Body, arrived_at: float) -> Ticket:
         codec = self._codecs.of(model)
         call = codec.decoder.decode(body, head.header_length)
         ticket = Ticket(connection, codec, call, self._engine)

@@ -14,10 +14,10 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from server.api.arrival import ARRIVED_AT, waited_s
+from server.api.arrival import ARRIVED_AT, Arrivals
 from server.api.errors_http import Headers, Reply, error_reply
 from server.api.fast_lane import FastLane, Ticket
-from server.api.gathered_body import GatheredBody
+from server.api.gathered_body import IN_PLACE_BYTES, GatheredBody, InPlace
 from server.api.one_write import JoiningTransport
 from server.api.patience import Patience
 from server.errors import BadRequest, FerryError, HeadTooLarge, TooSlow
@@ -41,10 +41,11 @@ class FerryProtocol(HttpToolsProtocol):
         self._patience = patience
         self._lane = lane()
         self._gathered: GatheredBody | None = None
+        self._is_stood_in_for = False
         self._ticket: Ticket | None = None
         self._held = b""
         self._is_leaving = False
-        self._socket: Any = None
+        self._arrivals = Arrivals(None)
         self._arrived_at = 0.0
         self._was_active = False
         self._whole: object = None  # scope of the last request that is complete
@@ -58,12 +59,13 @@ class FerryProtocol(HttpToolsProtocol):
     # What the transport tells
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn says the same
-        self._socket = transport.get_extra_info("socket")
+        self._arrivals = Arrivals(transport.get_extra_info("socket"))
         super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]  # delegates the rest
         self.flow = _PipelineFlow(self.transport, self.pipeline)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._arrivals.forget()
         if self._ticket is not None:
             self._ticket.cancel()
         self._patience.has_sent(self)
@@ -78,32 +80,48 @@ class FerryProtocol(HttpToolsProtocol):
             self._hold(data)
             return
         if self._gathered is not None:
-            self._gather(self._gathered, data)
+            if beyond := self._gathered.add(data):
+                self._hold(beyond)
+            self.body_received(len(data))
             return
-        waited = waited_s(self._socket)
+        waited = self._arrivals.waited_s()
         self._arrived_at = monotonic_clock() - waited
         owes_nothing = self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
         if owes_nothing and self._lane is not None and (found := self._lane.heads.find(data)):
-            head, body = found
+            head, start = found
             self._was_active = True
-            if len(body) == head.content_length:
-                self._ticket = self._lane.take(self, head, body, self._arrived_at, waited)
+            if len(data) - start == head.content_length:
+                self._ticket = self._lane.take(self, head, data[start:], self._arrived_at, waited)
             else:
-                self._gathered = GatheredBody(head, body)
+                self._gathered = GatheredBody(head, memoryview(data)[start:])
+                if self._gathered.n_missing >= IN_PLACE_BYTES:
+                    self._hand_reading_to(InPlace(self._gathered, self))
                 self._await_more()
         else:
             self._parse(data, owes_nothing)
 
-    def _gather(self, gathered: GatheredBody, data: bytes) -> None:
-        self.n_received += len(data)
-        if beyond := gathered.add(data):
-            self._hold(beyond)
-        if gathered.is_whole and self._lane is not None:
-            self._gathered = None
+    def body_received(self, n_bytes: int) -> None:
+        """So many bytes more of the body that is gathered."""
+        self.n_received += n_bytes
+        gathered = self._gathered
+        if gathered is not None and not gathered.n_missing and self._lane is not None:
+            self._stop_gathering()
             self._patience.has_sent(self)
-            waited = waited_s(self._socket)
-            ticket = self._lane.take(self, gathered.head, gathered.join(), monotonic_clock() - waited, waited)
+            waited = self._arrivals.waited_s()
+            ticket = self._lane.take(self, gathered.head, gathered.whole(), monotonic_clock() - waited, waited)
             self._ticket = ticket or self._ticket  # one that was answered at once may have been followed by another
+
+    def _stop_gathering(self) -> None:
+        self._gathered = None
+        if self._is_stood_in_for:
+            self._hand_reading_to(self)
+
+    def _hand_reading_to(self, protocol: asyncio.BaseProtocol) -> None:
+        """A transport looks at the kind of its protocol when it begins to read."""
+        self._is_stood_in_for = protocol is not self
+        self.transport.set_protocol(protocol)
+        self.transport.pause_reading()
+        self.transport.resume_reading()
 
     def _parse(self, data: bytes, is_new: bool) -> None:
         """The long way. `is_new`: whether a request begins with this data."""
@@ -201,6 +219,7 @@ class FerryProtocol(HttpToolsProtocol):
         return self.flow.read_paused
 
     def give_up(self) -> None:
+        self._stop_gathering()
         self._refuse(TooSlow("the request did not come in within its time; send it faster, or raise receive_timeout_s"))
 
     def abandon(self) -> None:

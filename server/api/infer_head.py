@@ -10,6 +10,9 @@ from server.errors import BadRequest, MethodNotAllowed, NotFound
 
 Scope = MutableMapping[str, Any]
 
+Body = bytes | memoryview
+"""The whole body of a request. A memoryview is of bytes."""
+
 IDENTITY = b"identity"
 
 _MOST_DIGITS = 18

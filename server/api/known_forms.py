@@ -13,6 +13,7 @@ import orjson
 
 from server.api.binary_tensors import from_bytes
 from server.api.infer_call import InferCall, TextCall
+from server.api.infer_head import Body
 from server.api.json_tensors import from_json
 from server.api.v2_request import RequestDecoder
 from server.backends.base import Array
@@ -63,7 +64,7 @@ class FormDecoder:
     def n_known(self) -> int:
         return len(self._json) + len(self._binary)
 
-    def decode(self, body: bytes, header_length: int | None) -> InferCall | TextCall:
+    def decode(self, body: Body, header_length: int | None) -> InferCall | TextCall:
         """Raises what RequestDecoder.decode raises, for the same reasons."""
         found = self._find_json(body) if header_length is None else self._find_binary(body, header_length)
         if found is not None:
@@ -71,13 +72,14 @@ class FormDecoder:
             return found
         call = self._decoder.decode(body, header_length)
         if self._learns and isinstance(call, InferCall):
-            self._learn(body, header_length, call)
+            self._learn(bytes(body), header_length, call)
         return call
 
-    def _find_json(self, body: bytes) -> InferCall | None:
-        start = body.find(_DATA) + len(_DATA)
-        form = self._json.get(body[:start])
-        if form is None or not body.endswith(form.tail):
+    def _find_json(self, body: Body) -> InferCall | None:
+        head = bytes(body[:LONGEST_FORM])
+        start = head.find(_DATA) + len(_DATA)
+        form = self._json.get(head[:start])
+        if form is None or body[-len(form.tail) :] != form.tail:
             return None
         try:
             numbers = orjson.loads(body[start : len(body) - len(form.tail)])
@@ -87,8 +89,8 @@ class FormDecoder:
         inputs = {tensor.name: from_json(tensor.name, numbers, tensor.shape, tensor.dtype, tensor.datatype)}
         return InferCall(call.id, inputs, call.rows, call.length, call.timeout_s, call.outputs)
 
-    def _find_binary(self, body: bytes, header_length: int) -> InferCall | None:
-        form = self._binary.get(body[:header_length])
+    def _find_binary(self, body: Body, header_length: int) -> InferCall | None:
+        form = self._binary.get(bytes(body[:header_length]))
         if form is None or len(body) - header_length != form.n_bytes:
             return None
         blobs, offset, call = memoryview(body), header_length, form.call

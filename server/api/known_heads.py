@@ -25,13 +25,13 @@ class KnownHeads:
     def n_known(self) -> int:
         return len(self._heads)
 
-    def find(self, data: bytes) -> tuple[InferHead, bytes] | None:
-        """Head and body, or as much as there is of it, if `data` begins one request with a known head and has nothing beyond it."""
+    def find(self, data: bytes) -> tuple[InferHead, int] | None:
+        """The head and where its body begins, if `data` begins one request with a known head and has nothing beyond it."""
         end = data.find(_END) + len(_END)
         head = self._heads.get(data[:end])
         if head is None or len(data) - end > (head.content_length or 0):
             return None
-        return head, data[end:]
+        return head, end
 
     def learn(self, data: bytes, scope: Scope) -> None:
         """`scope` is what the parser made of the head that `data` begins with; the connection stays open after this request."""

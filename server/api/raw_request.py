@@ -8,11 +8,12 @@ import numpy as np
 
 from server.api.binary_tensors import from_bytes
 from server.api.infer_call import ExpectedInput
+from server.api.infer_head import Body
 from server.backends.base import Array
 from server.errors import BadRequest
 
 
-def raw_input(model: str, expected: ExpectedInput, body: bytes) -> Array:
+def raw_input(model: str, expected: ExpectedInput, body: Body) -> Array:
     """The body as the input's array. One free axis is inferred from the size, the batch when no other is free.
 
     BYTES: the whole body is one element, without the length before it. Raises BadRequest.
@@ -34,12 +35,12 @@ def raw_input(model: str, expected: ExpectedInput, body: bytes) -> Array:
     return from_bytes(expected.name, memoryview(body), shape, expected.dtype)
 
 
-def _one_element(model: str, expected: ExpectedInput, shape: list[int], body: bytes) -> Array:
+def _one_element(model: str, expected: ExpectedInput, shape: list[int], body: Body) -> Array:
     shape = [1 if size < 0 else size for size in shape]
     if math.prod(shape) != 1:
         raise BadRequest(
             f"model {model}: a raw request carries one BYTES element; input {expected.name!r} has shape {expected.wire_shape}"
         )
     array = np.empty(shape, dtype=np.object_)
-    array[...] = body
+    array[...] = bytes(body)
     return array

@@ -8,6 +8,7 @@ import orjson
 
 from server.api.binary_tensors import from_bytes
 from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice, TextCall
+from server.api.infer_head import Body
 from server.api.json_tensors import from_json
 from server.api.parameters import read_timeout, read_truncate
 from server.api.raw_request import raw_input
@@ -28,7 +29,7 @@ class RequestDecoder:
         self._all_json = [OutputChoice(place, False) for place in range(self._interface.n_outputs)]
         self._all_binary = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
-    def decode(self, body: bytes, header_length: int | None) -> InferCall | TextCall:
+    def decode(self, body: Body, header_length: int | None) -> InferCall | TextCall:
         """`header_length`: where the JSON ends and the raw tensors begin; None when there are none, 0 when the whole body
         is the one input's data.
 
@@ -53,7 +54,7 @@ class RequestDecoder:
             return TextCall(request_id, texts, read_truncate(parameters), timeout_s, outputs)
         return InferCall(request_id, inputs, rows, length, timeout_s, outputs)
 
-    def _decode_raw(self, body: bytes) -> InferCall:
+    def _decode_raw(self, body: Body) -> InferCall:
         expected = self._interface.only_input()
         array = raw_input(self._interface.model, expected, body)
         rows, length = self._interface.check_sizes(expected, array.shape, -1, -1)

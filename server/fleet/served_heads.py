@@ -14,7 +14,7 @@ class ServedHeads(KnownHeads):
         super().__init__(max_body_bytes, compresses)
         self._table = table
 
-    def find(self, data: bytes) -> tuple[InferHead, bytes] | None:
+    def find(self, data: bytes) -> tuple[InferHead, int] | None:
         found = super().find(data)
         if found is None or not self._table.has(found[0].name, found[0].version):
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from server.api import http_protocol
+from server.api.arrival import Arrivals
 from server.cli import main
 from server.core.lane import Lane, WhyNot
 from server.core.types import Refusal
@@ -26,7 +26,7 @@ def too_crowded(lane: Lane[Any], demand: Any, now: float) -> WhyNot:
 
 if __name__ == "__main__":
     if sys.argv.pop(1) == "old":
-        http_protocol.waited_s = lambda _: 3600.0
+        Arrivals.waited_s = lambda _: 3600.0  # type: ignore[method-assign]
     else:
         engine.CROWD = -1.0
         Lane.why_not = too_crowded  # type: ignore[assignment,method-assign]

@@ -39,6 +39,7 @@ class Line(asyncio.Transport):
         self.written = b""
         self.is_closed = False
         self.reads = True
+        self.protocol: asyncio.BaseProtocol | None = None
 
     @staticmethod
     def pieces(data: bytes, random: Random) -> Iterator[bytes]:
@@ -47,6 +48,23 @@ class Line(asyncio.Transport):
             size = random.choice([1, 7, 50, 150, 400])
             yield data[:size]
             data = data[size:]
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def receive(self, data: bytes) -> None:
+        """What the client sends, handed to the protocol in the way of its kind."""
+        while data:
+            if isinstance(self.protocol, asyncio.BufferedProtocol):
+                room = self.protocol.get_buffer(65536)
+                n_bytes = min(len(room), len(data))
+                room[:n_bytes] = data[:n_bytes]
+                self.protocol.buffer_updated(n_bytes)
+                data = data[n_bytes:]
+            else:
+                assert isinstance(self.protocol, asyncio.Protocol)
+                self.protocol.data_received(data)
+                data = b""
 
     def is_closing(self) -> bool:
         return self.is_closed
@@ -97,6 +115,7 @@ class Bench:
 
     def connect(self) -> tuple[FerryProtocol, Line]:
         line, protocol = Line(), FerryProtocol(self.patience, lambda: self.lane, self._config, self._state, {})
+        line.set_protocol(protocol)
         protocol.connection_made(line)
         return protocol, line
 

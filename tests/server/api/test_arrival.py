@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from server.api.arrival import waited_s
+from server.api.arrival import Arrivals
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
@@ -19,20 +19,28 @@ def test_data_that_waits_to_be_read_grows_old() -> None:
             time.sleep(0.2)  # how old the connection is does not count
             client.sendall(b"request")
             sent_at = time.monotonic()
-            while waited_s(connection) < 0.1:
+            arrivals = Arrivals(connection)
+            while arrivals.waited_s() < 0.1:
                 assert time.monotonic() - sent_at < 10, "it never grows old"
                 time.sleep(0.01)
             assert time.monotonic() - sent_at >= 0.09
             assert connection.recv(100) == b"request"
-            assert waited_s(connection) >= 0.1, "reading makes it no younger"
+            assert arrivals.waited_s() >= 0.1, "reading makes it no younger"
             client.sendall(b"another")
             time.sleep(0.001)
-            assert waited_s(connection) < 0.1
+            assert arrivals.waited_s() < 0.1
+            arrivals.forget()
+            assert arrivals.waited_s() == 0.0
+            assert connection.fileno() > 0, "the connection is not ours to close"
+            client.sendall(b"and on")
+            assert connection.recv(100)
 
 
 def test_where_nobody_can_tell_nothing_has_waited() -> None:
     one, other = socket.socketpair()
     with one, other:
-        assert waited_s(one) == 0.0
-    assert waited_s(one) == 0.0
-    assert waited_s(None) == 0.0
+        arrivals = Arrivals(one)
+        assert arrivals.waited_s() == 0.0
+        arrivals.forget()
+    assert Arrivals(one).waited_s() == 0.0
+    assert Arrivals(None).waited_s() == 0.0

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from server.api import http_protocol
+from server.api.arrival import Arrivals
 from server.api.fast_lane import FastLane
+from server.api.gathered_body import IN_PLACE_BYTES
 from server.core.types import Refusal
 from server.runtime.engine import TURN_ROWS
 from tests.server.api.lines import DATE, Bench, Line, bench, post
@@ -83,7 +85,13 @@ def test_errors_are_those_of_the_long_way(tmp_path: Path, taken: list[bytes], re
     run(scenario)
 
 
+@pytest.fixture(params=[IN_PLACE_BYTES, 1], ids=["copied", "in place"])
+def _gathered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "IN_PLACE_BYTES", request.param)
+
+
 @pytest.mark.parametrize("seed", range(5))
+@pytest.mark.usefixtures("_gathered")
 def test_a_body_in_many_pieces_is_gathered_and_what_follows_it_waits_for_its_turn(
     tmp_path: Path, taken: list[bytes], seed: int
 ) -> None:
@@ -97,7 +105,7 @@ def test_a_body_in_many_pieces_is_gathered_and_what_follows_it_waits_for_its_tur
             start = data.index(b"{") + random.randrange(5)  # the head comes in one read, as it does
             for piece in (data[:start], *Line.pieces(data[start:], random)):
                 await b.world.reaches(lambda: line.reads)
-                protocol.data_received(piece)
+                line.receive(piece)
                 if not line.replies():
                     protocol.timeout_keep_alive_handler()
                     assert not line.is_closed, "a connection that is at work is not idle"
@@ -109,21 +117,24 @@ def test_a_body_in_many_pieces_is_gathered_and_what_follows_it_waits_for_its_tur
     run(scenario)
 
 
+@pytest.mark.usefixtures("_gathered")
 def test_a_body_that_does_not_come_to_its_end_is_given_up_and_one_that_does_is_served_while_draining(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bench(tmp_path) as b:
             await b.teach(post(1.0))
             (slow, slow_line), (late, late_line), (gone, gone_line) = b.connect(), b.connect(), b.connect()
-            for protocol in (slow, late, gone):
-                protocol.data_received(post(1.0)[:-3])
+            for line in (slow_line, late_line, gone_line):
+                line.receive(post(1.0)[:-3])
             assert b.patience.n_watched == 3
             late.shutdown()
             assert not late_line.is_closed
-            late.data_received(post(1.0)[-3:])
+            late_line.receive(post(1.0)[-3:])
             await b.world.reaches(lambda: late_line.is_closed)
             assert late_line.numbers() == [2.0]
             slow.give_up()
             assert [reply.status for reply in slow_line.replies()] == [408]
+            slow_line.receive(post(1.0)[-3:])
+            assert len(slow_line.replies()) == 1
             gone.connection_lost(None)
             assert gone_line.written == b""
             assert b.patience.n_watched == 0
@@ -227,11 +238,11 @@ def test_who_waited_too_long_to_be_read_is_refused_undecoded_and_in_the_books(
             await b.teach(post(1.0))
             protocol, line = b.connect()
             n_batches = len(b.world.script.batches)
-            monkeypatch.setattr(http_protocol, "waited_s", lambda _: 25.0)
+            monkeypatch.setattr(Arrivals, "waited_s", lambda _: 25.0)
             broken = post(1.0).replace(b'{"inputs', b'["inputs')
             for data in (post(1.0), broken):
                 protocol.data_received(data)
-            monkeypatch.setattr(http_protocol, "waited_s", lambda _: 5.0)
+            monkeypatch.setattr(Arrivals, "waited_s", lambda _: 5.0)
             protocol.data_received(post(1.0))
             await b.world.reaches(lambda: len(line.replies()) == 3)
             *late, young = line.replies()
