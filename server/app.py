@@ -28,6 +28,7 @@ from server.api.guard import Guard
 from server.api.infer import InferRoutes, Send
 from server.api.infer_head import Scope
 from server.api.known_heads import KnownHeads
+from server.api.load_shedding import LoadShedder
 from server.api.openai_routes import OpenAiRoutes
 from server.api.openapi import document
 from server.api.shared_memory import Regions
@@ -115,7 +116,7 @@ class Ferry:
         other = OpenAiRoutes(engine, registry, watch, settings.max_body_bytes, web)
         self._infer = InferRoutes(engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes)
         heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0)
-        self.fast_lane = FastLane(heads, engine, registry, codecs)
+        self.fast_lane = FastLane(heads, engine, registry, codecs, LoadShedder(loop, monotonic_clock))
         hub = None
         if self._frames is not None:
             hub = Hub(loop, engine, registry)

@@ -16,6 +16,7 @@ from server.api.disconnects import DisconnectWatch, Receive
 from server.api.fast_lane import FastLane
 from server.api.infer import InferRoutes, Send
 from server.api.infer_head import Scope
+from server.api.load_shedding import LoadShedder
 from server.child_process import settings_of
 from server.fleet.child import Line
 from server.fleet.proxy import Proxy, frames_address, web_address
@@ -71,7 +72,7 @@ class FrontEnd:
             settings.compress_from_bytes,
         )
         heads = ServedHeads(self._table, settings.max_body_bytes, settings.compress_from_bytes > 0)
-        self.fast_lane = FastLane(heads, engine, self._table, codecs)
+        self.fast_lane = FastLane(heads, engine, self._table, codecs, LoadShedder(loop, monotonic_clock))
         self._engine = engine
         gc.collect()
         gc.freeze()  # as the engine's process does: what start-up made is not walked again and again

@@ -7,6 +7,8 @@ import socket
 import struct
 from typing import Any
 
+from server.runtime.clock import monotonic_clock
+
 ARRIVED_AT = "ferry.arrived_at"
 """Where an ASGI scope holds when the last data of its request came in, in absolute seconds of the monotonic clock."""
 
@@ -42,6 +44,10 @@ class Arrivals:
             return 0.0
         milliseconds: int = _INFO.unpack(info)[0]
         return max(0.0, milliseconds * 1e-3 - TICK_S)
+
+    def latest_at(self) -> float:
+        """When the last data came in, in absolute seconds; now, where that is not known."""
+        return monotonic_clock() - self.waited_s()
 
     def forget(self) -> None:
         """The connection is lost."""

@@ -2,31 +2,38 @@
 
 No parser, no task, no coroutine, for whole requests with a known head on a connection that owes nothing; all others go the
 long way, through parser and ASGI, to the same decoder, engine and encoder. Here too, what has waited too long to be read is
-turned away before anything is spent on it.
+turned away before anything is spent on it; and under overload some are whatever their age.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from server.api.arrival import TICK_S
+from server.api.arrival import TICK_S, Arrivals
 from server.api.codecs import Codec, Codecs
 from server.api.errors_http import INTERNAL, Reply, error_reply
 from server.api.infer_call import InferCall, TextCall, submit_text_call
 from server.api.infer_head import Body, InferHead
 from server.api.known_heads import KnownHeads
+from server.api.load_shedding import LoadShedder
 from server.backends.base import Array
-from server.core.types import ModelKey
+from server.core.types import ModelKey, Refusal
 from server.errors import Cancelled, FerryError, Refused
+from server.runtime.clock import monotonic_clock
 from server.runtime.gathering import Gathering
-from server.runtime.refusals import read_too_late
+from server.runtime.refusals import read_too_late, shed
 from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 from server.runtime.work import WorkRequest
 
 log = logging.getLogger(__name__)
 
 _MOST_REFUSALS = 4096
+
+
+class _KnownRefusal(NamedTuple):
+    error: Refused
+    reply: Reply
 
 
 class Connection(Protocol):
@@ -87,19 +94,27 @@ class Ticket:
 class FastLane:
     """One for all connections."""
 
-    def __init__(self, heads: KnownHeads, engine: ServingEngine[M], registry: ServingModels[M], codecs: Codecs) -> None:
+    def __init__(
+        self, heads: KnownHeads, engine: ServingEngine[M], registry: ServingModels[M], codecs: Codecs, shedder: LoadShedder
+    ) -> None:
         self.heads = heads
+        self._shedder = shedder
         self._engine: ServingEngine[Any] = engine
         self._registry: ServingModels[Any] = registry
         self._codecs = codecs
-        self._refusals: dict[tuple[ModelKey, int], tuple[Refused, Reply]] = {}
+        self._refusals: dict[tuple[ModelKey, Refusal, int], _KnownRefusal] = {}
 
-    def take(self, connection: Connection, head: InferHead, body: Body, arrived_at: float, waited_s: float) -> Ticket | None:
+    def take(self, connection: Connection, head: InferHead, body: Body, arrivals: Arrivals) -> Ticket | None:
         """A ticket for a request that is on its way now, None for one that has its answer already."""
         try:
             model = self._registry.find(head.name, head.version)
+            if self._shedder.sheds(model.slo_s):
+                connection.respond(self._shed(model))
+                return None
+            waited_s = arrivals.waited_s()
+            arrived_at = monotonic_clock() - waited_s
             if waited_s and (late_s := self._engine.late_s(model, waited_s + TICK_S)) > 0:
-                connection.respond(self._refuse(model, waited_s, late_s))
+                connection.respond(self._refuse_late(model, waited_s, late_s))
             elif refused := self._engine.crowded_out(model, arrived_at):
                 self._engine.turned_away(model, waited_s, refused)
                 connection.respond(error_reply(refused))
@@ -122,14 +137,24 @@ class FastLane:
             ticket.request = self._engine.submit(model, call.inputs, call.rows, call.length, ticket, call.timeout_s, arrived_at)
         return ticket
 
-    def _refuse(self, model: ServingModel, waited_s: float, late_s: float) -> Reply:
-        """One reply for each millisecond of waiting: under overload it is asked for tens of thousands of times a second."""
-        key = (model.key, round(waited_s * 1e3))
-        refusal = self._refusals.get(key)
-        if refusal is None:
-            if len(self._refusals) >= _MOST_REFUSALS:
-                self._refusals.clear()
-            error = read_too_late(model, waited_s, late_s)
-            refusal = self._refusals[key] = error, error_reply(error)
-        self._engine.turned_away(model, waited_s, refusal[0])
-        return refusal[1]
+    def _refuse_late(self, model: ServingModel, waited_s: float, late_s: float) -> Reply:
+        key = (model.key, Refusal.DEADLINE, round(waited_s * 1e3))
+        known = self._refusals.get(key) or self._remember(key, read_too_late(model, waited_s, late_s))
+        return self._turn_away(model, waited_s, known)
+
+    def _shed(self, model: ServingModel) -> Reply:
+        share, retry_after_s = self._shedder.share, self._shedder.retry_after_s
+        key = (model.key, Refusal.OVERLOAD, round(share * 100) * 1000 + round(retry_after_s * 1e3))
+        known = self._refusals.get(key) or self._remember(key, shed(model, share, retry_after_s))
+        return self._turn_away(model, 0.0, known)
+
+    def _turn_away(self, model: ServingModel, waited_s: float, known: _KnownRefusal) -> Reply:
+        self._engine.turned_away(model, waited_s, known.error)
+        return known.reply
+
+    def _remember(self, key: tuple[ModelKey, Refusal, int], error: Refused) -> _KnownRefusal:
+        """Under overload the same is said tens of thousands of times a second."""
+        if len(self._refusals) >= _MOST_REFUSALS:
+            self._refusals.clear()
+        self._refusals[key] = _KnownRefusal(error, error_reply(error))
+        return self._refusals[key]

@@ -21,7 +21,6 @@ from server.api.gathered_body import IN_PLACE_BYTES, GatheredBody, InPlace
 from server.api.one_write import JoiningTransport
 from server.api.patience import Patience
 from server.errors import BadRequest, FerryError, HeadTooLarge, TooSlow
-from server.runtime.clock import monotonic_clock
 
 MOST_HEAD_BYTES = 65536
 """Of request line and headers, and of trailers; checked after each read, so one read (256 KiB) may come on top."""
@@ -84,20 +83,19 @@ class FerryProtocol(HttpToolsProtocol):
                 self._hold(beyond)
             self.body_received(len(data))
             return
-        waited = self._arrivals.waited_s()
-        self._arrived_at = monotonic_clock() - waited
         owes_nothing = self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
         if owes_nothing and self._lane is not None and (found := self._lane.heads.find(data)):
             head, start = found
             self._was_active = True
             if len(data) - start == head.content_length:
-                self._ticket = self._lane.take(self, head, data[start:], self._arrived_at, waited)
+                self._ticket = self._lane.take(self, head, data[start:], self._arrivals)
             else:
                 self._gathered = GatheredBody(head, memoryview(data)[start:])
                 if self._gathered.n_missing >= IN_PLACE_BYTES:
                     self._hand_reading_to(InPlace(self._gathered, self))
                 self._await_more()
         else:
+            self._arrived_at = self._arrivals.latest_at()
             self._parse(data, owes_nothing)
 
     def body_received(self, n_bytes: int) -> None:
@@ -107,8 +105,7 @@ class FerryProtocol(HttpToolsProtocol):
         if gathered is not None and not gathered.n_missing and self._lane is not None:
             self._stop_gathering()
             self._patience.has_sent(self)
-            waited = self._arrivals.waited_s()
-            ticket = self._lane.take(self, gathered.head, gathered.whole(), monotonic_clock() - waited, waited)
+            ticket = self._lane.take(self, gathered.head, gathered.whole(), self._arrivals)
             self._ticket = ticket or self._ticket  # one that was answered at once may have been followed by another
 
     def _stop_gathering(self) -> None:

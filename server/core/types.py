@@ -98,6 +98,7 @@ class Refusal(Enum):
     DEADLINE = "deadline"  # predicted to be late
     QUEUE_FULL = "queue_full"
     DRAINING = "draining"
+    OVERLOAD = "overload"  # refused unread: requests come faster than they can be taken on
 
 
 class Failure(Enum):

@@ -26,6 +26,15 @@ def read_too_late(model: ServingModel, waited_s: float, late_s: float) -> Refuse
     return Refused(message, Refusal.DEADLINE.value, late_s)
 
 
+def shed(model: ServingModel, share: float, retry_after_s: float) -> Refused:
+    """The refusal of one of many that come faster than they can be answered."""
+    message = (
+        f"requests come faster than this server can take them on: {share:.0%} of them are refused, so that the others are answered "
+        f"within the {model.slo_s * 1e3:g} ms of model {model.key}; send fewer requests, or send them to more servers"
+    )
+    return Refused(message, Refusal.OVERLOAD.value, retry_after_s)
+
+
 def refused(
     model: ServedModel | None, request: WorkRequest | TextRequest, why: Refusal, retry_after_s: float | None
 ) -> Refused:

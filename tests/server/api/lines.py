@@ -17,7 +17,9 @@ from server.api.codecs import Codecs
 from server.api.fast_lane import FastLane
 from server.api.http_protocol import FerryProtocol
 from server.api.known_heads import KnownHeads
+from server.api.load_shedding import LoadShedder
 from server.api.patience import Patience
+from server.runtime.clock import monotonic_clock
 from tests.child_server import Reply
 from tests.server.runtime.scripted_world import World, publish_fake, world
 
@@ -106,7 +108,9 @@ class Bench:
 
     def __init__(self, w: World) -> None:
         self.world = w
-        self.lane = FastLane(KnownHeads(1 << 20, compresses=False), w.engine, w.registry, Codecs())
+        self.shedder = LoadShedder(asyncio.get_running_loop(), monotonic_clock)
+        heads = KnownHeads(1 << 20, compresses=False)
+        self.lane = FastLane(heads, w.engine, w.registry, Codecs(), self.shedder)
         self.patience = Patience(30)
         self._config = uvicorn.Config(w.infer, access_log=False, log_config=None)
         self._config.load()
