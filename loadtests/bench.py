@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from loadtests.echo import echo_server
 from loadtests.environment import environment
 from loadtests.errors import LoadTestError, MissingData, ServerError
 from loadtests.lanes import Lane, Sample, measure, median, verify
-from loadtests.limit import InProcess, Row, Sweep, model_file
+from loadtests.limit import InProcess, Placement, Row, Setting, Sweep, model_file
 from loadtests.report import number, table, write_json
 from loadtests.wire import error_text, infer_request
 
 _HEADER = ("", "conns", "req/s", "CPU us/req", "p50 ms", "p99 ms", "/ echo", "/ limit", "refused", "failed")
 _N_VERIFIED = 128
 _WARM_UP_S = 0.5
+_ONE_BY_ONE = Setting(Placement.WIDE, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +69,19 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A model in process: all settings tried once, and the best one's rows per second in each round."""
+    """A model in process: all settings tried once, and the best one's rows per second in each round; and row by row."""
 
     sweep: Sweep
     rounds: list[float]
+    one_by_one: list[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Samples by round of each lane, the echo baseline first, and the limits by model."""
+    """Samples by round of each lane, the echo baselines first, and the limits by model."""
 
     echo: Lane
+    lone_echo: Lane
     lanes: Mapping[str, Sequence[Lane]]
     samples: Mapping[str, list[Sample]]
     limits: Mapping[str, Limit]
@@ -126,6 +129,8 @@ def run(options: Options) -> Path:
         server, starts = _started(options, inputs[0], stack)
         measured = _measured(options, inputs, server, stack.enter_context(echo_server()))
     print(_table(measured))
+    for model, share in _alone(measured).items():
+        print(f"{model}, one connection: p50 / (p50 of the echo + one run in process) = {share:.2f}")
     print(_idle(starts))
     file = write_json(options.out, "bench", _content(options, measured, starts))
     print(f"written: {file}")
@@ -182,7 +187,8 @@ def _first_answer(server: Child, request: bytes) -> Start:
 def _measured(options: Options, inputs: Sequence[Inputs], server: Child, echo: Child) -> Measured:
     lanes = {one.model: _lanes(options, one, server) for one in inputs}
     echo_lane = Lane("echo", echo, lanes[inputs[0].model][0].requests, options.connections)
-    flat = [echo_lane, *(lane for many in lanes.values() for lane in many)]
+    lone_echo = replace(echo_lane, name="echo, alone", connections=1)
+    flat = [echo_lane, lone_echo, *(lane for many in lanes.values() for lane in many)]
     limits: dict[str, Limit] = {}
     differences: dict[str, float] = {}
     in_process: dict[str, InProcess] = {}
@@ -191,7 +197,7 @@ def _measured(options: Options, inputs: Sequence[Inputs], server: Child, echo: C
         model = in_process[one.model] = InProcess(file, one.rows)
         expected = [model.outputs(row) for row in one.rows[:_N_VERIFIED]]
         differences |= {lane.name: verify(lane, expected.__getitem__, _N_VERIFIED) for lane in lanes[one.model]}
-        limits[one.model] = Limit(model.sweep(options.sweep_s), [])
+        limits[one.model] = Limit(model.sweep(options.sweep_s), [], [])
     for lane in flat:
         measure(lane, min(_WARM_UP_S, options.round_s))
     samples: dict[str, list[Sample]] = {lane.name: [] for lane in flat}
@@ -200,7 +206,8 @@ def _measured(options: Options, inputs: Sequence[Inputs], server: Child, echo: C
             samples[lane.name].append(measure(lane, options.round_s))
         for name, limit in limits.items():
             limit.rounds.append(in_process[name].rate(limit.sweep.best, options.round_s))
-    return Measured(echo_lane, lanes, samples, limits, differences)
+            limit.one_by_one.append(in_process[name].rate(_ONE_BY_ONE, options.sweep_s))
+    return Measured(echo_lane, lone_echo, lanes, samples, limits, differences)
 
 
 def _lanes(options: Options, inputs: Inputs, server: Child) -> list[Lane]:
@@ -214,7 +221,7 @@ def _lanes(options: Options, inputs: Inputs, server: Child) -> list[Lane]:
 
 
 def _table(measured: Measured) -> str:
-    lines = [_line(measured, measured.echo, None)]
+    lines = [_line(measured, measured.echo, None), _line(measured, measured.lone_echo, None)]
     for model, lanes in measured.lanes.items():
         limit = measured.limits[model]
         lines += [_line(measured, lane, limit) for lane in lanes]
@@ -235,6 +242,22 @@ def _line(measured: Measured, lane: Lane, limit: Limit | None) -> list[str]:
         lane.name, str(lane.connections), number(one.per_s), number(one.cpu_us, 1), number(one.p50_ms, 3),
         number(one.p99_ms, 3), number(to_echo, 3), number(to_limit, 3), number(one.n_refused), number(one.n_failed),
     ]  # fmt: skip
+
+
+def _alone(measured: Measured) -> dict[str, float]:
+    """By model, the median over the rounds: what a lone request waits for, beside what it cannot do without."""
+    shares = {}
+    for model, lanes in measured.lanes.items():
+        for lane in lanes:
+            if lane.connections == 1:
+                rounds = zip(
+                    measured.samples[lane.name],
+                    measured.samples[measured.lone_echo.name],
+                    measured.limits[model].one_by_one,
+                    strict=True,
+                )
+                shares[model] = statistics.median(one.p50_ms / (echo.p50_ms + 1e3 / rate) for one, echo, rate in rounds)
+    return shares
 
 
 def _ratio(rates: Sequence[float], others: Sequence[float]) -> float:
@@ -266,10 +289,12 @@ def _content(options: Options, measured: Measured, starts: Sequence[Start]) -> d
             model: {
                 "best": str(limit.sweep.best),
                 "rows_per_s": limit.rounds,
+                "one_by_one_per_s": limit.one_by_one,
                 "sweep": {str(setting): rate for setting, rate in limit.sweep.rows_per_s.items()},
             }
             for model, limit in measured.limits.items()
         },
+        "alone_to_echo_and_one_run": _alone(measured),
         "largest_difference": dict(measured.differences),
     }
 

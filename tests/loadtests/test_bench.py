@@ -32,13 +32,19 @@ def test_a_whole_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(data, "texts", lambda n: [sentence(1, 2, 3), sentence(9)])
     assert run(tmp_path, "--server", FAKE) == 0
     found = result(tmp_path)
-    assert list(found["lanes"]) == ["echo", "digits JSON", "digits binary", "digits JSON, alone", "minilm JSON"]
+    assert list(found["lanes"]) == ["echo", "echo, alone", "digits JSON", "digits binary", "digits JSON, alone", "minilm JSON"]
     for lane in found["lanes"].values():
         assert len(lane["rounds"]) == 2
         assert lane["median"]["n_answered"] > 0
         assert lane["median"]["n_refused"] == lane["median"]["n_failed"] == 0
     assert set(found["largest_difference"].values()) == {0.0}
     assert {model: len(one["rows_per_s"]) for model, one in found["in_process"].items()} == {"digits": 2, "minilm": 2}
+    lone, echo = (found["lanes"][name]["rounds"] for name in ("digits JSON, alone", "echo, alone"))
+    shares = [
+        one["p50_ms"] / (base["p50_ms"] + 1e3 / rate)
+        for one, base, rate in zip(lone, echo, found["in_process"]["digits"]["one_by_one_per_s"], strict=True)
+    ]
+    assert found["alone_to_echo_and_one_run"] == {"digits": pytest.approx(sum(shares) / 2)}
     assert len(found["starts"]) == 2
     printed = capsys.readouterr().out
     assert "digits binary" in printed
