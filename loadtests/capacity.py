@@ -23,6 +23,7 @@ _CONFIRMING = 4
 _CONFIRMING_SEED = 1_000_000
 _MOST_STEPS = 10
 _MOST_TRIES = 40
+_WIDE = 2.0
 _LOWEST_RATE = 4.0
 """Below it one try takes minutes."""
 
@@ -73,11 +74,22 @@ Measure = Callable[[float, int, int], Counted]
 """(rate, at least so many queries, seed) → what one load counted."""
 
 
-def find_capacity(prober: Prober, slo_s: float, probe_s: float, first_rate: float | None) -> Found:
-    """Search with real loads of `probe_s` or longer."""
+def find_capacity(
+    prober: Prober,
+    slo_s: float,
+    probe_s: float,
+    first_rate: float | None,
+    *,
+    first_step: float = _WIDE,
+    longest_s: float = math.inf,
+) -> Found:
+    """Search with real loads of `probe_s` or longer, but of no more than `longest_s`.
+
+    `first_step` is the factor by which the rate goes up or down until the capacity is between two rates: near 1 where `first_rate` is a good guess.
+    """
 
     def measure(rate: float, n: int, seed: int) -> Counted:
-        loaded = prober.load(rate, max(probe_s, 1.1 * n / rate), seed)
+        loaded = prober.load(rate, min(longest_s, max(probe_s, 1.1 * n / rate)), seed)
         if loaded.generated.interrupted:
             raise KeyboardInterrupt
         if not (loaded.generated.record.status > 0).any():
@@ -87,11 +99,11 @@ def find_capacity(prober: Prober, slo_s: float, probe_s: float, first_rate: floa
         counts = tally(loaded.generated.record, slo_s)
         return Counted(counts.scheduled, counts.missed, punctuality(loaded.generated.record, tolerance_s(slo_s)).kept_up)
 
-    return search(measure, slo_s, first_rate or 100.0)
+    return search(measure, slo_s, first_rate or 100.0, first_step)
 
 
-def search(measure: Measure, slo_s: float, first_rate: float) -> Found:
-    """Double or halve from `first_rate` until the capacity is between two rates, bisect to within 3 %, then confirm."""
+def search(measure: Measure, slo_s: float, first_rate: float, first_step: float = _WIDE) -> Found:
+    """Go up or down from `first_rate` by `first_step` until the capacity is between two rates, bisect to within 3 %, then confirm."""
     tries: list[Try] = []
     low, high = 0.0, math.inf
     rate = first_rate
@@ -104,7 +116,7 @@ def search(measure: Measure, slo_s: float, first_rate: float) -> Found:
             low = rate
         else:
             high = rate
-        rate = low * 2 if high == math.inf else high / 2 if not low else math.sqrt(low * high)
+        rate = low * first_step if high == math.inf else high / first_step if not low else math.sqrt(low * high)
     above = None if high == math.inf else high
     best = _confirm(measure, low, tries) if low else None
     if best is not None and best.rate < low:

@@ -45,16 +45,27 @@ class Model:
     outputs: tuple[str, ...]
     expected: Sequence[Mapping[str, Array]]
 
+    @property
+    def lengths(self) -> list[int]:
+        """How long each row is, in tokens; empty for a model whose rows are all alike."""
+        first = next(iter(self.rows[0]))
+        shapes = [row[first].shape[1:] for row in self.rows]
+        return [max(shape) for shape in shapes] if len(set(shapes)) > 1 else []
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One start of a peer: what it serves, how, where, and an empty folder for whatever it writes."""
+    """One start of a peer: what it serves, how, where, and an empty folder for whatever it writes.
+
+    `slo_s` is the objective of the load to come, for a server that takes one; None leaves it the published one.
+    """
 
     model: Model
     tuning: Tuning
     port: int
     folder: Path
     python: Path
+    slo_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

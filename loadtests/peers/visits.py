@@ -18,7 +18,7 @@ from loadtests.child import HOST, Child, free_port, running
 from loadtests.closed_loop import drive
 from loadtests.errors import CannotConnect, ChildFailed, LoadTestError, ServerError
 from loadtests.lanes import Lane, measure
-from loadtests.peers.overload import overload
+from loadtests.overload import Offer, overload
 from loadtests.peers.peer import Model, Peer, Tuning, Visit
 from loadtests.peers.wires import Wire
 
@@ -44,10 +44,10 @@ class Plan:
 
 
 @contextmanager
-def started(peer: Peer, model: Model, tuning: Tuning, python: Path) -> Iterator[Child]:
-    """A server that listens; its scratch folder goes with it. Raises ChildFailed."""
+def started(peer: Peer, model: Model, tuning: Tuning, python: Path, slo_s: float | None) -> Iterator[Child]:
+    """A server that listens; its scratch folder goes with it. `slo_s` is for who can be told. Raises ChildFailed."""
     with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as scratch:
-        visit = Visit(model, tuning, free_port(), Path(scratch), python)
+        visit = Visit(model, tuning, free_port(), Path(scratch), python, slo_s)
         try:
             launch = peer.launch(visit)
         except OSError as error:
@@ -65,14 +65,14 @@ def started(peer: Peer, model: Model, tuning: Tuning, python: Path) -> Iterator[
 
 def measured(peer: Peer, model: Model, tuning: Tuning, python: Path, plan: Plan, seed: int) -> dict[str, Any]:
     """Everything one visit finds, as values for JSON. Raises LoadTestError for a server that fails or answers wrongly."""
-    with started(peer, model, tuning, python) as server:
+    with started(peer, model, tuning, python, plan.slo_s.get(model.name)) as server:
         return _measured(peer, model, server, plan, seed)
 
 
 def trial(peer: Peer, model: Model, tuning: Tuning, python: Path, plan: Plan) -> float:
     """Answers per second of one way to run a model. Raises LoadTestError."""
     wire = peer.wire(model)
-    with started(peer, model, tuning, python) as server:
+    with started(peer, model, tuning, python, plan.slo_s.get(model.name)) as server:
         _first_right_answer(server, wire, model)
         verify(server.port, wire, model)
         lane = Lane("trial", server, [wire.request(row) for row in model.rows], plan.connections)
@@ -102,7 +102,7 @@ def _measured(peer: Peer, model: Model, server: Child, plan: Plan, seed: int) ->
     found["lanes"] = {name: asdict(sample) for name, sample in lanes.items()}
     if (slo_s := plan.slo_s.get(model.name)) is not None:
         found["overload"] = {
-            str(factor): overload(server, requests, factor * lanes[JSON].per_s, slo_s, plan.open_s, seed)
+            str(factor): overload(server, requests, Offer(factor * lanes[JSON].per_s, slo_s, plan.open_s, seed))
             for factor in OVERLOAD_FACTORS
         }
     return found
