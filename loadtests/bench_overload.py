@@ -35,10 +35,11 @@ from loadtests.peers import models
 from loadtests.probe import Prober
 from loadtests.published import copy_of
 from loadtests.recovery import Phases, goodput_per_s, recovery
-from loadtests.report import number, table, write_json
+from loadtests.report import write_json
+from loadtests.slo_report import text
 from loadtests.tally import part, punctuality, quantiles_ms, tally, time_line, tolerance_s
 from loadtests.target import target
-from loadtests.verdicts import Side, Verdict, verdict_table, verdict_values
+from loadtests.verdicts import Side, Verdict, verdict_values
 
 LEAST_GOODPUT = {1.5: 0.8, 3.0: 0.5}
 """Overloads, as multiples of the peak, and the share of it that must remain as goodput.
@@ -139,11 +140,9 @@ def run(options: Options, arguments: Sequence[str]) -> Path:
             rounds = (
                 [_round(options, server, requests, found.rate, seed) for seed in range(options.rounds)] if found.rate else []
             )
-    told = verdicts(rounds)
-    print(_table(rounds))
-    print()
-    print(verdict_table(told))
-    file = write_json(options.out, "overload", _content(options, arguments, found, loop, rounds, told))
+    content = _content(options, arguments, found, loop, rounds, verdicts(rounds))
+    file = write_json(options.out, "overload", content)
+    print(text(content))
     print(f"{time.perf_counter() - began_at:.0f} s; written: {file}")
     return file
 
@@ -267,28 +266,6 @@ def _growth(phases: Mapping[str, Any]) -> float | None:
 
 def _median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
-
-
-def _table(rounds: Sequence[Mapping[str, Any]]) -> str:
-    header = (
-        "", "scheduled/s", "sent/s", "goodput/s", "p99 ms", "late", "refused", "failed", "timed out", "never sent", "sent late", "RSS MB", "recovered s",
-    )  # fmt: skip
-    lines = []
-    for at, one in enumerate(rounds):
-        for factor, episode in one.items():
-            for name, phase in episode["phases"].items():
-                counts = [
-                    phase[kind] for kind in ("late", "refused", "failed", "timed_out", "never_sent", "sent_late_by_generator")
-                ]
-                lines.append([
-                    f"{at + 1}: {factor} x, {name}",
-                    *(number(phase[rate]) for rate in ("scheduled_per_s", "sent_per_s", "goodput_per_s")),
-                    number(phase["latency_ms"]["p99"], 1),
-                    *(number(kind) for kind in counts),
-                    number(None if phase["most_rss"] is None else phase["most_rss"] / 1e6),
-                    number(episode["recovered_after_s"], 2) if name == "after" else "",
-                ])  # fmt: skip
-    return table(header, lines)
 
 
 def _content(

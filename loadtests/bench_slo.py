@@ -25,10 +25,11 @@ from loadtests.job import Job, Wanted
 from loadtests.load import Generator
 from loadtests.overload import Offer, overload
 from loadtests.probe import Prober
-from loadtests.report import number, table, write_json
+from loadtests.report import write_json
+from loadtests.slo_report import text
 from loadtests.slo_subjects import NAMES, Subject, subject
 from loadtests.target import target
-from loadtests.verdicts import Side, Verdict, verdict_table, verdict_values
+from loadtests.verdicts import Side, Verdict, verdict_values
 
 FACTORS = (1.0, 2.0, 4.0)
 """Loads, as multiples of the capacity found."""
@@ -124,9 +125,6 @@ def run(options: Options, arguments: Sequence[str]) -> Path:
     began_at = time.perf_counter()
     found = [_measured(options, subject(name, options.repository, options.texts)) for name in options.models.split(",")]
     told = [verdict for one in found for verdict in verdicts(one.subject, one.slo_s, summary(one))]
-    print(_table(found))
-    print()
-    print(verdict_table(told))
     content = {
         "kind": "slo",
         **heading("loadtests.bench_slo", arguments, asdict(options)),
@@ -134,6 +132,7 @@ def run(options: Options, arguments: Sequence[str]) -> Path:
         "verdicts": verdict_values(told),
     }
     file = write_json(options.out, "slo", content)
+    print(text(content))
     print(f"{time.perf_counter() - began_at:.0f} s; written: {file}")
     return file
 
@@ -201,23 +200,6 @@ def verdicts(one: Subject, slo_s: float, found: Summary) -> list[Verdict]:
         of_slo = None if p99_ms is None else p99_ms / (slo_s * 1e3)
         told.append(Verdict(f"{one.name}: p99 of the answered / SLO, at {factor:g} x", of_slo, Side.AT_MOST, 1.0))
     return told
-
-
-def _table(found: Sequence[Measured]) -> str:
-    header = ["", "SLO ms", "offline/s", "capacity/s"]
-    header += (
-        [f"goodput at {factor:g} x" for factor in FACTORS] + [f"p99 ms at {factor:g} x" for factor in FACTORS] + ["VOID loads"]
-    )
-    lines = []
-    for one in found:
-        told = summary(one)
-        late = sum(not load["generator_kept_up"] for loads in one.loads.values() for load in loads)
-        lines.append([
-            one.subject.name, number(one.slo_s * 1e3), number(told.offline_per_s, 1), number(told.capacity_per_s, 1),
-            *(number(told.goodput_per_s[factor], 1) for factor in FACTORS),
-            *(number(told.p99_ms[factor], 1) for factor in FACTORS), number(late),
-        ])  # fmt: skip
-    return table(header, lines)
 
 
 def _content(one: Measured) -> dict[str, Any]:

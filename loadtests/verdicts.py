@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from loadtests.report import table
+from loadtests.report import markdown, table
 
-_HEADER = ("", "found", "bound", "")
+_HEADER = ("claim", "found", "bound", "")
 
 
 class Side(Enum):
@@ -39,8 +40,8 @@ class Verdict:
         """In a word, and a miss with how far the figure is from its bound, relative to that."""
         if self.holds:
             return "holds"
-        if self.found is None:
-            return "MISSES: not measured"
+        if self.found is None or not math.isfinite(self.found):
+            return "MISSES: not reached"
         away = abs(self.found - self.bound) / self.bound if self.bound else abs(self.found)
         return f"MISSES by {away:.1%}"
 
@@ -52,8 +53,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     """The same as a Markdown table."""
-    rows = [_HEADER, ("---", "---:", "---:", "---"), *map(_cells, verdicts)]
-    return ["| " + " | ".join(row) + " |" for row in rows]
+    return markdown(_HEADER, [_cells(one) for one in verdicts])
 
 
 def _cells(one: Verdict) -> tuple[str, str, str, str]:
