@@ -85,7 +85,7 @@ def find_capacity(
 ) -> Found:
     """Search with real loads of `probe_s` or longer, but of no more than `longest_s`.
 
-    `first_step` is the factor by which the rate goes up or down until the capacity is between two rates: near 1 where `first_rate` is a good guess.
+    `first_step` is near 1 where `first_rate` is a good guess.
     """
 
     def measure(rate: float, n: int, seed: int) -> Counted:
@@ -103,10 +103,13 @@ def find_capacity(
 
 
 def search(measure: Measure, slo_s: float, first_rate: float, first_step: float = _WIDE) -> Found:
-    """Go up or down from `first_rate` by `first_step` until the capacity is between two rates, bisect to within 3 %, then confirm."""
+    """Go up or down from `first_rate` until the capacity is between two rates, bisect to within 3 %, then confirm.
+
+    The first step is a factor of `first_step`, and each further one its square, up to 2: a wrong guess must not cost many tries.
+    """
     tries: list[Try] = []
     low, high = 0.0, math.inf
-    rate = first_rate
+    rate, step = first_rate, first_step
     while len(tries) < _MOST_TRIES and rate >= _LOWEST_RATE and high / max(low, 1e-9) > _PRECISION:
         one = judge(measure, rate, seed=1000 * len(tries))
         if not one.kept_up:
@@ -116,7 +119,8 @@ def search(measure: Measure, slo_s: float, first_rate: float, first_step: float 
             low = rate
         else:
             high = rate
-        rate = low * first_step if high == math.inf else high / first_step if not low else math.sqrt(low * high)
+        rate = low * step if high == math.inf else high / step if not low else math.sqrt(low * high)
+        step = min(_WIDE, step * step)
     above = None if high == math.inf else high
     best = _confirm(measure, low, tries) if low else None
     if best is not None and best.rate < low:
