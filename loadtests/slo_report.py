@@ -143,8 +143,7 @@ def _notes(content: Content) -> list[str]:
     if content["kind"] == "overload":
         loop = content["closed_loop"]
         return [
-            f"Peak: {number(content['peak_per_s'])} requests/s of {content['options']['rows']} rows (capacity at the objective "
-            f"{number(content['capacity']['rate'])}, closed loop of {loop['connections']} connections {number(loop['per_s'])}); "
+            f"Peak: {number(loop['per_s'])} requests/s of {content['options']['rows']} rows (closed loop of {loop['connections']} connections); "
             f"{content['options']['connections']:,} independent clients; {content['normal_share']:g} of the peak before and after."
         ]
     if content["kind"] == "tuned":

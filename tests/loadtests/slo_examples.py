@@ -59,8 +59,7 @@ def contents() -> dict[str, dict[str, Any]]:
     return {
         "slo": {"kind": "slo", **_HEAD, "verdicts": verdicts, "subjects": {"m": {"slo_ms": 50.0, "summary": summary, "loads": loads}}},
         "overload": {
-            "kind": "overload", **_HEAD, "verdicts": verdicts, "peak_per_s": 1000.0, "normal_share": 0.5, "capacity": {"rate": 900.0},
-            "closed_loop": {"connections": 64, "per_s": 1000.0}, "rounds": [{"1.5": episode(0.9, 0.25), "3": episode(0.6, None)}],
+            "kind": "overload", **_HEAD, "verdicts": verdicts, "normal_share": 0.5, "closed_loop": {"connections": 64, "per_s": 1000.0}, "rounds": [{"1.5": episode(0.9, 0.25), "3": episode(0.6, None)}],
         },
         "tuned": {"kind": "tuned", **_HEAD, "verdicts": verdicts, "factor": 1.5, "peers": peers, "subjects": {"digits": tuned}},
     }  # fmt: skip

@@ -41,7 +41,7 @@ def test_a_model_is_one_line_with_all_its_loads() -> None:
 
 def test_an_overload_is_told_by_phase_and_says_what_its_peak_is() -> None:
     found = slo_report.section(contents()["overload"], "f")
-    assert "Peak: 1,000 requests/s of 16 rows (capacity at the objective 900, closed loop of 64 connections 1,000)" in found
+    assert "Peak: 1,000 requests/s of 16 rows (closed loop of 64 connections); 1,024 independent clients" in found
     assert "| 1, 1.5 x, after | 1,500 | 1,400 | 900 | 30.0 | 1 | 1 | 1 | 1 | 1 | 1 | 0 | 0.25 |" in found
     assert "| 1, 3 x, after | 1,500 | 1,400 | 900 | 30.0 | 1 | 1 | 1 | 1 | 1 | 1 | 0 | - |" in found
 
