@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo serve test lint bench bench-peers certify proto clean
+.PHONY: demo serve test lint bench bench-peers bench-slo bench-overload bench-tuned certify proto clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
@@ -30,6 +30,19 @@ bench-peers: $(VENV)/examples  ## ferry beside seven other servers, each in an e
 	test -d $(REPOSITORY)/digits -a -d $(REPOSITORY)/minilm || $(MAKE) demo
 	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --repository $(REPOSITORY)
 	$(BIN)/python -m loadtests.bench_peers --repository $(REPOSITORY)
+
+bench-slo: $(VENV)/dev       ## a paced model, sentences and images: what is left of their own rate under an objective, and goodput beyond it
+	test -d $(REPOSITORY)/minilm || $(MAKE) demo
+	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --repository $(REPOSITORY)
+	$(BIN)/python -m loadtests.bench_slo --repository $(REPOSITORY)
+
+bench-overload: $(VENV)/examples  ## digits before, during and after an overload by 1,024 independent clients
+	test -d $(REPOSITORY)/digits || $(MAKE) demo
+	$(BIN)/python -m loadtests.bench_overload --repository $(REPOSITORY)
+
+bench-tuned: $(VENV)/examples  ## ferry untouched beside its peers as they come and tuned, each at 1.5 times its own maximum
+	test -d $(REPOSITORY)/digits -a -d $(REPOSITORY)/minilm || $(MAKE) demo
+	$(BIN)/python -m loadtests.bench_tuned --repository $(REPOSITORY)
 
 certify: $(VENV)/dev         ## is our load test's verdict that of MLPerf LoadGen?
 	$(BIN)/pip install --quiet --editable '.[certify]'

@@ -22,10 +22,11 @@ from loadtests.errors import LoadTestError
 from loadtests.flags import count, positive
 from loadtests.lanes import Lane, measure
 from loadtests.limit import InProcess, Sweep
-from loadtests.peers import models, venvs
-from loadtests.peers.peer import ROOT, Model, Peer, Tuning, described
+from loadtests.peers import models
+from loadtests.peers.peer import Model, Tuning
+from loadtests.peers.ready import Choice, Ready, choice, choice_told, names_of, ready, reason
 from loadtests.peers.roster import ROSTER
-from loadtests.peers.visits import Plan, measured, trial
+from loadtests.peers.visits import Plan, measured
 from loadtests.peers_report import text, write_html
 from loadtests.report import write_json
 
@@ -51,28 +52,12 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A peer that can be started."""
-
-    peer: Peer
-    python: Path
-
-
-@dataclass(frozen=True, slots=True)
 class Subject:
     """A model, and its limit: the same file in process, every way to run it tried once."""
 
     model: Model
     in_process: InProcess
     sweep: Sweep
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """How a peer runs a model in the rounds (None: it decides that itself), and what each way reached or why it did not run."""
-
-    tuning: Tuning | None
-    tried: Mapping[Tuning, float | str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,8 +82,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
     add("--repository", "folder of published models", Path("model_repository"), Path)
     add("--out", "folder for the results", Path("loadtests/results"), Path)
     add("--venvs", "folder for the peers' environments", Path(".venv-peers"), Path)
-    add("--peers", "who is measured, by commas", ",".join(one.name for one in ROSTER), _names([one.name for one in ROSTER]))
-    add("--models", "what is served, by commas", ",".join(models.NAMES), _names(models.NAMES))
+    add("--peers", "who is measured, by commas", ",".join(one.name for one in ROSTER), names_of([one.name for one in ROSTER]))
+    add("--models", "what is served, by commas", ",".join(models.NAMES), names_of(models.NAMES))
     add("--rounds", "rounds over all servers, of which the median counts", 5, count)
     add("--round-s", "seconds of the closed loop of many connections", 2.0, positive)
     add("--alone-s", "seconds of the closed loop of one connection", 0.5, positive)
@@ -111,10 +96,10 @@ def parse(arguments: Sequence[str] | None) -> Options:
 def run(options: Options) -> Path:
     """Measure, print the table, write the files and return the JSON file's path. Raises LoadTestError."""
     began_at = time.perf_counter()
-    ready, told = _ready(options)
+    peers, told = ready([one for one in ROSTER if one.name in options.peers.split(",")], options.venvs)
     subjects = [_subject(options, name) for name in options.models.split(",")]
-    choices = {one.model.name: {each.peer.name: _choice(options, each, one.model) for each in ready} for one in subjects}
-    rounds = [_round(options, number, ready, subjects, choices) for number in range(options.rounds)]
+    choices = {one.model.name: {each.peer.name: choice(each, one.model, _plan(options)) for each in peers} for one in subjects}
+    rounds = [_round(options, number, peers, subjects, choices) for number in range(options.rounds)]
     content = {
         "kind": "peers",
         "command": shlex.join(["python", "-m", "loadtests.bench_peers", *sys.argv[1:]]),
@@ -123,7 +108,7 @@ def run(options: Options) -> Path:
         "slo_ms": SLO_MS,
         "peers": told,
         "models": {one.model.name: _told(one) for one in subjects},
-        "choices": {model: {name: _choice_told(one) for name, one in found.items()} for model, found in choices.items()},
+        "choices": {model: {name: choice_told(one) for name, one in found.items()} for model, found in choices.items()},
         "rounds": rounds,
     }
     file = write_json(options.out, "peers", content)
@@ -131,24 +116,6 @@ def run(options: Options) -> Path:
     print(text(content))
     print(f"{time.perf_counter() - began_at:.0f} s; written: {file}, {page}")
     return file
-
-
-def _ready(options: Options) -> tuple[list[Ready], dict[str, Any]]:
-    """The peers that can be started, and what is told of all of them: one that cannot be installed has a reason."""
-    ready, told = [], {}
-    for peer in ROSTER:
-        if peer.name not in options.peers.split(","):
-            continue
-        told[peer.name] = {**described(peer), "versions": {}, "reason": None}
-        try:
-            python = venvs.build(peer, options.venvs)
-            told[peer.name]["versions"] = venvs.versions(peer, python)
-        except venvs.CannotBuild as error:
-            print(f"{peer.label}: {error}", file=sys.stderr)
-            told[peer.name]["reason"] = _reason(error)
-        else:
-            ready.append(Ready(peer, python))
-    return ready, told
 
 
 def _subject(options: Options, name: str) -> Subject:
@@ -172,33 +139,10 @@ def _plan(options: Options) -> Plan:
     return Plan(options.round_s, options.alone_s, options.open_s, options.connections, slo_s)
 
 
-def _choice(options: Options, one: Ready, model: Model) -> Choice:
-    """The fastest way to run a model, each tried once; one that fails is out. A single one needs no trial."""
-    candidates = one.peer.candidates.get(model.name, ())
-    if len(candidates) < 2:
-        return Choice(next(iter(candidates), None), {})
-    tried: dict[Tuning, float | str] = {}
-    for tuning in candidates:
-        try:
-            tried[tuning] = trial(one.peer, model, tuning, one.python, _plan(options))
-        except LoadTestError as error:
-            tried[tuning] = _reason(error)
-        told = tried[tuning]
-        rate = f"{told:,.0f} req/s" if isinstance(told, float) else told
-        print(f"trial, {model.name}, {one.peer.label}, {tuning}: {rate}", flush=True)
-    rates = {tuning: found for tuning, found in tried.items() if isinstance(found, float)}
-    return Choice(max(rates, key=rates.__getitem__, default=candidates[0]), tried)
-
-
-def _choice_told(choice: Choice) -> dict[str, Any]:
-    chosen = None if choice.tuning is None else str(choice.tuning)
-    return {"chosen": chosen, "tried": {str(tuning): found for tuning, found in choice.tried.items()}}
-
-
 def _round(
     options: Options,
     number: int,
-    ready: Sequence[Ready],
+    peers: Sequence[Ready],
     subjects: Sequence[Subject],
     choices: Mapping[str, Mapping[str, Choice]],
 ) -> dict[str, Any]:
@@ -209,8 +153,8 @@ def _round(
         name = subject.model.name
         limits[name] = subject.in_process.rate(subject.sweep.best, options.round_s / 2)
         visits[name] = {}
-        for at, one in enumerate(ready):
-            where = f"round {number + 1}/{options.rounds}, {name}, {at + 1}/{len(ready)} {one.peer.label}"
+        for at, one in enumerate(peers):
+            where = f"round {number + 1}/{options.rounds}, {name}, {at + 1}/{len(peers)} {one.peer.label}"
             tuning = choices[name][one.peer.name].tuning or Tuning()
             visits[name][one.peer.name] = _visit(options, one, subject.model, tuning, number, where)
     return {"visits": visits, "limits": limits, "echo": _echo(options, subjects[0].model)}
@@ -222,16 +166,11 @@ def _visit(options: Options, one: Ready, model: Model, tuning: Tuning, seed: int
         found = measured(one.peer, model, tuning, one.python, _plan(options), seed)
     except LoadTestError as error:
         print(f"{where}: {error}", file=sys.stderr, flush=True)
-        return {"reason": _reason(error)}
+        return {"reason": reason(error)}
     lane = found["lanes"]["JSON"]
     took_s = time.perf_counter() - began_at
     print(f"{where}: {lane['per_s']:,.0f} req/s, {lane['cpu_us']:,.0f} us CPU each ({took_s:.1f} s)", flush=True)
     return {"reason": None, **found}
-
-
-def _reason(error: LoadTestError) -> str:
-    """An error as it may be published: without the places where this machine keeps things."""
-    return str(error).replace(str(ROOT), ".").replace(str(Path.home()), "~")
 
 
 def _echo(options: Options, model: Model) -> dict[str, Any]:
@@ -239,15 +178,6 @@ def _echo(options: Options, model: Model) -> dict[str, Any]:
     with echo_server() as server:
         requests = [wire.request(row) for row in model.rows]
         return asdict(measure(Lane("echo", server, requests, options.connections), options.round_s))
-
-
-def _names(known: Sequence[str]) -> Any:
-    def convert(given: str) -> str:
-        if unknown := [one for one in given.split(",") if one not in known]:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not known; known are {', '.join(known)}")
-        return given
-
-    return convert
 
 
 if __name__ == "__main__":

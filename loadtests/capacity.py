@@ -23,6 +23,7 @@ _CONFIRMING = 4
 _CONFIRMING_SEED = 1_000_000
 _MOST_STEPS = 10
 _MOST_TRIES = 40
+_WIDE = 2.0
 _LOWEST_RATE = 4.0
 """Below it one try takes minutes."""
 
@@ -73,11 +74,22 @@ Measure = Callable[[float, int, int], Counted]
 """(rate, at least so many queries, seed) → what one load counted."""
 
 
-def find_capacity(prober: Prober, slo_s: float, probe_s: float, first_rate: float | None) -> Found:
-    """Search with real loads of `probe_s` or longer."""
+def find_capacity(
+    prober: Prober,
+    slo_s: float,
+    probe_s: float,
+    first_rate: float | None,
+    *,
+    first_step: float = _WIDE,
+    longest_s: float = math.inf,
+) -> Found:
+    """Search with real loads of `probe_s` or longer, but of no more than `longest_s`.
+
+    `first_step` is near 1 where `first_rate` is a good guess.
+    """
 
     def measure(rate: float, n: int, seed: int) -> Counted:
-        loaded = prober.load(rate, max(probe_s, 1.1 * n / rate), seed)
+        loaded = prober.load(rate, min(longest_s, max(probe_s, 1.1 * n / rate)), seed)
         if loaded.generated.interrupted:
             raise KeyboardInterrupt
         if not (loaded.generated.record.status > 0).any():
@@ -87,14 +99,17 @@ def find_capacity(prober: Prober, slo_s: float, probe_s: float, first_rate: floa
         counts = tally(loaded.generated.record, slo_s)
         return Counted(counts.scheduled, counts.missed, punctuality(loaded.generated.record, tolerance_s(slo_s)).kept_up)
 
-    return search(measure, slo_s, first_rate or 100.0)
+    return search(measure, slo_s, first_rate or 100.0, first_step)
 
 
-def search(measure: Measure, slo_s: float, first_rate: float) -> Found:
-    """Double or halve from `first_rate` until the capacity is between two rates, bisect to within 3 %, then confirm."""
+def search(measure: Measure, slo_s: float, first_rate: float, first_step: float = _WIDE) -> Found:
+    """Go up or down from `first_rate` until the capacity is between two rates, bisect to within 3 %, then confirm.
+
+    The first step is a factor of `first_step`, and each further one its square, up to 2: a wrong guess must not cost many tries.
+    """
     tries: list[Try] = []
     low, high = 0.0, math.inf
-    rate = first_rate
+    rate, step = first_rate, first_step
     while len(tries) < _MOST_TRIES and rate >= _LOWEST_RATE and high / max(low, 1e-9) > _PRECISION:
         one = judge(measure, rate, seed=1000 * len(tries))
         if not one.kept_up:
@@ -104,7 +119,8 @@ def search(measure: Measure, slo_s: float, first_rate: float) -> Found:
             low = rate
         else:
             high = rate
-        rate = low * 2 if high == math.inf else high / 2 if not low else math.sqrt(low * high)
+        rate = low * step if high == math.inf else high / step if not low else math.sqrt(low * high)
+        step = min(_WIDE, step * step)
     above = None if high == math.inf else high
     best = _confirm(measure, low, tries) if low else None
     if best is not None and best.rate < low:

@@ -1,11 +1,12 @@
-"""What a figure was measured on: processor, cores, versions, commit. Written beside every result."""
+"""What a figure was measured on and by: processor, cores, versions, commit, command. Written beside every result."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,18 @@ def environment(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
         "packages": {name: _version(name) for name in packages},
         "git_commit": git_commit(),
     }
+
+
+def heading(module: str, arguments: Sequence[str], options: Mapping[str, object]) -> dict[str, Any]:
+    """How a result begins: the command that makes it again, its options, this machine; without the places where it keeps things."""
+    words = [_without_place(word) for word in arguments]
+    told = {name: _without_place(str(one)) if isinstance(one, str | Path) else one for name, one in options.items()}
+    return {"command": shlex.join(["python", "-m", module, *words]), "options": told, "environment": environment()}
+
+
+def _without_place(text: str) -> str:
+    """Absolute paths in a command or a flag, by their last part only."""
+    return " ".join(Path(word).name if word.startswith("/") else word for word in text.split(" "))
 
 
 def cpu_model() -> str | None:

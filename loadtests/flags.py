@@ -7,6 +7,7 @@ import math
 import os
 from pathlib import Path
 
+from loadtests.clients import Clients
 from loadtests.job import FIRST_PASS, Wanted
 from loadtests.load import Generator
 
@@ -85,6 +86,13 @@ def _how(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--slo", type=duration_s, help="answers later than this are late, as 50ms")
     group.add_argument("--timeout", type=duration_s, default=10.0, help="of a request, from when it was due (default: 10s)")
     group.add_argument("--connections", type=count, default=1024, help="at most (default: %(default)s)")
+    group.add_argument(
+        "--clients",
+        choices=[one.value for one in Clients],
+        default=Clients.POOLED.value,
+        help="pooled: a request takes any free connection; independent: each of --connections is a client with arrivals of its own, "
+        "which wait for it alone (default: %(default)s)",
+    )
     group.add_argument("--processes", type=count, default=1, help="generators (default: %(default)s)")
     group.add_argument("--pid", type=int, help="of the server, for its CPU (default: whoever listens on the port)")
     group.add_argument(
@@ -142,7 +150,7 @@ def admin_token(args: argparse.Namespace) -> str | None:
 
 def generator(args: argparse.Namespace) -> Generator:
     """How the flags ask to generate it."""
-    return Generator(args.processes, args.connections, args.timeout)
+    return Generator(args.processes, args.connections, args.timeout, clients=Clients(args.clients))
 
 
 def plain(args: argparse.Namespace) -> dict[str, object]:

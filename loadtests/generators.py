@@ -50,7 +50,14 @@ def deal(plan: Plan, n: int) -> list[Plan]:
     """A plan for each of `n` generators, request i to generator i modulo `n`, and their shares of the connections."""
     connections, warm = max(1, plan.max_connections // n), -(-plan.warm_connections // n)
     return [
-        replace(plan, due_s=plan.due_s[at::n], which=plan.which[at::n], max_connections=connections, warm_connections=warm)
+        replace(
+            plan,
+            due_s=plan.due_s[at::n],
+            which=plan.which[at::n],
+            max_connections=connections,
+            warm_connections=warm,
+            client_of=None if plan.client_of is None else [client % connections for client in plan.client_of[at::n]],
+        )
         for at in range(n)
     ]
 

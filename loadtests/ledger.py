@@ -25,7 +25,7 @@ class Record:
     """All requests of a run, by their order in the schedule; times in seconds from its start, NaN where there is none.
 
     `status` is the HTTP status, or FAILED, TIMED_OUT, NEVER_SENT; `reason` is an index into `reasons`, the first of
-    which is empty. `held_back` marks requests that were sent late because no connection was free.
+    which is empty. `held_back` marks requests that were sent late because no connection, or not their own, was free.
     """
 
     due_s: Floats
@@ -98,15 +98,27 @@ class Ledger:
             self._oldest += 1
         return self._due_s[self._oldest] + self._timeout_s if self._oldest < self._n else math.inf
 
-    def send(self, now_s: float) -> int:
-        """The number of the next request, which goes out now."""
+    def take(self, now_s: float) -> int:
+        """The number of the next request, which is due: it is sent now, or waits for a connection of its own."""
         ordinal = self._next
         assert self._due_s[ordinal] <= now_s
         self._next = ordinal + 1
+        return ordinal
+
+    def sent(self, ordinal: int, now_s: float) -> None:
+        """A request that was taken goes out."""
         self._sent_s[ordinal] = now_s
         if self._due_s[ordinal] <= self._held_until_s:
             self._held_back[ordinal] = 1
-        return ordinal
+
+    def sent_after_wait(self, ordinal: int, now_s: float) -> None:
+        """Likewise, and it has waited for its own connection: its lateness is not the generator's."""
+        self._sent_s[ordinal] = now_s
+        self._held_back[ordinal] = 1
+
+    def is_open(self, ordinal: int) -> bool:
+        """Whether a request has not ended yet."""
+        return self._status[ordinal] == _OPEN
 
     def hold_back(self, now_s: float) -> None:
         """What is due by now has to wait, for no connection is free: its lateness is not the generator's."""
@@ -130,11 +142,11 @@ class Ledger:
         expired = []
         while self.next_timeout_s <= now_s:
             ordinal = self._oldest
-            if ordinal < self._next:
+            if self._was_sent(ordinal):
                 self._end(ordinal, TIMED_OUT, "")
                 expired.append(ordinal)
             else:
-                self._next = ordinal + 1
+                self._next = max(self._next, ordinal + 1)
                 self._end(ordinal, NEVER_SENT, "no free connection before the timeout")
         return expired
 
@@ -142,8 +154,11 @@ class Ledger:
         """End the run now: what is open failed, what was not sent never will be."""
         for ordinal in range(self._oldest, self._n):
             if self._status[ordinal] == _OPEN:
-                self._end(ordinal, FAILED if ordinal < self._next else NEVER_SENT, reason)
+                self._end(ordinal, FAILED if self._was_sent(ordinal) else NEVER_SENT, reason)
         self._next = self._n
+
+    def _was_sent(self, ordinal: int) -> bool:
+        return not math.isnan(self._sent_s[ordinal])
 
     def _end(self, ordinal: int, status: int, reason: str) -> None:
         assert self._status[ordinal] == _OPEN, f"request {ordinal} ended twice"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from loadtests import cpu
 from loadtests.arrivals import Seconds
+from loadtests.clients import Clients, draw
 from loadtests.generators import Generated, OnTick, generate
 from loadtests.ledger import Record
 from loadtests.open_loop import Plan
@@ -43,6 +44,7 @@ class Generator:
     max_connections: int
     timeout_s: float
     protocol: Protocol = Protocol.HTTP
+    clients: Clients = Clients.POOLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def load(
         generator.max_connections,
         _warm(generator),
         generator.protocol,
+        _client_of(generator, len(due_s)),
     )
     checks = _Checks(first.tolist(), [one.verifier for one in traffic]) if any(one.verifier for one in traffic) else None
     with contextlib.ExitStack() as stack:
@@ -125,8 +128,17 @@ def load(
 
 
 def _warm(generator: Generator) -> int:
-    """A few connections stand before the first request: opening them is not what is measured."""
+    """A few connections stand before the first request, those of independent clients all: opening them is not what is measured."""
+    if generator.clients is Clients.INDEPENDENT:
+        return generator.max_connections
     return min(8 * generator.processes, generator.max_connections)
+
+
+def _client_of(generator: Generator, n_requests: int) -> list[int] | None:
+    if generator.clients is Clients.POOLED:
+        return None
+    whole = generator.max_connections // generator.processes * generator.processes  # each generator has as many clients
+    return draw(n_requests, max(1, whole), seed=n_requests)
 
 
 class _Meter:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from loadtests.clients import Assignment, Independent, Pooled
 from loadtests.ledger import FAILED, TIMED_OUT, Ledger, Record
 from loadtests.protocols import Protocol
 from loadtests.refusals import Refusals
@@ -29,7 +30,10 @@ _MOST_SENDS = 64
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one generator does: when each request is due, and which of `requests` it is."""
+    """What one generator does: when each request is due, and which of `requests` it is.
+
+    `client_of` says for each whose it is, each of `max_connections` clients having one connection; None is one client with all of them.
+    """
 
     due_s: Sequence[float]
     which: Sequence[int]
@@ -38,6 +42,7 @@ class Plan:
     max_connections: int
     warm_connections: int = 0
     protocol: Protocol = Protocol.HTTP
+    client_of: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ def _without_collector() -> Iterator[None]:
 
 
 class _Driver:
-    """Owns the idle connections of one run and moves requests between the ledger and the sockets."""
+    """Moves the requests of one run between the ledger and the sockets."""
 
     def __init__(
         self,
@@ -104,7 +109,9 @@ class _Driver:
         self._next_tick_s = tick_s if on_tick else float("inf")
         self._ledger = Ledger(plan.due_s, plan.timeout_s)
         self._sockets = Sockets(address, Bodies.ERRORS if check is None else Bodies.KEEP, plan.protocol)
-        self._idle: dict[int, Connection] = {}
+        self._assignment: Assignment = Pooled(plan.max_connections)
+        if plan.client_of is not None:
+            self._assignment = Independent(plan.client_of, self._ledger.is_open)
         self._in_flight: dict[int, Connection] = {}
         self._refusals = Refusals()
         self._latest_s: list[float] = []
@@ -131,7 +138,10 @@ class _Driver:
         for _ in range(_MOST_SENDS):
             if ledger.next_due_s > now_s or self._exhausted():
                 break
-            self._send(now_s)
+            ordinal = ledger.take(now_s)
+            if self._assignment.takes(ordinal):
+                ledger.sent(ordinal, now_s)
+                self._send(ordinal)
             now_s = self._now_s()
         if ledger.next_timeout_s <= now_s:
             self._expire(now_s)
@@ -141,7 +151,7 @@ class _Driver:
 
     def _exhausted(self) -> bool:
         """Whether no connection is free, and no further one may be opened."""
-        return not self._idle and len(self._sockets) >= self._plan.max_connections
+        return self._assignment.exhausted(len(self._sockets))
 
     def _wait(self, now_s: float) -> None:
         due_s = self._ledger.next_due_s
@@ -157,19 +167,32 @@ class _Driver:
         if blocked:
             self._ledger.hold_back(self._now_s())
 
-    def _send(self, now_s: float) -> None:
-        ordinal = self._ledger.send(now_s)
-        if self._idle:
-            connection = self._idle.popitem()[1]
-        else:
+    def _send(self, ordinal: int) -> None:
+        """Send a request; if its connection cannot be opened, those that wait for the same one fail or go out instead."""
+        following: int | None = ordinal
+        while following is not None:
             try:
-                connection = self._open()
+                connection = self._assignment.claim(following) or self._open()
             except OSError as error:
                 self._n_lost += 1
-                self._ledger.failed(ordinal, error.strerror or str(error))
+                self._ledger.failed(following, error.strerror or str(error))
+                following = self._next_on(following, None)
+            else:
+                self._in_flight[following] = connection
+                self._sockets.send(connection, following, self._plan.requests[self._plan.which[following]])
                 return
-        self._in_flight[ordinal] = connection
-        self._sockets.send(connection, ordinal, self._plan.requests[self._plan.which[ordinal]])
+
+    def _freed(self, ordinal: int, connection: Connection | None) -> None:
+        """A request has ended and its connection is free, or closed (None): what waited for just this one goes out."""
+        following = self._next_on(ordinal, connection)
+        if following is not None:
+            self._send(following)
+
+    def _next_on(self, ordinal: int, connection: Connection | None) -> int | None:
+        following = self._assignment.freed(ordinal, connection)
+        if following is not None:
+            self._ledger.sent_after_wait(following, self._now_s())
+        return following
 
     def _open(self) -> Connection:
         connection = self._sockets.begin()
@@ -181,7 +204,7 @@ class _Driver:
             connection = self._open()
         except OSError:
             return  # the requests will say so
-        self._idle[connection.fd] = connection
+        self._assignment.add(connection)
 
     def _finish(self, connection: Connection, response: Response) -> None:
         now_s, ordinal, status = self._now_s(), connection.ordinal, response.head.status
@@ -199,8 +222,9 @@ class _Driver:
                 self._latest_s.append(now_s - self._plan.due_s[ordinal])
         if response.head.closes or not connection.reader.idle:
             self._sockets.close(connection)
+            self._freed(ordinal, None)
         else:
-            self._idle[connection.fd] = connection
+            self._freed(ordinal, connection)
 
     def _refused(self, ordinal: int, now_s: float, status: int, reason: str) -> None:
         if status == FAILED:
@@ -212,16 +236,18 @@ class _Driver:
 
     def _broken(self, connection: Connection, why: str) -> None:
         if connection.ordinal == NO_REQUEST:
-            self._idle.pop(connection.fd, None)  # the server closed it while nothing was in flight
+            self._assignment.forget(connection)
             return
         self._n_lost += 1
         del self._in_flight[connection.ordinal]
         self._ledger.failed(connection.ordinal, why)
+        self._freed(connection.ordinal, None)
 
     def _expire(self, now_s: float) -> None:
         for ordinal in self._ledger.expire(now_s):
             self._n_lost += 1
             self._sockets.close(self._in_flight.pop(ordinal))
+            self._freed(ordinal, None)
 
     def _tick(self, now_s: float) -> None:
         self._next_tick_s = now_s + self._tick_s

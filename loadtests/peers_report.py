@@ -18,9 +18,8 @@ from markupsafe import Markup
 from loadtests.bars import Bar, bar_chart
 from loadtests.errors import BadInput, LoadTestError
 from loadtests.peers.summary import FERRY, Line, echo_per_s, limits, lines, wins
-from loadtests.report import number, table
+from loadtests.report import markdown, number, table, with_section
 
-BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 _REASON_ENDS = 60, 120
 
 
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.html is not None:
             write_html(options.html, content)
         if options.readme is not None:
-            options.readme.write_text(with_section(options.readme.read_text(), section(content, options.file.name)))
+            options.readme.write_text(with_section(options.readme.read_text(), "peers", section(content, options.file.name)))
     except LoadTestError as error:
         print(f"peers-report: {error}", file=sys.stderr)
         return 1
@@ -64,7 +63,6 @@ def text(content: Mapping[str, Any]) -> str:
 def section(content: Mapping[str, Any], file: str) -> str:
     """The README's section, markers not included."""
     header, cells = _cells(content)
-    rows = [header, ["---", *["---:"] * (len(header) - 1)], *cells]
     where, n_rounds = content["environment"], len(content["rounds"])
     commit, _, changes = (where["git_commit"] or "unknown").partition("+")
     began = (
@@ -73,16 +71,7 @@ def section(content: Mapping[str, Any], file: str) -> str:
         f"server checked for right answers first. Again: `make bench-peers`. Every round, version and setting, and plots: "
         f"[{file}](loadtests/results/{file}) and the page beside it."
     )
-    return "\n".join([began, "", *("| " + " | ".join(row) + " |" for row in rows), "", *_notes(content)])
-
-
-def with_section(readme: str, found: str) -> str:
-    """A text with its section replaced. Raises BadInput without both markers."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise BadInput(f"the file lacks the markers {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{found}\n{END}{after}"
+    return "\n".join([began, "", *markdown(header, cells), "", *_notes(content)])
 
 
 def write_html(file: Path, content: Mapping[str, Any]) -> Path:

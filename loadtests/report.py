@@ -9,12 +9,30 @@ from typing import Any
 
 import orjson
 
+from loadtests.errors import BadInput
+
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell: the first one to the left, the others to the right."""
     widths = [max(len(line[at]) for line in [header, *lines]) for at in range(len(header))]
     rule = ["-" * width for width in widths]
     return "\n".join(_aligned(line, widths) for line in [header, rule, *lines])
+
+
+def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table: the first column to the left, the others to the right."""
+    rows = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def with_section(text: str, name: str, found: str) -> str:
+    """A text with what is between its markers `<!-- name:begin -->` and `<!-- name:end -->` replaced. Raises BadInput without both."""
+    marks = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not begin or not end:
+        raise BadInput(f"the file lacks the markers {marks[0]} and {marks[1]}")
+    return f"{before}{begin}\n{found}\n{end}{after}"
 
 
 def number(value: float | None, digits: int = 0) -> str:

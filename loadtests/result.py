@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from loadtests.clients import Clients
 from loadtests.environment import environment
 from loadtests.ledger import FAILED, Record
 from loadtests.load import Loaded
@@ -38,6 +39,7 @@ def result(loaded: Loaded, configuration: Mapping[str, Any]) -> dict[str, Any]:
             "processes": loaded.generator.processes,
             "connections": loaded.generated.n_connections,
             "max_connections": loaded.generator.max_connections,
+            "clients": loaded.generator.clients.value,
             "busy_share": loaded.generated.cpu_s / max(1e-9, loaded.generated.wall_s * loaded.generator.processes),
             "cpu_us_per_request": loaded.generated.cpu_s / max(1, len(record.status)) * 1e6,
         },
@@ -117,7 +119,9 @@ def notices(content: Mapping[str, Any], record: Record) -> list[str]:
         found.append(
             f"{generator['late']} of {generator['sent']} sends were late by more than {generator['tolerance_s'] * 1e3:g} ms"
         )
-    if generator["held_back"]:
+    if generator["held_back"] and generator["clients"] == Clients.INDEPENDENT.value:
+        found.append(f"{generator['held_back']} sends waited for their own client's connection: the wait is in the latencies")
+    elif generator["held_back"]:
         found.append(
             f"{generator['held_back']} sends waited for one of {generator['max_connections']} connections: the wait is in "
             "the latencies, but the server saw less load than was offered (--connections)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadtests.child import HOST
-from loadtests.peers.peer import SERVERS, Launch, Peer, Tuning, Visit, environment, plain_json
+from loadtests.peers.peer import SERVERS, Knob, Launch, Peer, Tuning, Visit, environment, plain_json
 
 
 def _launch(visit: Visit) -> Launch:
@@ -26,4 +26,5 @@ BENTOML = Peer(
     settings="production mode, a worker per core; adaptive batching where it is on",
     launch=_launch,
     wire=plain_json("/predict"),
+    knobs=(Knob.QUEUE, Knob.TIMEOUT, Knob.BATCH),
 )

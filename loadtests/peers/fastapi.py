@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from loadtests.child import HOST
-from loadtests.peers.peer import SERVERS, Launch, Peer, Tuning, Visit, environment, plain_json
+from loadtests.peers.peer import SERVERS, Knob, Launch, Peer, Tuning, Visit, environment, plain_json
 
 
 def _launch(visit: Visit) -> Launch:
     flags = ["--host", HOST, "--port", str(visit.port), "--workers", str(visit.tuning.workers), "--log-level", "warning"]
+    if visit.tuning.queue:
+        flags += ["--limit-concurrency", str(visit.tuning.queue)]
     command = [str(visit.python), "-m", "uvicorn", f"{SERVERS}.fastapi_server:app", "--no-access-log", *flags]
     return Launch(command, "/health", environment(visit))
 
@@ -25,4 +27,5 @@ FASTAPI = Peer(
     settings="as people write it: one route, no batching; uvicorn with uvloop and httptools, a worker per core, no access log",
     launch=_launch,
     wire=plain_json("/predict"),
+    knobs=(Knob.QUEUE, Knob.WORKERS),
 )

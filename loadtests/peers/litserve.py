@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.peers.peer import SERVERS, Launch, Peer, Tuning, Visit, environment, plain_json
+from loadtests.peers.peer import SERVERS, Knob, Launch, Peer, Tuning, Visit, environment, plain_json
 
 
 def _launch(visit: Visit) -> Launch:
@@ -22,4 +22,5 @@ LITSERVE = Peer(
     settings="fast_queue (ZeroMQ), one API server",
     launch=_launch,
     wire=plain_json("/predict"),
+    knobs=(Knob.TIMEOUT, Knob.BATCH, Knob.WAIT),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from loadtests.child import HOST, free_port
-from loadtests.peers.peer import SERVERS, Launch, Peer, Tuning, Visit, environment, v2
+from loadtests.peers.peer import SERVERS, Knob, Launch, Peer, Tuning, Visit, environment, v2
 
 
 def _launch(visit: Visit) -> Launch:
@@ -43,4 +43,5 @@ MLSERVER = Peer(
     settings="no metrics, no gzip, no debug; one process: its parallel workers do not start with the current uvloop",
     launch=_launch,
     wire=v2,
+    knobs=(Knob.BATCH, Knob.WAIT),
 )

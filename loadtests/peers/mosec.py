@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from loadtests.child import HOST
-from loadtests.peers.peer import SERVERS, Launch, Peer, Tuning, Visit, environment, plain_json
+from loadtests.peers.peer import SERVERS, Knob, Launch, Peer, Tuning, Visit, environment, plain_json
 
 
 def _launch(visit: Visit) -> Launch:
-    flags = ["--address", HOST, "--port", str(visit.port), "--timeout", "30000", "--log-level", "error"]
+    flags = ["--address", HOST, "--port", str(visit.port), "--log-level", "error"]
+    if visit.tuning.queue:
+        flags += ["--capacity", str(visit.tuning.queue)]
+    if visit.tuning.timeout_ms:
+        flags += ["--timeout", str(max(1, round(visit.tuning.timeout_ms)))]
     return Launch([str(visit.python), "-m", f"{SERVERS}.mosec_server", *flags], "/", environment(visit))
 
 
@@ -21,7 +25,8 @@ MOSEC = Peer(
         "resnet18": (Tuning(8, 1, workers=2), Tuning(workers=2)),
         "minilm": (Tuning(workers=2),),
     },
-    settings="JSON by orjson, one stage; queue of 1024 as by default",
+    settings="JSON by orjson, one stage; queue of 1024 and timeout of 3 s as by default",
     launch=_launch,
     wire=plain_json("/inference"),
+    knobs=(Knob.QUEUE, Knob.TIMEOUT, Knob.BATCH, Knob.WAIT, Knob.WORKERS),
 )

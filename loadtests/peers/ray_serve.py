@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.peers.peer import SERVERS, Launch, Peer, Tuning, Visit, environment, plain_json
+from loadtests.peers.peer import SERVERS, Knob, Launch, Peer, Tuning, Visit, environment, plain_json
 
 
 def _launch(visit: Visit) -> Launch:
@@ -32,4 +32,5 @@ RAY_SERVE = Peer(
     settings="HAProxy ingress and throughput-optimized mode, JSON by orjson, max_ongoing_requests 1000",
     launch=_launch,
     wire=plain_json("/predict"),
+    knobs=(Knob.QUEUE, Knob.BATCH, Knob.WAIT),
 )

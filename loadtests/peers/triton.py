@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 
 from loadtests.child import HOST
-from loadtests.peers.peer import ROOT, Launch, Model, Peer, Tuning, Visit, environment, v2, v2_binary
+from loadtests.peers.peer import ROOT, Knob, Launch, Model, Peer, Tuning, Visit, environment, v2, v2_binary
 from loadtests.tensors import datatype_of
 
 
@@ -56,14 +56,22 @@ def config(model: Model, tuning: Tuning) -> str:
     lines = [
         f'name: "{model.name}"',
         'backend: "python"',
-        f"max_batch_size: {tuning.max_batch}",
+        f"max_batch_size: {tuning.max_batch * model.n_rows}",
         f"input [{', '.join(inputs)}]",
         f"output [{', '.join(outputs)}]",
         f"instance_group [{{ count: {tuning.workers}, kind: KIND_CPU }}]",
     ]
-    if tuning.max_batch > 1:
-        lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {tuning.wait_ms * 1e3:.0f} }}")
+    if tuning.max_batch > 1 or tuning.queue or tuning.timeout_ms:
+        delay = f"max_queue_delay_microseconds: {tuning.wait_ms * 1e3:.0f}"
+        lines.append(f"dynamic_batching {{ {delay}{_queue_policy(tuning)} }}")
     return "\n".join(lines) + "\n"
+
+
+def _queue_policy(tuning: Tuning) -> str:
+    """What is done with requests that wait too long, or that find too many before them; nothing said is no bound."""
+    policy = [f"default_timeout_microseconds: {tuning.timeout_ms * 1e3:.0f}"] if tuning.timeout_ms else []
+    policy += [f"max_queue_size: {tuning.queue}"] if tuning.queue else []
+    return f", default_queue_policy {{ timeout_action: REJECT, {', '.join(policy)} }}" if policy else ""
 
 
 def _tensor(name: str, datatype: str, shape: tuple[int, ...] | list[int]) -> str:
@@ -84,4 +92,5 @@ TRITON = Peer(
     launch=_launch,
     wire=v2,
     binary=v2_binary,
+    knobs=(Knob.TIMEOUT, Knob.QUEUE, Knob.BATCH, Knob.WAIT, Knob.WORKERS),
 )

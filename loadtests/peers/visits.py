@@ -18,7 +18,7 @@ from loadtests.child import HOST, Child, free_port, running
 from loadtests.closed_loop import drive
 from loadtests.errors import CannotConnect, ChildFailed, LoadTestError, ServerError
 from loadtests.lanes import Lane, measure
-from loadtests.peers.overload import overload
+from loadtests.overload import Offer, overload
 from loadtests.peers.peer import Model, Peer, Tuning, Visit
 from loadtests.peers.wires import Wire
 
@@ -44,10 +44,10 @@ class Plan:
 
 
 @contextmanager
-def started(peer: Peer, model: Model, tuning: Tuning, python: Path) -> Iterator[Child]:
-    """A server that listens; its scratch folder goes with it. Raises ChildFailed."""
+def started(peer: Peer, model: Model, tuning: Tuning, python: Path, slo_s: float | None) -> Iterator[Child]:
+    """A server that listens; its scratch folder goes with it. `slo_s` is for who can be told. Raises ChildFailed."""
     with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as scratch:
-        visit = Visit(model, tuning, free_port(), Path(scratch), python)
+        visit = Visit(model, tuning, free_port(), Path(scratch), python, slo_s)
         try:
             launch = peer.launch(visit)
         except OSError as error:
@@ -65,19 +65,50 @@ def started(peer: Peer, model: Model, tuning: Tuning, python: Path) -> Iterator[
 
 def measured(peer: Peer, model: Model, tuning: Tuning, python: Path, plan: Plan, seed: int) -> dict[str, Any]:
     """Everything one visit finds, as values for JSON. Raises LoadTestError for a server that fails or answers wrongly."""
-    with started(peer, model, tuning, python) as server:
+    with started(peer, model, tuning, python, plan.slo_s.get(model.name)) as server:
         return _measured(peer, model, server, plan, seed)
 
 
 def trial(peer: Peer, model: Model, tuning: Tuning, python: Path, plan: Plan) -> float:
     """Answers per second of one way to run a model. Raises LoadTestError."""
     wire = peer.wire(model)
-    with started(peer, model, tuning, python) as server:
+    with started(peer, model, tuning, python, plan.slo_s.get(model.name)) as server:
         _first_right_answer(server, wire, model)
         verify(server.port, wire, model)
         lane = Lane("trial", server, [wire.request(row) for row in model.rows], plan.connections)
         _warm_up(lane, plan)
         return measure(lane, plan.round_s / 2).per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Siege:
+    """How a server is loaded beyond its own maximum. `loop_s` 0: that is known already, as `own_per_s`."""
+
+    slo_s: float
+    factor: float
+    connections: int
+    open_s: float
+    loop_s: float = 0.0
+    own_per_s: float = 0.0
+
+
+def besieged(peer: Peer, model: Model, tuning: Tuning, python: Path, siege: Siege, seed: int) -> dict[str, Any]:
+    """One way to run a model, at a multiple of its own maximum; values for JSON. Raises LoadTestError."""
+    wire = peer.wire(model)
+    requests = [wire.request(row) for row in model.rows]
+    few = 1 if tuning.queue or tuning.timeout_ms else _FEW_CONNECTIONS  # a bound that is hit is no wrong answer
+    with started(peer, model, tuning, python, siege.slo_s) as server:
+        _first_right_answer(server, wire, model)
+        verify(server.port, wire, model, few)
+        measure(Lane("warm", server, requests, few), _WARM_UP_S)
+        own_per_s = siege.own_per_s
+        if siege.loop_s:
+            connections = min(siege.connections, tuning.queue or siege.connections)
+            own_per_s = measure(Lane("own maximum", server, requests, connections), siege.loop_s).per_s
+        if not own_per_s:
+            raise LoadTestError("no answer at all in a closed loop")
+        offer = Offer(siege.factor * own_per_s, siege.slo_s, siege.open_s, seed)
+        return {"own_per_s": own_per_s, "overload": overload(server, requests, offer)}
 
 
 def _measured(peer: Peer, model: Model, server: Child, plan: Plan, seed: int) -> dict[str, Any]:
@@ -102,7 +133,7 @@ def _measured(peer: Peer, model: Model, server: Child, plan: Plan, seed: int) ->
     found["lanes"] = {name: asdict(sample) for name, sample in lanes.items()}
     if (slo_s := plan.slo_s.get(model.name)) is not None:
         found["overload"] = {
-            str(factor): overload(server, requests, factor * lanes[JSON].per_s, slo_s, plan.open_s, seed)
+            str(factor): overload(server, requests, Offer(factor * lanes[JSON].per_s, slo_s, plan.open_s, seed))
             for factor in OVERLOAD_FACTORS
         }
     return found
@@ -128,7 +159,7 @@ def _first_right_answer(server: Child, wire: Wire, model: Model) -> float:
             return time.perf_counter() - server.started_at
 
 
-def verify(port: int, wire: Wire, model: Model) -> float:
+def verify(port: int, wire: Wire, model: Model, connections: int = _FEW_CONNECTIONS) -> float:
     """The largest difference to the answers in process, several at a time so that batches form. Raises LoadTestError."""
     wrong: list[LoadTestError] = []
     worst = [0.0]
@@ -141,7 +172,7 @@ def verify(port: int, wire: Wire, model: Model) -> float:
 
     requests = [wire.request(row) for row in model.rows[: len(model.expected)]]
     done = drive(
-        HOST, port, requests, connections=_FEW_CONNECTIONS, n_requests=len(requests), on_answer=compare
+        HOST, port, requests, connections=connections, n_requests=len(requests), on_answer=compare
     )  # fmt: skip
     if wrong or done.failed:
         raise LoadTestError(str(wrong[0]) if wrong else f"{done.failed} of {done.sent} requests got no reply")

@@ -30,6 +30,18 @@ def test_the_capacity_is_found_from_anywhere(capacity: float, first: float) -> N
     assert capacity_result(found, {})["valid"]
 
 
+def test_a_good_first_guess_saves_tries() -> None:
+    found = search(world(500.0), 0.05, 480.0, first_step=1.1)
+    assert found.rate == pytest.approx(500.0, rel=0.05)
+    assert len(found.tries) < len(search(world(500.0), 0.05, 480.0).tries)
+
+
+def test_a_wrong_guess_with_a_small_step_costs_few_tries_more() -> None:
+    found = search(world(500.0), 0.05, 20_000.0, first_step=1.1)
+    assert found.rate == pytest.approx(500.0, rel=0.05)
+    assert len(found.tries) <= len(search(world(500.0), 0.05, 20_000.0).tries) + 4
+
+
 def test_a_server_that_holds_nothing_has_no_capacity() -> None:
     found = search(lambda rate, n, seed: Counted(n, n // 2, True), 0.05, 100)
     assert found.rate == 0

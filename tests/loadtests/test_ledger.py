@@ -20,6 +20,12 @@ Server = Callable[[int, float], tuple[float, int]]
 """(number, sent at) → (ends at, status); a status of 0 is a broken connection."""
 
 
+def send(ledger: Ledger, now_s: float) -> int:
+    ordinal = ledger.take(now_s)
+    ledger.sent(ordinal, now_s)
+    return ordinal
+
+
 def simulate(due_s: list[float], server: Server, *, timeout_s: float = 10.0, n_connections: int = 10**9) -> Record:
     """The open loop as the driver runs it, with a clock that jumps from event to event."""
     ledger = Ledger(due_s, timeout_s)
@@ -28,7 +34,7 @@ def simulate(due_s: list[float], server: Server, *, timeout_s: float = 10.0, n_c
     now_s = 0.0
     while ledger.n_open:
         while ledger.next_due_s <= now_s and len(in_flight) < n_connections:
-            ordinal = ledger.send(now_s)
+            ordinal = send(ledger, now_s)
             in_flight.add(ordinal)
             end_s, status = server(ordinal, now_s)
             heapq.heappush(ends, (end_s, ordinal, status))
@@ -108,10 +114,24 @@ def test_every_request_has_exactly_one_end(
     assert (record.sent_s[ended] >= record.due_s[ended]).all()
 
 
+def test_what_waits_for_its_own_connection_too_long_is_never_sent() -> None:
+    ledger = Ledger([0.0, 0.1, 0.2], 1.0)
+    first, second, third = send(ledger, 0.0), ledger.take(0.1), ledger.take(0.2)
+    ledger.sent_after_wait(third, 0.5)
+    assert ledger.expire(1.15) == [first]
+    assert not ledger.is_open(second)
+    assert ledger.is_open(third)
+    ledger.answered(third, 0.6, 200)
+    record = ledger.record()
+    assert record.status.tolist() == [TIMED_OUT, NEVER_SENT, 200]
+    assert record.held_back.tolist() == [False, False, True]
+
+
 def test_giving_up_ends_everything() -> None:
     ledger = Ledger([0.0, 0.1, 0.2, 0.3], 10)
-    ledger.answered(ledger.send(0.0), 0.05, 200)
-    ledger.send(0.1)
+    ledger.answered(send(ledger, 0.0), 0.05, 200)
+    send(ledger, 0.1)
+    ledger.take(0.2)
     ledger.give_up("interrupted")
     record = ledger.record()
     assert record.status.tolist() == [200, FAILED, NEVER_SENT, NEVER_SENT]
@@ -133,7 +153,7 @@ def test_a_schedule_that_was_dealt_out_comes_back_in_order(n_generators: int, n:
     for at in range(n_generators):
         ledger = Ledger(due_s[at::n_generators], 1.0)
         for one in due_s[at::n_generators]:
-            ledger.failed(ledger.send(one), f"reason {int(one) % 3}")
+            ledger.failed(send(ledger, one), f"reason {int(one) % 3}")
         parts.append(ledger.record())
     whole = interleave(parts)
     assert whole.due_s.tolist() == whole.sent_s.tolist() == due_s

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from loadtests import peers_report
-from loadtests.errors import BadInput
+from loadtests.report import with_section
 from tests.loadtests.peers.example import comparison
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ def test_the_readme_shows_the_newest_comparison() -> None:
     if not files:
         pytest.skip("no comparison has been measured yet")
     readme = (ROOT / "README.md").read_text()
-    assert peers_report.with_section(readme, peers_report.section(peers_report.read(files[-1]), files[-1].name)) == readme
+    assert with_section(readme, "peers", peers_report.section(peers_report.read(files[-1]), files[-1].name)) == readme
 
 
 def test_the_section_is_one_table_with_the_machine_the_limit_the_wins_and_the_reasons() -> None:
@@ -64,20 +64,15 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
 def test_the_command_writes_the_section_and_leaves_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, readme = tmp_path / "peers-1.json", tmp_path / "README.md"
     file.write_bytes(orjson.dumps(comparison()))
-    readme.write_text(f"before\n{peers_report.BEGIN}\nstale text\n{peers_report.END}\nafter\n")
+    readme.write_text("before\n<!-- peers:begin -->\nstale text\n<!-- peers:end -->\nafter\n")
     assert peers_report.main([str(file), "--readme", str(readme), "--html", str(tmp_path / "page.html")]) == 0
     found = readme.read_text()
     assert found.startswith("before\n")
     assert found.endswith("after\n")
     assert "stale text" not in found
-    assert peers_report.with_section(found, peers_report.section(comparison(), "peers-1.json")) == found
+    assert with_section(found, "peers", peers_report.section(comparison(), "peers-1.json")) == found
     assert (tmp_path / "page.html").exists()
     assert "in process, no server" in capsys.readouterr().out
-
-
-def test_markers_must_be_there() -> None:
-    with pytest.raises(BadInput, match="lacks the markers"):
-        peers_report.with_section("nothing", "section")
 
 
 @pytest.mark.parametrize("content", [b"oops", b"[]", b'{"kind":"bench"}'])

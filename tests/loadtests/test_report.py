@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
+import pytest
 
-from loadtests.report import number, table, write_json
+from loadtests.errors import BadInput
+from loadtests.report import markdown, number, table, with_section, write_json
 
 
 def test_a_table_is_aligned() -> None:
@@ -14,6 +16,17 @@ def test_a_table_is_aligned() -> None:
         "echo          1,000",
         "a longer one      7",
     ]
+
+
+def test_a_table_in_markdown() -> None:
+    assert markdown(["", "req/s"], [["echo", "1,000"]]) == ["|  | req/s |", "| --- | ---: |", "| echo | 1,000 |"]
+
+
+def test_a_section_is_replaced_and_the_rest_is_left() -> None:
+    text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\n<!-- y:begin -->\nkept\n<!-- y:end -->\n"
+    assert with_section(text, "x", "new") == text.replace("old", "new")
+    with pytest.raises(BadInput, match="lacks the markers"):
+        with_section(text, "z", "new")
 
 
 def test_numbers_are_for_people() -> None:

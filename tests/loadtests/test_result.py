@@ -17,7 +17,7 @@ def record(n: int, *, lag_s: float = 0.0, silent_from: int | None = None) -> Rec
     due_s = [at / 10 for at in range(n)]
     ledger = Ledger(due_s, 5.0)
     for at, one in enumerate(due_s):
-        ledger.send(one + lag_s)
+        ledger.sent(ledger.take(one + lag_s), one + lag_s)
         if silent_from is not None and at >= silent_from:
             ledger.failed(at, "connection refused")
         elif at % 10 < 3:

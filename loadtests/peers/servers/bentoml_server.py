@@ -8,10 +8,22 @@ import numpy as np
 from loadtests.peers.servers.setup import OnnxModel, read_setup
 
 _SETUP = read_setup()
-_BATCHING = {"batchable": True, "max_batch_size": _SETUP.max_batch, "max_latency_ms": 60_000} if _SETUP.max_batch > 1 else {}
+_LATENCY_MS = 60_000
+"""As by default."""
+
+_BATCHING = (
+    {
+        "batchable": True,
+        "max_batch_size": _SETUP.max_batch * _SETUP.n_rows,
+        "max_latency_ms": round(_SETUP.timeout_ms) or _LATENCY_MS,
+    }
+    if _SETUP.max_batch > 1
+    else {}
+)
+_TRAFFIC = {"timeout": 60, **({"max_concurrency": _SETUP.queue} if _SETUP.queue else {})}
 
 
-@bentoml.service(workers=_SETUP.workers, traffic={"timeout": 60})
+@bentoml.service(workers=_SETUP.workers, traffic=_TRAFFIC)
 class Image:
     """`{"image": [[values]]}` → the model's first output as a list."""
 
@@ -23,7 +35,7 @@ class Image:
         return next(iter(self._model.run(self._model.tensors({"image": image})).values()))
 
 
-@bentoml.service(workers=_SETUP.workers, traffic={"timeout": 60})
+@bentoml.service(workers=_SETUP.workers, traffic=_TRAFFIC)
 class Sentence:
     """`{"input_ids": [[ids]], "attention_mask": [[ones]]}` → the model's first output as a list."""
 

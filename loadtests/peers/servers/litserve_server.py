@@ -8,6 +8,9 @@ import litserve
 
 from loadtests.peers.servers.setup import OnnxModel, plain, read_setup
 
+_TIMEOUT_S = 30
+"""As by default."""
+
 
 class Api(litserve.LitAPI):
     """Takes a list of requests when batching is on, one request when it is off."""
@@ -38,6 +41,6 @@ if __name__ == "__main__":
         accelerator="cpu",
         workers_per_device=setup.workers,
         fast_queue=True,
-        timeout=60,
+        timeout=setup.timeout_ms / 1e3 if setup.timeout_ms else _TIMEOUT_S,
     )
     server.run(host=setup.host, port=setup.port, num_api_servers=1, generate_client_file=False, log_level="error")

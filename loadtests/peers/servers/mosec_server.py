@@ -33,7 +33,5 @@ class Inference(Worker):
 if __name__ == "__main__":
     setup = read_setup()
     server = Server()
-    server.append_worker(
-        Inference, num=setup.workers, max_batch_size=setup.max_batch, max_wait_time=round(setup.wait_ms), timeout=30
-    )
+    server.append_worker(Inference, num=setup.workers, max_batch_size=setup.max_batch, max_wait_time=round(setup.wait_ms))
     server.run()

@@ -18,7 +18,16 @@ from loadtests.peers.servers.setup import OnnxModel, Tensors, read_setup
 _SETUP = read_setup()
 
 
-@serve.deployment(num_replicas=_SETUP.workers, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0.5})
+_MOST_ONGOING = _SETUP.queue or 1000
+_MOST_QUEUED = _SETUP.queue or -1
+
+
+@serve.deployment(
+    num_replicas=_SETUP.workers,
+    max_ongoing_requests=_MOST_ONGOING,
+    max_queued_requests=_MOST_QUEUED,
+    ray_actor_options={"num_cpus": 0.5},
+)
 class Inference:
     """One replica."""
 

@@ -20,7 +20,10 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One model file, where to listen, and how to run it. `max_batch` 1 is batching off, `threads` 0 onnxruntime's default."""
+    """One model file, where to listen, and how to run it. `max_batch` 1 is batching off, `threads` 0 onnxruntime's default.
+
+    `n_rows` are those of each request; `queue` and `timeout_ms` 0 are the server's own defaults.
+    """
 
     file: str
     host: str
@@ -29,6 +32,9 @@ class Setup:
     wait_ms: float
     workers: int
     threads: int
+    queue: int
+    timeout_ms: float
+    n_rows: int
 
 
 def read_setup() -> Setup:
@@ -67,11 +73,14 @@ class OnnxModel:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(tensors)), strict=True))
 
     def run_many(self, requests: Sequence[Tensors]) -> list[Tensors]:
-        """Requests of one row each as one run."""
+        """Requests as one run."""
         if len(requests) == 1:
             return [self.run(requests[0])]
         joined = self.run({name: np.concatenate([one[name] for one in requests]) for name in self._inputs})
-        return [{name: array[at : at + 1] for name, array in joined.items()} for at in range(len(requests))]
+        ends = np.cumsum([len(next(iter(one.values()))) for one in requests])
+        return [
+            {name: array[start:end] for name, array in joined.items()} for start, end in zip([0, *ends[:-1]], ends, strict=True)
+        ]
 
 
 def plain(tensors: Tensors) -> dict[str, Any]:

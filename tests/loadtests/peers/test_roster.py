@@ -3,13 +3,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 
 from loadtests.peers import triton
+from loadtests.peers.fastapi import FASTAPI
 from loadtests.peers.ferry import FERRY
 from loadtests.peers.mlserver import MLSERVER
 from loadtests.peers.models import NAMES
+from loadtests.peers.mosec import MOSEC
 from loadtests.peers.peer import ROOT, SERVERS, Peer, Tuning, Visit
 from loadtests.peers.roster import ROSTER
 from loadtests.peers.triton import TRITON
@@ -47,7 +50,7 @@ def test_every_server_is_told_the_port_and_the_file_and_binds_to_loopback(peer: 
 def test_ferry_serves_a_copy_of_one_model_with_the_objective_of_the_overload_test(visit: Visit) -> None:
     wants = visit.model.file.parents[1] / "model.toml"
     wants.write_text('slo = "20ms"  # wanted\nmax_rows = 4\n')
-    command = FERRY.launch(visit).command
+    command = FERRY.launch(replace(visit, slo_s=0.05)).command
     copied = Path(command[command.index("--repository") + 1]) / "digits"
     assert (copied / "model.toml").read_text() == 'slo = "50ms"  # wanted\nmax_rows = 4\n'
     assert [one.name for one in copied.iterdir() if one.is_dir()] == [visit.model.file.parent.name]
@@ -61,6 +64,30 @@ def test_triton_is_told_types_and_shapes_and_how_to_batch(visit: Visit) -> None:
     assert "instance_group [{ count: 2, kind: KIND_CPU }]" in text
     assert "dynamic_batching { max_queue_delay_microseconds: 1000 }" in text
     assert "dynamic_batching" not in triton.config(visit.model, Tuning())
+
+
+def test_triton_refuses_what_waits_too_long_or_behind_too_many_only_when_it_is_told_to(visit: Visit) -> None:
+    text = triton.config(visit.model, Tuning(queue=40, timeout_ms=12.5))
+    assert "default_queue_policy { timeout_action: REJECT, default_timeout_microseconds: 12500, max_queue_size: 40 }" in text
+    assert "default_queue_policy" not in triton.config(visit.model, Tuning(64, 1))
+
+
+def test_triton_counts_rows_in_a_batch(visit: Visit) -> None:
+    pairs = replace(visit.model, rows=[{"x": np.zeros((2, 64), np.float32)}])
+    assert "max_batch_size: 16" in triton.config(pairs, Tuning(8))
+
+
+@pytest.mark.parametrize(("peer", "flag"), [(MOSEC, "--capacity"), (FASTAPI, "--limit-concurrency")])
+def test_a_bound_of_the_queue_is_told_and_else_left_as_it_comes(peer: Peer, flag: str, visit: Visit) -> None:
+    command = peer.launch(replace(visit, tuning=Tuning(queue=40))).command
+    assert command[command.index(flag) + 1] == "40"
+    assert flag not in peer.launch(visit).command
+
+
+def test_mosec_is_told_a_timeout_and_else_keeps_its_own(visit: Visit) -> None:
+    command = MOSEC.launch(replace(visit, tuning=Tuning(timeout_ms=35.0))).command
+    assert command[command.index("--timeout") + 1] == "35"
+    assert "--timeout" not in MOSEC.launch(visit).command
 
 
 def test_mlserver_batches_only_when_it_is_on(visit: Visit) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.errors import LoadTestError
-from loadtests.peers import visits
+from loadtests.errors import LoadTestError, MissingData
+from loadtests.peers import models, visits
 from loadtests.peers.fastapi import FASTAPI
 from loadtests.peers.peer import Tuning
+from loadtests.peers.servers.setup import OnnxModel, Setup
 from loadtests.peers.triton import TRITON
-from loadtests.peers.visits import Plan, difference, measured, trial
+from loadtests.peers.visits import Plan, Siege, besieged, difference, measured, trial
 from tests.loadtests.peers.example import doubling
 
 PLAN = Plan(0.05, 0.05, 0.2, 4, {"digits": 0.05})
@@ -38,6 +39,18 @@ def test_the_naive_endpoint_is_started_checked_measured_and_stopped(tmp_path: Pa
 def test_a_trial_gives_a_rate(tmp_path: Path) -> None:
     model, _ = doubling(tmp_path)
     assert trial(FASTAPI, model, Tuning(), PYTHON, PLAN) > 0
+
+
+def test_a_server_is_besieged_at_a_multiple_of_what_it_reaches_itself_or_of_what_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visits, "_WARM_UP_S", 0.05)
+    model, _ = doubling(tmp_path)
+    siege = Siege(0.05, 1.5, connections=4, open_s=0.2, loop_s=0.05)
+    found = besieged(FASTAPI, model, Tuning(), PYTHON, siege, 0)
+    assert found["overload"]["offered_per_s"] == 1.5 * found["own_per_s"] > 0
+    found = besieged(FASTAPI, model, Tuning(), PYTHON, replace(siege, loop_s=0.0, own_per_s=100.0), 0)
+    assert (found["own_per_s"], found["overload"]["offered_per_s"]) == (100.0, 150.0)
 
 
 def test_who_answers_wrongly_is_not_measured(tmp_path: Path) -> None:
@@ -79,3 +92,21 @@ def test_other_shapes_and_values_are_wrong(found: Mapping[str, Any], match: str)
 
 def test_large_values_may_differ_in_proportion() -> None:
     assert difference({"y": np.array([[100.005]])}, {"y": np.array([[100.0]])}) == pytest.approx(5e-5)
+
+
+def test_requests_of_several_rows_are_joined_and_dealt_out_again(tmp_path: Path) -> None:
+    model, _ = doubling(tmp_path)
+    setup = Setup(
+        str(model.file), "127.0.0.1", 0, max_batch=2, wait_ms=0.0, workers=1, threads=1, queue=0, timeout_ms=0.0, n_rows=2
+    )
+    pair, one = np.full((2, 64), 1.5, np.float32), np.full((1, 64), 3.0, np.float32)
+    found = OnnxModel(setup).run_many([{"x": pair}, {"x": one}])
+    assert [answer["y"].tolist() for answer in found] == [(2 * pair).tolist(), (2 * one).tolist()]
+
+
+def test_rows_become_requests_of_several_rows_if_they_are_alike() -> None:
+    rows = [{"x": np.full((1, 4), n, np.float32)} for n in range(5)]
+    assert [one["x"][:, 0].tolist() for one in models.joined(rows, 2)] == [[0.0, 1.0], [2.0, 3.0]]
+    assert models.joined(rows, 1) == rows
+    with pytest.raises(MissingData, match="rows of different lengths"):
+        models.joined([*rows, {"x": np.zeros((1, 5), np.float32)}], 2)

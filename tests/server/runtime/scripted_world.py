@@ -44,11 +44,11 @@ def doubled(inputs: Any) -> list[Any]:
 
 def publish_fake(
     repository: Path, name: str = MODEL, slo_s: float = LIMIT_S, max_rows: int = 8, instances: int = 1,
-    batch_s: float = 1e-3, ragged: Ragged | None = None,
+    batch_s: float = 1e-3, row_s: float = 0.0, ragged: Ragged | None = None,
 ) -> int:  # fmt: skip
-    """A version whose every batch takes `batch_s`, whatever its rows."""
+    """A version whose batches take `batch_s`, and `row_s` for each row."""
     lengths = (ragged.shortest, ragged.longest) if ragged else (0,)
-    cells = tuple(Cell(rows, n, batch_s, batch_s, batch_s, 1, 0) for n in lengths for rows in sorted({1, max_rows}))
+    cells = tuple(_cell(rows, n, batch_s + row_s * rows) for n in lengths for rows in sorted({1, max_rows}))
     profile = Profile(this_device(ScriptedBackend.runtime), Placement(instances, 1), cells)
     x, y = (_RAGGED_X, TensorSpec("y", DataType.FP32, ("batch", "length"))) if ragged else (_X, _Y)
     repository.mkdir(exist_ok=True)
@@ -61,6 +61,10 @@ def publish_fake(
         write_json(version / MANIFEST, manifest.to_json())
         write_json(version / PROFILE, profile.to_json())
         return publish(version, repository, name, Wants(slo_s))
+
+
+def _cell(rows: int, length: int, takes_s: float) -> Cell:
+    return Cell(rows, length, takes_s, takes_s, takes_s, 1, 0)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,280 @@
+"""`python -m loadtests.bench_overload`: a server whose front end is the bottleneck, before, during and after an overload.
+
+Over many connections of independent clients: goodput against its own peak, time to recover, memory, what became of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests.arrivals import Seconds, Spacing, Steady, schedule
+from loadtests.child import HOST, Child, free_port, running
+from loadtests.clients import Clients
+from loadtests.environment import heading
+from loadtests.errors import LoadTestError
+from loadtests.flags import count, duration_s, positive
+from loadtests.lanes import Lane, Sample, measure, median
+from loadtests.load import Generator, Loaded, Traffic, load
+from loadtests.memory import MemoryWatch
+from loadtests.overload import shares, untold
+from loadtests.peers import models
+from loadtests.published import copy_of
+from loadtests.recovery import Phases, goodput_per_s, recovery
+from loadtests.report import write_json
+from loadtests.slo_report import text
+from loadtests.tally import part, punctuality, quantiles_ms, tally, time_line, tolerance_s
+from loadtests.verdicts import Side, Verdict, verdict_values
+
+LEAST_GOODPUT = {1.5: 0.8, 3.0: 0.5}
+"""Overloads, as multiples of the peak, and the share of it that must remain as goodput.
+
+The peak is what a closed loop gets out of the server, as in the comparison with peers: more than the capacity at an objective, where p99 is the limit.
+"""
+
+_MOST_RECOVERY_S = 1.0
+_MOST_MEMORY = 1.1
+_NORMAL = 0.5
+"""The load before and after, as a share of the peak."""
+
+_LOOP = 64
+"""Connections of the closed loop."""
+
+_N_LOOPS = 3
+
+_SETTLE_S = 1.0
+_STEP_S = 0.25
+_CALM_S = 1.0
+_QUICK = {"rounds": 1, "loop_s": 1.0, "before_s": 3.0, "overload_s": 3.0, "after_s": 5.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    repository: Path
+    out: Path
+    server: str
+    model: str
+    rows: int
+    slo: float
+    timeout: float
+    connections: int
+    rounds: int
+    loop_s: float
+    before_s: float
+    overload_s: float
+    after_s: float
+
+    @property
+    def phases(self) -> Phases:
+        return Phases(_SETTLE_S, self.before_s, self.before_s + self.overload_s)
+
+    @property
+    def whole_s(self) -> float:
+        return self.before_s + self.overload_s + self.after_s
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
+    try:
+        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
+    except LoadTestError as error:
+        print(f"bench-overload: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """The command line as Options; exits with 2 and the usage if it is wrong."""
+    parser = argparse.ArgumentParser("python -m loadtests.bench_overload", description=__doc__, allow_abbrev=False)
+
+    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
+        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
+
+    add("--repository", "folder of published models", Path("model_repository"), Path)
+    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
+    add("--model", f"of {', '.join(models.NAMES)}", "digits")
+    add("--rows", "rows in each request: with more of them one generator overloads a server beside it", 16, count)
+    add("--slo", "objective, as 50ms", 0.05, duration_s)
+    add("--timeout", "after which a client gives up, closes and connects again", 1.0, duration_s)
+    add("--connections", "independent clients", 1024, count)
+    add("--rounds", "rounds over the overloads, of which the median counts", 3, count)
+    add("--loop-s", "seconds of each closed loop that finds the peak", 3.0, positive)
+    add("--before-s", "seconds of normal load before", 5.0, positive)
+    add("--overload-s", "seconds of overload", 8.0, positive)
+    add("--after-s", "seconds of normal load after", 8.0, positive)
+    parser.add_argument("--quick", action="store_true", help="one short round, for development: its figures prove nothing")
+    given = vars(parser.parse_args(arguments))
+    return Options(**{**given, **_QUICK} if given.pop("quick") else given)
+
+
+def run(options: Options, arguments: Sequence[str]) -> Path:
+    """Measure, print the tables, write the JSON file and return its path. Raises LoadTestError."""
+    began_at = time.perf_counter()
+    model, _ = models.load(options.model, options.repository, 256, options.rows)
+    requests = [models.v2_request(options.model, row) for row in model.rows]
+    with tempfile.TemporaryDirectory(prefix="overload-") as scratch:
+        copy_of(model.file.parent, Path(scratch), options.slo)
+        with _server(options, Path(scratch)) as server:
+            lane = Lane(options.model, server, requests, _LOOP)
+            measure(lane, options.loop_s)  # the first is for warming up
+            loop = median([measure(lane, options.loop_s) for _ in range(_N_LOOPS)])
+            print(f"closed loop of {_LOOP} connections: {loop.per_s:,.0f}/s", flush=True)
+            if not loop.per_s:
+                raise LoadTestError("no answer at all in a closed loop: there is no peak to overload")
+            rounds = [_round(options, server, requests, loop.per_s, seed) for seed in range(options.rounds)]
+    content = _content(options, arguments, loop, rounds, verdicts(rounds))
+    file = write_json(options.out, "overload", content)
+    print(text(content))
+    print(f"{time.perf_counter() - began_at:.0f} s; written: {file}")
+    return file
+
+
+def _server(options: Options, repository: Path) -> Any:
+    port = free_port()
+    flags = ["--repository", str(repository), "--host", HOST, "--port", str(port)]
+    return running([*shlex.split(options.server), *flags], port, ready_path="/v2/health/ready")
+
+
+def _generator(options: Options) -> Generator:
+    return Generator(1, options.connections, options.timeout, clients=Clients.INDEPENDENT)
+
+
+def _round(options: Options, server: Child, requests: Sequence[bytes], peak: float, seed: int) -> dict[str, Any]:
+    """Every overload once, by its factor."""
+    found = {}
+    for at, factor in enumerate(LEAST_GOODPUT):
+        found[f"{factor:g}"] = _episode(options, server, requests, peak, factor, seed * len(LEAST_GOODPUT) + at)
+        print(f"round {seed + 1}/{options.rounds}, {factor:g} x: {found[f'{factor:g}']['kept']:.2f} of the peak", flush=True)
+    return found
+
+
+def _episode(
+    options: Options, server: Child, requests: Sequence[bytes], peak: float, factor: float, seed: int
+) -> dict[str, Any]:
+    """One run: a normal load, an overload, a normal load again."""
+    due_s = phased(options, peak, factor, seed)
+    which = np.arange(len(due_s), dtype=np.int64) % len(requests)
+    watch = MemoryWatch(server.pid)
+    loaded = load(
+        (HOST, server.port),
+        [Traffic("overload", requests, due_s, which, options.slo)],
+        _generator(options),
+        duration_s=options.whole_s,
+        server_pid=server.pid,
+        on_tick=untold,
+        beside=lambda: watch,
+    )
+    return told(options, loaded, watch, peak)
+
+
+def phased(options: Options, peak: float, factor: float, seed: int) -> Seconds:
+    """Due times: Poisson arrivals at the normal rate, at `factor` times the peak, at the normal rate."""
+    phases = options.phases
+    parts = [
+        (0.0, phases.begins_s, _NORMAL),
+        (phases.begins_s, options.overload_s, factor),
+        (phases.ends_s, options.after_s, _NORMAL),
+    ]
+    return np.concatenate([
+        start_s + schedule(Steady(), Spacing.POISSON, share * peak, length_s, 3 * seed + at)
+        for at, (start_s, length_s, share) in enumerate(parts)
+    ])  # fmt: skip
+
+
+def told(options: Options, loaded: Loaded, watch: MemoryWatch, peak: float) -> dict[str, Any]:
+    """What one run showed, as values for JSON. `kept` is goodput during the overload as a share of the peak."""
+    record, phases = loaded.record(0), options.phases
+    steps = time_line(record, options.slo, options.whole_s, n_bins=round(options.whole_s / _STEP_S))
+    spans = {
+        "before": (_SETTLE_S, phases.begins_s),
+        "during": (phases.begins_s, phases.ends_s),
+        "after": (phases.ends_s, options.whole_s),
+    }
+    found = recovery(steps, phases, _CALM_S)
+    return {
+        "kept": (goodput_per_s(steps, *spans["during"]) or 0.0) / peak,
+        "normal_p99_ms": found.normal_ms,
+        "recovered_after_s": found.after_s,
+        "generator_kept_up": punctuality(record, tolerance_s(options.slo)).kept_up,
+        "generator_busy": loaded.generated.cpu_s / max(1e-9, loaded.generated.wall_s),
+        "phases": {name: _phase(options, loaded, watch, span) for name, span in spans.items()},
+        "time_line": [asdict(step) for step in steps],
+    }
+
+
+def _phase(options: Options, loaded: Loaded, watch: MemoryWatch, span: tuple[float, float]) -> dict[str, Any]:
+    record = loaded.record(0)
+    counted = part(record, (span[0] <= record.due_s) & (record.due_s < span[1]))
+    counts, kept, length_s = tally(counted, options.slo), punctuality(counted, tolerance_s(options.slo)), span[1] - span[0]
+    return {
+        "scheduled_per_s": counts.scheduled / length_s,
+        "sent_per_s": kept.sent / length_s,
+        "goodput_per_s": counts.in_slo / length_s,
+        **shares(counts),
+        "latency_ms": quantiles_ms(counted),
+        "sent_late_by_generator": kept.late,
+        "waited_for_own_connection": kept.held_back,
+        "most_rss": watch.most(*span),
+    }
+
+
+def verdicts(rounds: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """The claims, by medians over the rounds; a round that never recovered counts as endless."""
+    found = []
+    for factor, least in LEAST_GOODPUT.items():
+        episodes = [one[f"{factor:g}"] for one in rounds]
+        where = f"{factor:g} x"
+        found.append(Verdict(f"{where}: goodput / peak", _median([one["kept"] for one in episodes]), Side.AT_LEAST, least))
+        seconds = [float("inf") if one["recovered_after_s"] is None else one["recovered_after_s"] for one in episodes]
+        found.append(Verdict(f"{where}: s to the normal p99", _median(seconds), Side.AT_MOST, _MOST_RECOVERY_S))
+        memory = [growth for one in episodes if (growth := _growth(one["phases"])) is not None]
+        found.append(Verdict(f"{where}: memory during or after / before", _median(memory), Side.AT_MOST, _MOST_MEMORY))
+    return found
+
+
+def _growth(phases: Mapping[str, Any]) -> float | None:
+    before, *later = (phases[name]["most_rss"] for name in ("before", "during", "after"))
+    known = [one for one in later if one is not None]
+    return max(known) / before if before and known else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _content(
+    options: Options,
+    arguments: Sequence[str],
+    loop: Sample,
+    rounds: Sequence[Mapping[str, Any]],
+    told: Sequence[Verdict],
+) -> dict[str, Any]:
+    return {
+        "kind": "overload",
+        **heading("loadtests.bench_overload", arguments, asdict(options)),
+        "normal_share": _NORMAL,
+        "closed_loop": {"connections": _LOOP, **asdict(loop)},
+        "rounds": list(rounds),
+        "verdicts": verdict_values(told),
+    }
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the server that runs is stopped first
+    sys.exit(main())

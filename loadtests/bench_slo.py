@@ -1,0 +1,231 @@
+"""`python -m loadtests.bench_slo`: what of a model's own rate is left under an objective of three full batches, and what beyond capacity.
+
+For a paced model, sentences and images: offline rate, capacity by search, goodput at multiples of it. The subjects are in `slo_subjects.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests.arrivals import parse_shape
+from loadtests.capacity import Found, capacity_values, find_capacity
+from loadtests.child import HOST, Child
+from loadtests.environment import heading
+from loadtests.errors import LoadTestError
+from loadtests.flags import count, positive
+from loadtests.job import Job, Wanted
+from loadtests.load import Generator
+from loadtests.overload import Offer, overload
+from loadtests.probe import Prober
+from loadtests.report import write_json
+from loadtests.slo_report import text
+from loadtests.slo_subjects import NAMES, Subject, subject
+from loadtests.target import target
+from loadtests.verdicts import Side, Verdict, verdict_values
+
+FACTORS = (1.0, 2.0, 4.0)
+"""Loads, as multiples of the capacity found."""
+
+N_FULL_BATCHES = 3
+_LEAST_GOODPUT = 0.95
+_FIRST_GUESS = 0.93
+_FIRST_STEP = 1.12
+_CONNECTIONS = 1024
+_QUICK = {"rounds": 1, "probe_s": 2.0, "confirm_s": 5.0, "offline_s": 0.6, "load_s": 2.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    repository: Path
+    out: Path
+    server: str
+    paced_server: str
+    models: str
+    rounds: int
+    probe_s: float
+    confirm_s: float
+    offline_s: float
+    load_s: float
+    texts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One subject: offline rates beside the search and in each round, the search, and by factor the loads of each round.
+
+    Without a rate that holds there is nothing to take multiples of, and no load.
+    """
+
+    subject: Subject
+    slo_s: float
+    offline: Sequence[float]
+    found: Found
+    loads: Mapping[float, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Medians over the rounds. `goodput_per_s` and `p99_ms` (of the answers) by factor; `peak_per_s` is the capacity, or a goodput above it."""
+
+    offline_per_s: float
+    capacity_per_s: float
+    peak_per_s: float
+    goodput_per_s: Mapping[float, float | None]
+    p99_ms: Mapping[float, float | None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
+    try:
+        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
+    except LoadTestError as error:
+        print(f"bench-slo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """The command line as Options; exits with 2 and the usage if it is wrong."""
+    parser = argparse.ArgumentParser("python -m loadtests.bench_slo", description=__doc__, allow_abbrev=False)
+
+    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
+        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
+
+    add("--repository", "folder of published models", Path("model_repository"), Path)
+    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
+    paced = f"{sys.executable} -m tests.measure.serve_paced"
+    add("--paced-server", "command that takes --port, --slo-ms, --alpha-ms, --beta-ms, --max-rows", paced)
+    add("--models", f"of {', '.join(NAMES)}, by commas", ",".join(NAMES))
+    add("--rounds", "rounds over the loads, of which the median counts", 3, count)
+    add("--probe-s", "seconds of one try in the search for the capacity", 4.0, positive)
+    add("--confirm-s", "seconds of the run that confirms it, at most", 25.0, positive)
+    add("--offline-s", "seconds of one in-process rate", 2.0, positive)
+    add("--load-s", "seconds of one load of a round", 4.0, positive)
+    add("--texts", "different sentences", 256, count)
+    parser.add_argument("--quick", action="store_true", help="one short round, for development: its figures prove nothing")
+    given = vars(parser.parse_args(arguments))
+    return Options(**{**given, **_QUICK} if given.pop("quick") else given)
+
+
+def run(options: Options, arguments: Sequence[str]) -> Path:
+    """Measure, print the tables, write the JSON file and return its path. Raises LoadTestError."""
+    began_at = time.perf_counter()
+    found = [_measured(options, subject(name, options.repository, options.texts)) for name in options.models.split(",")]
+    told = [verdict for one in found for verdict in verdicts(one.subject, one.slo_s, summary(one))]
+    content = {
+        "kind": "slo",
+        **heading("loadtests.bench_slo", arguments, asdict(options)),
+        "subjects": {one.subject.name: _content(one) for one in found},
+        "verdicts": verdict_values(told),
+    }
+    file = write_json(options.out, "slo", content)
+    print(text(content))
+    print(f"{time.perf_counter() - began_at:.0f} s; written: {file}")
+    return file
+
+
+def _measured(options: Options, one: Subject) -> Measured:
+    slo_s = N_FULL_BATCHES * one.batch_s
+    offline = [one.offline(options.offline_s)]
+    with one.served(options.server if one.version else options.paced_server, slo_s) as server:
+        _warm_up(server, one, slo_s, offline[0])
+        found = _search(options, one, server, slo_s, offline[0])
+        _say(f"{one.name}: capacity {found.rate:,.1f}/s at {slo_s * 1e3:.0f} ms, offline {offline[0]:,.1f}/s")
+        loads: dict[float, list[Mapping[str, Any]]] = {factor: [] for factor in FACTORS}
+        if not found.rate:
+            raise LoadTestError(
+                f"{one.name}: no rate keeps its p99 within {slo_s * 1e3:.0f} ms; there is no capacity to overload"
+            )
+        for seed in range(options.rounds):
+            offline.append(one.offline(options.offline_s))
+            for factor in FACTORS:
+                offer = Offer(factor * found.rate, slo_s, _load_s(options, slo_s), seed)
+                loads[factor].append(overload(server, one.requests, offer))
+            _say(f"{one.name}: round {seed + 1}/{options.rounds}")
+    return Measured(one, slo_s, offline, found, loads)
+
+
+def _load_s(options: Options, slo_s: float) -> float:
+    """Long enough for queues to fill in the quarter that is not counted."""
+    return max(options.load_s, 6 * slo_s)
+
+
+def _warm_up(server: Child, one: Subject, slo_s: float, offline: float) -> None:
+    overload(server, one.requests, Offer(0.5 * offline, slo_s, 1.0, 0))
+
+
+def _search(options: Options, one: Subject, server: Child, slo_s: float, offline: float) -> Found:
+    wanted = Wanted(f"http://{HOST}:{server.port}", one.name, slo_s=slo_s)
+    job = Job(wanted, target(wanted.url, one.name), one.requests, parse_shape("poisson"), None)
+    prober = Prober(job, Generator(1, _CONNECTIONS, max(2.0, 4 * slo_s)), server.pid, {})
+    first_rate, longest_s = _FIRST_GUESS * offline, max(options.confirm_s, options.probe_s)
+    return find_capacity(prober, slo_s, options.probe_s, first_rate, first_step=_FIRST_STEP, longest_s=longest_s)
+
+
+def summary(one: Measured) -> Summary:
+    """What counts of the rounds."""
+    goodput = {factor: _median(load["goodput_per_s"] for load in loads) for factor, loads in one.loads.items()}
+    p99_ms = {factor: _median(load["latency_ms"]["p99"] for load in loads) for factor, loads in one.loads.items()}
+    beyond = [goodput[factor] or 0.0 for factor in FACTORS[1:]]  # at 1 x it is the chance of the arrivals besides
+    return Summary(statistics.median(one.offline), one.found.rate, max(one.found.rate, *beyond), goodput, p99_ms)
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    found = [one for one in values if one is not None]
+    return statistics.median(found) if found else None
+
+
+def verdicts(one: Subject, slo_s: float, found: Summary) -> list[Verdict]:
+    """The claims about one subject."""
+    share = found.capacity_per_s / found.offline_per_s
+    told = [Verdict(f"{one.name}: server / offline", share, Side.AT_LEAST, one.least_share)]
+    for factor in FACTORS[1:]:
+        goodput = found.goodput_per_s[factor]
+        kept = None if goodput is None else goodput / found.peak_per_s
+        told.append(Verdict(f"{one.name}: goodput at {factor:g} x / peak", kept, Side.AT_LEAST, _LEAST_GOODPUT))
+    for factor, p99_ms in found.p99_ms.items():
+        of_slo = None if p99_ms is None else p99_ms / (slo_s * 1e3)
+        told.append(Verdict(f"{one.name}: p99 of the answered / SLO, at {factor:g} x", of_slo, Side.AT_MOST, 1.0))
+    return told
+
+
+def _content(one: Measured) -> dict[str, Any]:
+    return {
+        **one.subject.told,
+        "batch_ms": one.subject.batch_s * 1e3,
+        "slo_ms": one.slo_s * 1e3,
+        "offline_per_s": list(one.offline),
+        "capacity": capacity_values(one.found),
+        "generator_was_the_limit": one.found.limited,
+        "loads": {f"{factor:g}": list(loads) for factor, loads in one.loads.items()},
+        "summary": _plain(summary(one)),
+    }
+
+
+def _plain(found: Summary) -> dict[str, Any]:
+    values = asdict(found)
+    for name in ("goodput_per_s", "p99_ms"):
+        values[name] = {f"{factor:g}": one for factor, one in values[name].items()}
+    return values
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the server that runs is stopped first
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Claims against measured figures: which hold, which miss, and by how much. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from loadtests.report import markdown, table
+
+_HEADER = ("claim", "found", "bound", "")
+
+
+class Side(Enum):
+    """On which side of its bound a figure must be; `value` is for people."""
+
+    AT_LEAST = ">="
+    AT_MOST = "<="
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One claim. `found` is None when there was nothing to measure it by, which is a miss."""
+
+    figure: str
+    found: float | None
+    side: Side
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        if self.found is None:
+            return False
+        return self.found >= self.bound if self.side is Side.AT_LEAST else self.found <= self.bound
+
+    @property
+    def told(self) -> str:
+        """In a word, and a miss with how far the figure is from its bound, relative to that."""
+        if self.holds:
+            return "holds"
+        if self.found is None or not math.isfinite(self.found):
+            return "MISSES: not reached"
+        away = abs(self.found - self.bound) / self.bound if self.bound else abs(self.found)
+        return f"MISSES by {away:.1%}"
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> str:
+    """All verdicts for a terminal."""
+    return table(_HEADER, [_cells(one) for one in verdicts])
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """The same as a Markdown table."""
+    return markdown(_HEADER, [_cells(one) for one in verdicts])
+
+
+def _cells(one: Verdict) -> tuple[str, str, str, str]:
+    found = "-" if one.found is None else f"{one.found:.3g}"
+    return one.figure, found, f"{one.side.value} {one.bound:g}", one.told
+
+
+def verdict_values(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """All verdicts as values for JSON."""
+    return [{**asdict(one), "side": one.side.value, "holds": one.holds} for one in verdicts]

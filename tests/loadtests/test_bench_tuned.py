@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests import bench_tuned, slo_report
+from loadtests.bench_tuned import verdicts
+from loadtests.errors import ChildFailed
+from loadtests.peers import models
+from loadtests.peers.fastapi import FASTAPI
+from loadtests.peers.peer import Knob, Model, Peer, Tuning
+from loadtests.peers.summary import FERRY
+from loadtests.peers.visits import Siege
+from tests.loadtests.peers.example import doubling
+from tests.loadtests.slo_examples import broken, visit
+
+HERE = replace(FASTAPI, requirements=(), candidates={"digits": (Tuning(),)}, knobs=(Knob.QUEUE,))
+
+
+def test_ratios_are_taken_within_a_round_in_answers_and_in_shares() -> None:
+    rounds = [
+        {"ferry": visit(100.0, 90.0), "a, as it comes": visit(300.0, 0.0), "a, tuned": visit(300.0, 100.0)},
+        {"ferry": visit(100.0, 80.0), "a, as it comes": visit(300.0, 3.0), "a, tuned": visit(300.0, 100.0)},
+        {"ferry": visit(100.0, 70.0), "a, as it comes": visit(300.0, 3.0), "a, tuned": broken("it fell")},
+    ]
+    found = {one.figure: one for one in verdicts("digits", rounds)}
+    assert found["digits: goodput / that of a, as it comes"].found == pytest.approx(80 / 3)
+    assert found["digits: goodput / that of a, as it comes"].bound == 10.0
+    assert found["digits: goodput / that of a, tuned"].found == pytest.approx(0.85)
+    assert not found["digits: goodput / that of a, tuned"].holds
+    assert found["digits: share kept of the maximum / that of a, tuned"].found == pytest.approx(2.55)
+    assert found["digits: share kept of the maximum / that of a, tuned"].bound == 1.0
+
+
+def test_who_never_ran_proves_nothing() -> None:
+    (one, other) = verdicts("digits", [{"ferry": visit(100.0, 90.0), "a, tuned": broken("it fell")}])
+    assert one.found is other.found is None
+    assert not one.holds
+
+
+def test_a_whole_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The peer is best with a queue of 50; visits themselves are tested in peers/test_visits.py."""
+
+    def besieged(peer: Peer, model: Model, tuning: Tuning, python: Path, siege: Siege, seed: int) -> dict[str, Any]:
+        return visit(1000.0, 900.0 if peer.name == FERRY else 800.0 if tuning.queue == 50 else 10.0)
+
+    loaded = doubling(tmp_path / "models")
+    monkeypatch.setattr(models, "load", lambda name, repository, n_texts, n_rows: loaded)
+    monkeypatch.setattr(bench_tuned, "ROSTER", (replace(HERE, name=FERRY), HERE))
+    monkeypatch.setattr(bench_tuned, "besieged", besieged)
+    flags = ["--models", "digits", "--rounds", "2", "--peers", "ferry,fastapi", "--out", str(tmp_path / "out")]
+    assert bench_tuned.main(flags) == 0
+    (file,) = (tmp_path / "out").glob("tuned-*.json")
+    found = slo_report.read(file)["subjects"]["digits"]
+    assert list(found["rounds"][0]) == ["ferry", "fastapi, as it comes", "fastapi, tuned"]
+    assert list(found["rounds"][1]) == ["fastapi, as it comes", "fastapi, tuned", "ferry"]
+    assert found["sweeps"]["fastapi"]["best"] == str(Tuning(queue=50))
+    assert found["rounds"][0]["fastapi, tuned"]["overload"]["goodput_per_s"] == 800.0
+    assert "digits, fastapi, tuned" in capsys.readouterr().out
+
+
+def test_a_peer_that_does_not_run_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def besieged(peer: Peer, model: Model, tuning: Tuning, python: Path, siege: Siege, seed: int) -> dict[str, Any]:
+        if peer.name == FERRY:
+            return visit(1000.0, 900.0)
+        raise ChildFailed("no licence")
+
+    loaded = doubling(tmp_path / "models")
+    monkeypatch.setattr(models, "load", lambda name, repository, n_texts, n_rows: loaded)
+    monkeypatch.setattr(bench_tuned, "ROSTER", (replace(HERE, name=FERRY), HERE))
+    monkeypatch.setattr(bench_tuned, "besieged", besieged)
+    flags = ["--models", "digits", "--rounds", "1", "--peers", "ferry,fastapi", "--out", str(tmp_path / "out")]
+    assert bench_tuned.main(flags) == 0
+    (file,) = (tmp_path / "out").glob("tuned-*.json")
+    content = slo_report.read(file)
+    assert content["subjects"]["digits"]["sweeps"]["fastapi"] == {"reason": "no licence"}
+    assert list(content["subjects"]["digits"]["rounds"][0]) == ["ferry"]
+    assert content["verdicts"] == []

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from loadtests.verdicts import Side, Verdict, verdict_lines, verdict_table, verdict_values
+
+
+@pytest.mark.parametrize(
+    ("found", "side", "told"),
+    [
+        (0.95, Side.AT_LEAST, "holds"),
+        (0.90, Side.AT_LEAST, "MISSES by 5.3%"),
+        (0.95, Side.AT_MOST, "holds"),
+        (1.045, Side.AT_MOST, "MISSES by 10.0%"),
+        (None, Side.AT_LEAST, "MISSES: not reached"),
+        (float("inf"), Side.AT_MOST, "MISSES: not reached"),
+    ],
+)
+def test_a_claim_holds_or_misses_by_so_much(found: float | None, side: Side, told: str) -> None:
+    one = Verdict("goodput", found, side, 0.95)
+    assert one.told == told
+    assert one.holds is (told == "holds")
+
+
+def test_verdicts_are_told_in_a_terminal_in_a_document_and_in_a_file() -> None:
+    told = [Verdict("goodput", 0.97, Side.AT_LEAST, 0.95), Verdict("recovery", float("inf"), Side.AT_MOST, 1)]
+    assert verdict_table(told).splitlines()[2].split() == ["goodput", "0.97", ">=", "0.95", "holds"]
+    assert verdict_lines(told)[2] == "| goodput | 0.97 | >= 0.95 | holds |"
+    values = orjson.loads(orjson.dumps(verdict_values(told)))
+    assert [(one["found"], one["side"], one["holds"]) for one in values] == [(0.97, ">=", True), (None, "<=", False)]

@@ -1,0 +1,70 @@
+"""`ferry serve` with a model that sleeps alpha · rows + beta and uses no processor, to see the scheduler alone on the wire.
+
+`python -m tests.measure.serve_paced --port 8001 --alpha-ms 1 --beta-ms 4 --slo-ms 108` serves the model `paced` (FP32 x [batch, 1] → y = 2x). No
+part of the product: everything but the model is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from server import app
+from server.backends.base import Array
+from server.backends.scripted import Inputs, Script, ScriptedBackend
+from server.contract.layout import model_names
+from server.serve import serve
+from server.settings import read_settings
+from tests.server.runtime.scripted_world import doubled, publish_fake
+
+MODEL = "paced"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser("python -m tests.measure.serve_paced", description=__doc__)
+    parser.add_argument("--port", default="8000")
+    parser.add_argument("--alpha-ms", type=float, default=1.0, help="per row (default: %(default)s)")
+    parser.add_argument("--beta-ms", type=float, default=4.0, help="per batch (default: %(default)s)")
+    parser.add_argument("--slo-ms", type=float, help="(default: the time of three full batches)")
+    parser.add_argument("--max-rows", type=int, default=32)
+    parser.add_argument("--instances", type=int, default=1)
+    parser.add_argument(
+        "--repository", type=Path, help="where it is published, if it is not there (default: nowhere that stays)"
+    )
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.repository or Path(scratch)
+        publish_paced(folder, options)
+        flags = {"repository": folder, "port": options.port, "metrics_port": "0", "grpc_port": "0"}
+        app.OnnxRuntimeBackend = partial(ScriptedBackend, paced())  # type: ignore[assignment,attr-defined]
+        return serve(read_settings(flags, None))
+
+
+def publish_paced(folder: Path, options: argparse.Namespace) -> None:
+    """The version, unless it stands there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if MODEL in model_names(folder):
+        return
+    alpha_s, beta_s, rows = options.alpha_ms / 1e3, options.beta_ms / 1e3, options.max_rows
+    slo_s = 3 * (alpha_s * rows + beta_s) if options.slo_ms is None else options.slo_ms / 1e3
+    publish_fake(folder, MODEL, slo_s, rows, options.instances, beta_s, alpha_s)
+
+
+def paced() -> Script:
+    """Answers, sleeps, and keeps no batch."""
+
+    def answer(inputs: Inputs) -> Sequence[Array]:
+        script.batches.clear()
+        return doubled(inputs)
+
+    script = Script(answer)
+    return script
+
+
+if __name__ == "__main__":
+    sys.exit(main())
