@@ -14,7 +14,7 @@ import orjson
 from server.api.binary_tensors import from_bytes
 from server.api.infer_call import InferCall, TextCall
 from server.api.infer_head import Body
-from server.api.json_tensors import from_json
+from server.api.number_list import NumberLists
 from server.api.v2_request import RequestDecoder
 from server.backends.base import Array
 
@@ -22,7 +22,7 @@ MOST_FORMS = 512
 LONGEST_FORM = 1024
 
 _DATA = b'"data":'
-_NUMBERS = "fiub"
+_NUMBERS = "fiu"
 _PLACEHOLDER = ["ferry"]
 
 
@@ -30,7 +30,6 @@ class _Tensor(NamedTuple):
     name: str
     shape: list[int]
     dtype: np.dtype[Any]
-    datatype: str
     n_bytes: int
 
 
@@ -57,6 +56,7 @@ class FormDecoder:
         self._decoder = decoder
         self._json: dict[bytes, _JsonForm] = {}
         self._binary: dict[bytes, _BinaryForm] = {}
+        self._numbers = NumberLists()
         self._n_found = 0
         self._learns = True
 
@@ -81,12 +81,11 @@ class FormDecoder:
         form = self._json.get(head[:start])
         if form is None or body[-len(form.tail) :] != form.tail:
             return None
-        try:
-            numbers = orjson.loads(body[start : len(body) - len(form.tail)])
-        except orjson.JSONDecodeError:
-            return None  # the decoder says what is wrong, and where
         tensor, call = form.tensor, form.call
-        inputs = {tensor.name: from_json(tensor.name, numbers, tensor.shape, tensor.dtype, tensor.datatype)}
+        numbers = self._numbers.read(body[start : len(body) - len(form.tail)], tensor.dtype)
+        if numbers is None or numbers.nbytes != tensor.n_bytes:
+            return None  # the decoder says what is wrong, and where
+        inputs = {tensor.name: numbers.reshape(tensor.shape)}
         return InferCall(call.id, inputs, call.rows, call.length, call.timeout_s, call.outputs)
 
     def _find_binary(self, body: Body, header_length: int) -> InferCall | None:
@@ -95,7 +94,7 @@ class FormDecoder:
             return None
         blobs, offset, call = memoryview(body), header_length, form.call
         inputs: dict[str, Array] = {}
-        for name, shape, dtype, _, n_bytes in form.tensors:
+        for name, shape, dtype, n_bytes in form.tensors:
             inputs[name] = from_bytes(name, blobs[offset : offset + n_bytes], shape, dtype)
             offset += n_bytes
         return InferCall(call.id, inputs, call.rows, call.length, call.timeout_s, call.outputs)
@@ -105,7 +104,7 @@ class FormDecoder:
             return
         if self.n_known >= MOST_FORMS:
             self._forget()
-        tensors = [_Tensor(name, list(one.shape), one.dtype, "", one.nbytes) for name, one in call.inputs.items()]
+        tensors = [_Tensor(name, list(one.shape), one.dtype, one.nbytes) for name, one in call.inputs.items()]
         if not self._learns or any(tensor.dtype.kind not in _NUMBERS for tensor in tensors):
             return
         if header_length is None:
@@ -127,8 +126,7 @@ class FormDecoder:
         if not end or not _is_plain(head + tail):
             return
         if _is_all_but_the_numbers(head, tail, orjson.loads(body)):
-            tensor = tensors[0]._replace(datatype=orjson.loads(body)["inputs"][0]["datatype"])
-            self._json[head] = _JsonForm(_without_inputs(call), tensor, tail)
+            self._json[head] = _JsonForm(_without_inputs(call), tensors[0], tail)
 
     def _learn_binary(self, body: bytes, header_length: int, call: InferCall, tensors: list[_Tensor]) -> None:
         head, n_bytes = body[:header_length], sum(tensor.n_bytes for tensor in tensors)

@@ -45,7 +45,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "server.intake": ("numpy",),
     "server.runtime": ("numpy",),
     "server.telemetry": ("prometheus_client",),
-    "server.api": ("numpy", "fastapi", "starlette", "orjson", "pydantic", "uvicorn", "httptools"),
+    "server.api": ("numpy", "fastapi", "starlette", "orjson", "simdjson", "pydantic", "uvicorn", "httptools"),
     "server.fleet": ("numpy", "orjson", "h11"),
     "server.grpc_api": ("numpy", "grpc", "google"),
 }
