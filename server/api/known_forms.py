@@ -87,7 +87,7 @@ class FormDecoder:
             return None  # the decoder says what is wrong, and where
         tensor, call = form.tensor, form.call
         inputs = {tensor.name: from_json(tensor.name, numbers, tensor.shape, tensor.dtype, tensor.datatype)}
-        return InferCall(call.id, inputs, call.rows, call.length, call.timeout_s, call.outputs)
+        return InferCall(call.id, inputs, call.rows, call.length, call.terms, call.outputs)
 
     def _find_binary(self, body: Body, header_length: int) -> InferCall | None:
         form = self._binary.get(bytes(body[:header_length]))
@@ -98,7 +98,7 @@ class FormDecoder:
         for name, shape, dtype, _, n_bytes in form.tensors:
             inputs[name] = from_bytes(name, blobs[offset : offset + n_bytes], shape, dtype)
             offset += n_bytes
-        return InferCall(call.id, inputs, call.rows, call.length, call.timeout_s, call.outputs)
+        return InferCall(call.id, inputs, call.rows, call.length, call.terms, call.outputs)
 
     def _learn(self, body: bytes, header_length: int | None, call: InferCall) -> None:
         if header_length is None and len(call.inputs) > 1:
@@ -157,4 +157,4 @@ def _is_all_but_the_numbers(head: bytes, tail: bytes, request: dict[str, Any]) -
 
 def _without_inputs(call: InferCall) -> InferCall:
     """Arrays are views of the body that was learnt from, which must not be kept."""
-    return InferCall(call.id, {}, call.rows, call.length, call.timeout_s, call.outputs)
+    return InferCall(call.id, {}, call.rows, call.length, call.terms, call.outputs)
