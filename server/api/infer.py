@@ -82,7 +82,7 @@ class InferRoutes:
         arrived_at, priority, client = scope.get(ARRIVED_AT), 0, 0
         if head.terms is not None:
             priority = head_priority(head.terms, model.classes, str(model.key))
-            client = self._clients.known(head.terms.client, scope["client"]) if self._clients is not None else 0
+            client = self._clients.known(head.terms.client, scope.get("client")) if self._clients is not None else 0
         if not says_priority(body, header_length):
             arrived_at = self._engine.arrival(model, arrived_at, priority, client)
         decoder, encoder = self._codecs.of(model)

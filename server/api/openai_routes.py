@@ -88,7 +88,7 @@ class OpenAiRoutes:
         call = read_call(await read_body(receive, encoding, self._max_body_bytes))
         served, model = self._find(call.model)
         priority = head_priority(terms, served.classes, model.name)
-        client = self._clients.known(terms.client, scope["client"]) if self._clients is not None else 0
+        client = self._clients.known(terms.client, scope.get("client")) if self._clients is not None else 0
         arrived_at = self._engine.arrival(served, scope.get(ARRIVED_AT), priority, client)
         model.check(call, priority)
         answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()

@@ -142,7 +142,7 @@ def _head(scope: Scope, clients: Clients | None) -> h11.Request:
     named = {name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")}
     kept = [(key, value) for key, value in headers if key not in _HOP_BY_HOP and key not in named]
     if clients is not None:
-        client = clients.known(clients.by_headers(headers), scope["client"])
+        client = clients.known(clients.by_headers(headers), scope.get("client"))
         kept = [(FROM_FRONT_END, b"%x" % client), *((key, value) for key, value in kept if key != FROM_FRONT_END)]
     names = {key for key, _ in headers}
     if b"transfer-encoding" in names:
