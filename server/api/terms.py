@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from server.contract.classes import Classes
@@ -13,7 +14,7 @@ PRIORITY = b"x-request-priority"
 TIMEOUT = b"x-request-timeout"
 
 _LONGEST_VALUE = 64
-_PRIORITY_KEY = b'"priority"'
+_find_priority = re.compile(b'"priority"').search  # unlike find(), it searches memoryviews too
 
 
 class Terms(NamedTuple):
@@ -69,10 +70,10 @@ def together(head: HeadTerms, priority: int, body: Terms) -> Terms:
     return Terms(min(timeouts, default=None), max(priority, body.priority))
 
 
-def says_priority(body: bytes, header_length: int | None) -> bool:
+def says_priority(body: bytes | memoryview, header_length: int | None) -> bool:
     """Whether an infer body may name a class, so that it must be read before it can be refused. A key written with escapes is
     overlooked: such a request may be refused as one of the default class would be."""
-    return body.find(_PRIORITY_KEY, 0, len(body) if header_length is None else header_length) >= 0
+    return _find_priority(body, 0, len(body) if header_length is None else header_length) is not None
 
 
 def _shown(header: bytes) -> str:

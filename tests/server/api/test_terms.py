@@ -51,6 +51,7 @@ def test_the_shorter_time_and_the_less_urgent_class_count(head: float | None, pr
 def test_only_the_json_part_is_searched_for_a_class() -> None:
     says, silent = (json.dumps({"parameters": {name: 1}}).encode() for name in ("priority", "timeout"))
     assert says_priority(says, None)
+    assert says_priority(memoryview(says), None)
     assert says_priority(says + b"\0\1", len(says))
     assert not says_priority(silent, None)
     assert not says_priority(silent + says, len(silent))
