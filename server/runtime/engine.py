@@ -103,7 +103,8 @@ class Engine:
         slo_s = model.classes.of(priority).slo_s if priority else model.slo_s
         if lane is None or lane.planned_s(lane.waiting.work_s) < CROWD * slo_s:
             return None
-        smallest = Demand(1, model.shortest, arrived_at + slo_s - REPLY_S, model.classes.urgency(priority))
+        urgency = model.classes.urgency(priority) if priority else 0
+        smallest = Demand(1, model.shortest, arrived_at + slo_s - REPLY_S, urgency)
         why = lane.why_not(smallest, self._clock())
         return None if why is None else refusal(model, model.key, slo_s, *why)
 

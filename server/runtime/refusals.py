@@ -48,7 +48,7 @@ def refusal(model: ServedModel | None, key: ModelKey, allowed_s: float, why: Ref
         message = f"model {key} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
     else:
         late = f"model {key} would answer later than the {allowed_s * 1e3:g} ms allowed by"
-        if any(one.slo_s == allowed_s for one in model.classes.all):
+        if allowed_s == model.slo_s or any(one.slo_s == allowed_s for one in model.classes.all):
             message = f"{late} its SLO; send fewer requests, raise the SLO, or add instances"
         else:
             message = f"{late} the request's timeout; send fewer requests, or allow more time"
