@@ -149,6 +149,9 @@ class Ferry:
         settings = self._settings
         if not settings.client_share:
             return Engine(loop, monotonic_clock), None
+        log.info(
+            "client_share: %g of the device's time for each, told apart by %s", settings.client_share, settings.client_header
+        )
         clients = Clients(settings.client_header, behind_front_ends=self._frames is not None)
         return RationedEngine(loop, monotonic_clock, settings.client_share, settings.client_burst_s), clients
 

@@ -57,7 +57,7 @@ class RationedEngine(Engine):
         share = f"client_share = {self._share:g} of the device's time"
         if wait_s == inf:
             error = RateLimited(
-                f"{rows} rows for model {model.key} take more than a client may have at once ({share}, saved up to "
+                f"{rows} row{'s' if rows > 1 else ''} for model {model.key} would take more than a client may have at once ({share}, saved up to "
                 f"{self._buckets.burst * 1e3:g} ms); send fewer rows, or raise client_burst_s"
             )
         else:

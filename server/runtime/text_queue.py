@@ -42,13 +42,17 @@ class TextQueue(Generic[T]):
     def __len__(self) -> int:
         return sum([len(rank.texts) for rank in self._ranks.values()])
 
+    def n_before(self, priority: int) -> int:
+        """How many a newcomer of this priority would find before it, but for the floor's."""
+        return sum([len(rank.texts) for other, rank in self._ranks.items() if other <= priority])
+
     @property
     def seconds(self) -> float:
         """The work in all of them, by their cost_s."""
         return sum([rank.seconds for rank in self._ranks.values()])
 
     def before_s(self, priority: int) -> float:
-        """The work that a newcomer of this priority would find before it, but for the floor's."""
+        """The work in those."""
         return sum([rank.seconds for other, rank in self._ranks.items() if other <= priority])
 
     def add(self, text: T) -> None:

@@ -129,7 +129,7 @@ class TextStage:
         for text in arrived:
             if text.payload.answer.done():
                 continue
-            if len(self._waiting) >= self._model.limits.queue_rows:
+            if self._waiting.n_before(text.priority) >= self._model.limits.queue_rows:
                 self._customer.text_refused(text, Refusal.QUEUE_FULL, self._waiting.seconds * self._pace)
             elif not self._refuse_late(
                 text, max(now, self._running_until) + self._waiting.before_s(text.priority) * self._pace

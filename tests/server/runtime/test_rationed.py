@@ -115,7 +115,7 @@ def test_what_is_more_than_can_be_saved_is_refused_for_good(tmp_path: Path) -> N
 
     async def scenario(b: Bench) -> None:
         with pytest.raises(
-            RateLimited, match=r"8 rows .* saved up to 500 ms\); send fewer rows, or raise client_burst_s"
+            RateLimited, match=r"8 rows for .* saved up to 500 ms\); send fewer rows, or raise client_burst_s"
         ) as caught:
             b.engine.charge(b.model, A, 8, 0)
         assert caught.value.retry_after_s is None

@@ -53,4 +53,5 @@ def test_the_head_is_what_is_taken_and_the_sums_follow(seed: int) -> None:
         assert len(queue) == len(waiting)
         assert queue.seconds == sum(text.cost_s for text in waiting)
         for priority in (-1, 0, 1):
+            assert queue.n_before(priority) == sum(text.priority <= priority for text in waiting)
             assert queue.before_s(priority) == sum(text.cost_s for text in waiting if text.priority <= priority)
