@@ -109,6 +109,7 @@ def test_without_a_key_the_address_counts_and_nobody_can_say_that_he_is_somebody
     for path in ("text", "json"):
         assert until_refused(sharing, path).status == 429
         assert is_refused(sharing, path, X_Ferry_Client="abc")
+        assert is_refused(sharing, path, X_Forwarded_For="203.0.113.7")
 
 
 def test_it_is_the_same_client_on_all_paths(sharing: ChildServer) -> None:
