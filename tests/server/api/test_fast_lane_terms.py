@@ -118,6 +118,25 @@ def test_a_class_in_the_head_costs_no_look_at_the_body(tmp_path: Path, monkeypat
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(("header", "status"), [("high", 200), ("normal", 503), ("low", 503), ("0", 503)])
+def test_an_overloaded_loop_sheds_whoever_is_not_more_urgent_than_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, status: int
+) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            b = Bench(w)
+            request = with_header(post(1.0), f"X-Request-Priority: {header}")
+            await b.teach(request)
+            monkeypatch.setattr(b.shedder, "sheds", lambda _: True)
+            protocol, line = b.connect()
+            protocol.data_received(request)
+            reply = await answered(w, line)
+            assert (reply.status, "requests come faster" in reply.body.decode()) == (status, status == 503)
+
+    asyncio.run(scenario())
+
+
 def test_a_time_in_the_head_counts_each_time(tmp_path: Path, taken: list[bytes]) -> None:
     async def scenario() -> None:
         publish_fake(tmp_path)
@@ -166,9 +185,8 @@ def test_the_lane_tells_the_engine_who_asks(tmp_path: Path, monkeypatch: pytest.
         publish_fake(tmp_path)
         async with world(tmp_path) as w:
             b = Bench(w)
-            b.lane = FastLane(
-                KnownHeads(1 << 20, compresses=False, clients=clients), w.engine, w.registry, b.lane._codecs, clients
-            )
+            heads = KnownHeads(1 << 20, compresses=False, clients=clients)
+            b.lane = FastLane(heads, w.engine, w.registry, b.lane._codecs, b.shedder, clients)
             anonymous, known = post(1.0), with_header(post(1.0), "X-Api-Key: secret")
             await b.teach(anonymous, known)
             submit: Callable[..., Any] = w.engine.submit
