@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from server import __version__
 from server.api.admin import admin_routes
+from server.api.clients import Clients
 from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL, error_reply
@@ -42,6 +43,7 @@ from server.fleet.hub import Hub
 from server.grpc_api.front import GrpcFront, PortTaken
 from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
+from server.runtime.rationed import RationedEngine
 from server.runtime.registration import Registrar
 from server.runtime.registry import Registry
 from server.settings import Settings
@@ -97,12 +99,12 @@ class Ferry:
         settings = self._settings
         loop = asyncio.get_running_loop()
         metrics = self.metrics
-        engine = Engine(loop, monotonic_clock)
+        engine, clients = self._make_engine(loop)
         backend = OnnxRuntimeBackend()
         registry = Registry(settings.repository, {backend.name: backend}, engine, metrics, HfTokenizers())
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
-        self._grpc = self._bind_grpc(engine, registry, guard, regions)
+        self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)
         registrar = Registrar(settings.repository, settings.max_upload_bytes, settings.registration_timeout_s)
         web.include_router(v2_routes(registry, guard, regions))
         web.include_router(extension_routes(registry, guard, LogLevels(logging.getLogger()), regions))
@@ -113,10 +115,12 @@ class Ferry:
             log.warning("removed %s, left behind by a publisher that was killed", folder)
         await registry.load_all()
         codecs, watch = Codecs(regions), DisconnectWatch(loop)
-        other = OpenAiRoutes(engine, registry, watch, settings.max_body_bytes, web)
-        self._infer = InferRoutes(engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes)
-        heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0)
-        self.fast_lane = FastLane(heads, engine, registry, codecs, LoadShedder(loop, monotonic_clock))
+        other = OpenAiRoutes(engine, registry, watch, settings.max_body_bytes, web, clients)
+        self._infer = InferRoutes(
+            engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes, clients
+        )
+        heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0, clients)
+        self.fast_lane = FastLane(heads, engine, registry, codecs, LoadShedder(loop, monotonic_clock), clients)
         hub = None
         if self._frames is not None:
             hub = Hub(loop, engine, registry)
@@ -140,7 +144,20 @@ class Ferry:
         if self._grpc is not None:
             await self._grpc.drain(self._settings.drain_timeout_s)
 
-    def _bind_grpc(self, engine: Engine, registry: Registry, guard: Guard, regions: Regions | None) -> GrpcFront | None:
+    def _make_engine(self, loop: asyncio.AbstractEventLoop) -> tuple[Engine, Clients | None]:
+        """Who is not told to ration does not even ask who a client is."""
+        settings = self._settings
+        if not settings.client_share:
+            return Engine(loop, monotonic_clock), None
+        log.info(
+            "client_share: %g of the device's time for each, told apart by %s", settings.client_share, settings.client_header
+        )
+        clients = Clients(settings.client_header, behind_front_ends=self._frames is not None)
+        return RationedEngine(loop, monotonic_clock, settings.client_share, settings.client_burst_s), clients
+
+    def _bind_grpc(
+        self, engine: Engine, registry: Registry, guard: Guard, regions: Regions | None, clients: Clients | None
+    ) -> GrpcFront | None:
         """Before the models are loaded, so that a port in use is told at once. Raises PortTaken for a port that was asked for."""
         settings = self._settings
         if settings.grpc_port == "off":
@@ -148,7 +165,7 @@ class Ferry:
         try:
             return GrpcFront(
                 settings.host, settings.grpc_port, engine, registry, guard, settings.max_body_bytes, settings.idle_timeout_s,
-                settings.receive_timeout_s, regions,
+                settings.receive_timeout_s, regions, clients,
             )  # fmt: skip
         except PortTaken as error:
             if "grpc_port" in settings.model_fields_set:

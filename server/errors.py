@@ -112,6 +112,16 @@ class Refused(FerryError):
         self.retry_after_s = retry_after_s
 
 
+class RateLimited(Refused):
+    """The client has had its share for now; others have not."""
+
+    status, grpc_status, label = 429, "RESOURCE_EXHAUSTED", "rate_limit"
+
+    def __init__(self, message: str, label: str = label, retry_after_s: float | None = None) -> None:
+        super().__init__(message, label, retry_after_s)
+        self.retryable = retry_after_s is not None
+
+
 class ModelFailed(FerryError):
     """The model raised on this very request, or returned something that is not its answer."""
 

@@ -11,6 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
+from server.api.clients import Clients
 from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.fast_lane import FastLane
@@ -40,7 +41,8 @@ class FrontEnd:
         self._settings = settings
         self._address = frames_address(folder)
         self._table = ModelTable()
-        self._proxy = Proxy(web_address(folder))
+        self._clients = Clients(settings.client_header) if settings.client_share else None
+        self._proxy = Proxy(web_address(folder), self._clients)
         self._infer: InferRoutes | None = None
         self._engine: RemoteEngine | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -70,9 +72,11 @@ class FrontEnd:
             settings.max_body_bytes,
             self._proxy,
             settings.compress_from_bytes,
+            self._clients,
         )
-        heads = ServedHeads(self._table, settings.max_body_bytes, settings.compress_from_bytes > 0)
-        self.fast_lane = FastLane(heads, engine, self._table, codecs, LoadShedder(loop, monotonic_clock))
+        heads = ServedHeads(self._table, settings.max_body_bytes, settings.compress_from_bytes > 0, self._clients)
+        shedder = LoadShedder(loop, monotonic_clock)
+        self.fast_lane = FastLane(heads, engine, self._table, codecs, shedder, self._clients)
         self._engine = engine
         gc.collect()
         gc.freeze()  # as the engine's process does: what start-up made is not walked again and again

@@ -36,6 +36,16 @@ class Settings(BaseSettings):
     compress_from_bytes: int = Field(
         0, ge=0, description="Replies from this size on are compressed for clients that accept it; 0 compresses none"
     )
+    client_share: float = Field(
+        0, ge=0, le=1, description="Share of the device's time that each client may have, like 0.25; 0 is no limit"
+    )
+    client_burst_s: float = Field(
+        1, gt=0, description="A client that has been quiet may have its share of so many seconds at once"
+    )
+    client_header: str = Field(
+        "authorization", pattern=r"^[A-Za-z0-9-]+$",
+        description="Header (HTTP) or metadata (gRPC) that tells clients apart; those without it are told apart by address",
+    )  # fmt: skip
     shared_memory: Literal["off", "on"] = Field(
         "off", description="Tensors in system shared memory, for clients on this machine: on or off"
     )

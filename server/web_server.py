@@ -32,6 +32,7 @@ def web_config(settings: Settings, app: Any, lane: Callable[[], FastLane | None]
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # a client's address is its connection's: whoever wants another one names the header that tells it
         timeout_keep_alive=settings.idle_timeout_s,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )

@@ -107,6 +107,10 @@ def _served(model: ServedModel) -> dict[str, Any]:
     return {
         "serving": model.key.version,
         "slo": format_duration(model.slo_s),
+        "classes": [
+            {"name": one.name, "priority": n, "slo": format_duration(one.slo_s)} for n, one in enumerate(model.classes.all, 1)
+        ],
+        "default_class": model.classes.of(0).name,
         "max_rows": model.max_rows,
         "placement": {"instances": model.placement.instances, "threads": model.placement.threads},
         "profile": {

@@ -11,12 +11,14 @@ import logging
 from typing import Any, NamedTuple, Protocol
 
 from server.api.arrival import TICK_S, Arrivals
+from server.api.clients import Clients
 from server.api.codecs import Codec, Codecs
 from server.api.errors_http import INTERNAL, Reply, error_reply
 from server.api.infer_call import InferCall, TextCall, submit_text_call
 from server.api.infer_head import Body, InferHead
 from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder
+from server.api.terms import HeadTerms, head_priority, says_priority, together
 from server.backends.base import Array
 from server.core.types import ModelKey, Refusal
 from server.errors import Cancelled, FerryError, Refused
@@ -37,7 +39,9 @@ class _KnownRefusal(NamedTuple):
 
 
 class Connection(Protocol):
-    """Where an answer goes."""
+    """Where an answer goes. `client`: the address of the other end, where it has one."""
+
+    client: tuple[str, int] | None
 
     def respond(self, reply: Reply) -> None:
         """Write it. Called exactly once for each request that the lane takes; from within `take` when that returns None."""
@@ -95,10 +99,13 @@ class FastLane:
     """One for all connections."""
 
     def __init__(
-        self, heads: KnownHeads, engine: ServingEngine[M], registry: ServingModels[M], codecs: Codecs, shedder: LoadShedder
-    ) -> None:
+        self, heads: KnownHeads, engine: ServingEngine[M], registry: ServingModels[M], codecs: Codecs, shedder: LoadShedder,
+        clients: Clients | None = None,
+    ) -> None:  # fmt: skip
+        """`clients`: where somebody rations."""
         self.heads = heads
         self._shedder = shedder
+        self._clients = clients
         self._engine: ServingEngine[Any] = engine
         self._registry: ServingModels[Any] = registry
         self._codecs = codecs
@@ -108,18 +115,23 @@ class FastLane:
         """A ticket for a request that is on its way now, None for one that has its answer already."""
         try:
             model = self._registry.find(head.name, head.version)
-            if self._shedder.sheds(model.slo_s):
+            is_shed = self._shedder.sheds(model.slo_s)
+            if head.terms is not None:
+                return self._by_terms(connection, model, head, head.terms, body, arrivals, is_shed)
+            if is_shed:
                 connection.respond(self._shed(model))
                 return None
             waited_s = arrivals.waited_s()
             arrived_at = monotonic_clock() - waited_s
-            if waited_s and (late_s := self._engine.late_s(model, waited_s + TICK_S)) > 0:
+            late_s = self._engine.late_s(model, waited_s + TICK_S) if waited_s else 0.0
+            refused = self._engine.crowded_out(model, arrived_at) if late_s <= 0 else None
+            if (late_s <= 0 and refused is None) or says_priority(body, head.header_length):
+                return self._submit(connection, model, head, body, arrived_at)
+            if refused is None:
                 connection.respond(self._refuse_late(model, waited_s, late_s))
-            elif refused := self._engine.crowded_out(model, arrived_at):
+            else:
                 self._engine.turned_away(model, waited_s, refused)
                 connection.respond(error_reply(refused))
-            else:
-                return self._submit(connection, model, head, body, arrived_at)
         except FerryError as error:
             connection.respond(error_reply(error))
         except Exception:  # a client always gets an answer, and one bug must not end its connection
@@ -127,14 +139,37 @@ class FastLane:
             connection.respond(error_reply(FerryError(INTERNAL)))
         return None
 
-    def _submit(self, connection: Connection, model: ServingModel, head: InferHead, body: Body, arrived_at: float) -> Ticket:
+    def _by_terms(
+        self, connection: Connection, model: ServingModel, head: InferHead, terms: HeadTerms, body: Body, arrivals: Arrivals,
+        is_shed: bool,
+    ) -> Ticket | None:  # fmt: skip
+        """For a head that has something to say of time, class or client. `is_shed`: refuse it unless its class is more urgent than
+        the default. Raises FerryError."""
+        priority = head_priority(terms, model.classes, str(model.key))
+        if is_shed and model.classes.urgency(priority) >= 0:
+            connection.respond(self._shed(model))
+            return None
+        client = self._clients.known(terms.client, connection.client) if self._clients is not None else 0
+        arrived_at = monotonic_clock() - arrivals.waited_s()
+        if not says_priority(body, head.header_length):
+            self._engine.arrival(model, arrived_at, priority, client)
+        return self._submit(connection, model, head, body, arrived_at, priority, client)
+
+    def _submit(
+        self, connection: Connection, model: ServingModel, head: InferHead, body: Body, arrived_at: float, priority: int = 0,
+        client: int = 0,
+    ) -> Ticket:  # fmt: skip
+        """`priority`: that of the head."""
         codec = self._codecs.of(model)
         call = codec.decoder.decode(body, head.header_length)
+        terms = call.terms if head.terms is None else together(head.terms, priority, call.terms)
         ticket = Ticket(connection, codec, call, self._engine)
         if isinstance(call, TextCall):
-            ticket.request = submit_text_call(self._engine, model, call, ticket, call.timeout_s, arrived_at)
+            ticket.request = submit_text_call(self._engine, model, call, ticket, terms, arrived_at, client)
         else:
-            ticket.request = self._engine.submit(model, call.inputs, call.rows, call.length, ticket, call.timeout_s, arrived_at)
+            ticket.request = self._engine.submit(
+                model, call.inputs, call.rows, call.length, ticket, terms.timeout_s, arrived_at, terms.priority, client
+            )
         return ticket
 
     def _refuse_late(self, model: ServingModel, waited_s: float, late_s: float) -> Reply:

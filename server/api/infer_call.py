@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from server.api.classification import UNRANKED
 from server.api.shared_memory import Slot, check_apart
+from server.api.terms import Terms
 from server.backends.base import NUMPY_TYPES, Array
 from server.contract.tensors import DataType, TensorSpec
 from server.contract.text import TextInput
@@ -38,13 +39,13 @@ MOST_CLASSES = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class InferCall:
-    """A decoded request. `timeout_s` is None when the client gave none."""
+    """A decoded request. `terms`: those of the body."""
 
     id: str
     inputs: dict[str, Array]
     rows: int
     length: int
-    timeout_s: float | None
+    terms: Terms
     outputs: list[OutputChoice]
 
 
@@ -55,7 +56,7 @@ class TextCall:
     id: str
     texts: list[str]
     truncate: bool
-    timeout_s: float | None
+    terms: Terms
     outputs: list[OutputChoice]
 
 
@@ -64,12 +65,15 @@ def submit_text_call(
     model: ServingModel,
     call: TextCall,
     answer: Outcome,
-    timeout_s: float | None,
+    terms: Terms,
     arrived_at: float | None = None,
+    client: int = 0,
 ) -> Gathering:
-    """Queue the texts of a call; `answer` will have its outputs."""
+    """Queue the texts of a call; `answer` will have its outputs. Raises Refused when `client` may not have so much."""
     wanted = {choice.place for choice in call.outputs}
-    return submit_texts(engine, model, call.texts, call.truncate, wanted, answer, timeout_s, arrived_at)
+    return submit_texts(
+        engine, model, call.texts, call.truncate, wanted, answer, terms.timeout_s, arrived_at, terms.priority, client
+    )
 
 
 class ExpectedInput:

@@ -86,7 +86,7 @@ class FormDecoder:
         if numbers is None or numbers.nbytes != tensor.n_bytes:
             return None  # the decoder says what is wrong, and where
         inputs = {tensor.name: numbers.reshape(tensor.shape)}
-        return InferCall(call.id, inputs, call.rows, call.length, call.timeout_s, call.outputs)
+        return InferCall(call.id, inputs, call.rows, call.length, call.terms, call.outputs)
 
     def _find_binary(self, body: Body, header_length: int) -> InferCall | None:
         form = self._binary.get(bytes(body[:header_length]))
@@ -97,7 +97,7 @@ class FormDecoder:
         for name, shape, dtype, n_bytes in form.tensors:
             inputs[name] = from_bytes(name, blobs[offset : offset + n_bytes], shape, dtype)
             offset += n_bytes
-        return InferCall(call.id, inputs, call.rows, call.length, call.timeout_s, call.outputs)
+        return InferCall(call.id, inputs, call.rows, call.length, call.terms, call.outputs)
 
     def _learn(self, body: bytes, header_length: int | None, call: InferCall) -> None:
         if header_length is None and len(call.inputs) > 1:
@@ -155,4 +155,4 @@ def _is_all_but_the_numbers(head: bytes, tail: bytes, request: dict[str, Any]) -
 
 def _without_inputs(call: InferCall) -> InferCall:
     """Arrays are views of the body that was learnt from, which must not be kept."""
-    return InferCall(call.id, {}, call.rows, call.length, call.timeout_s, call.outputs)
+    return InferCall(call.id, {}, call.rows, call.length, call.terms, call.outputs)

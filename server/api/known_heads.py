@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from server.api.clients import Clients
 from server.api.infer_head import IDENTITY, InferHead, Scope, is_infer_path, read_head
 from server.errors import FerryError
 
@@ -15,10 +16,11 @@ class KnownHeads:
     """Heads of infer requests of the plainest kind, by their bytes. Clients send the same few over and over; who sends a
     different one each time is served all the same, the long way."""
 
-    def __init__(self, max_body_bytes: int, compresses: bool) -> None:
-        """`compresses`: whether replies may be; then who accepts it goes the long way."""
+    def __init__(self, max_body_bytes: int, compresses: bool, clients: Clients | None = None) -> None:
+        """`compresses`: whether replies may be; then who accepts it goes the long way. `clients`: as for read_head."""
         self._max_body_bytes = max_body_bytes
         self._compresses = compresses
+        self._clients = clients
         self._heads: dict[bytes, InferHead] = {}
 
     @property
@@ -39,7 +41,7 @@ class KnownHeads:
         if end > LONGEST_HEAD or not is_infer_path(scope["path"]):
             return
         try:
-            head = read_head(scope, self._max_body_bytes)
+            head = read_head(scope, self._max_body_bytes, self._clients)
         except FerryError:
             return  # whoever is asked to serve it says so
         if not self._is_plain(head, scope) or len(data) - end > (head.content_length or 0):

@@ -85,24 +85,27 @@ class EmbeddingModel:
         """`output`: the one that `text` names as the embedding. The model itself is not kept: it may be unloaded."""
         self.name = model.key.name
         self.published_at = model.published_at
-        self._slo_ms = model.slo_s * 1e3
+        self._classes = model.classes
         self._max_bytes = text.max_bytes
         self._place = model.manifest.outputs.index(output)
         self.places = {self._place}
         self.size = output.wire_shape[1]
-        self._most_inputs = _most_in_time(model)
+        self._max_rows = model.max_rows
+        self._peak_rate = model.profile.peak_rate(model.profile.measured_lengths[0])
 
-    def check(self, call: EmbeddingCall) -> None:
-        """Raises BadParameter for what this model cannot do."""
+    def check(self, call: EmbeddingCall, priority: int = 0) -> None:
+        """Raises BadParameter for what this model cannot do, in time for this class."""
         name, n_inputs = self.name, len(call.inputs)
+        slo_s = self._classes.of(priority).slo_s
+        most_inputs = max(self._max_rows, int(slo_s * self._peak_rate))
         if call.dimensions not in (None, self.size):
             raise BadParameter(
                 "dimensions", f"embeddings of {name} have {self.size} dimensions, not {call.dimensions}; leave 'dimensions' out"
             )
-        if n_inputs > self._most_inputs:
+        if n_inputs > most_inputs:  # however short they were, and were the server idle
             raise BadParameter(
                 "input",
-                f"{name} cannot answer {n_inputs} inputs within its {self._slo_ms:g} ms; send at most {self._most_inputs} at a time",
+                f"{name} cannot answer {n_inputs} inputs within its {slo_s * 1e3:g} ms; send at most {most_inputs} at a time",
                 "too_many_inputs",
             )
         for place, item in enumerate(call.inputs):
@@ -127,9 +130,3 @@ def embedding_model(model: ServedModel) -> EmbeddingModel | None:
     text = model.manifest.text
     output = next((spec for spec in model.manifest.outputs if text and spec.name == text.embedding), None)
     return EmbeddingModel(model, text, output) if text and output else None
-
-
-def _most_in_time(model: ServedModel) -> int:
-    """More inputs than this could not be answered in time even by an idle server, were they as short as can be."""
-    peak = model.profile.peak_rate(model.profile.measured_lengths[0])
-    return max(model.max_rows, int(model.slo_s * peak))

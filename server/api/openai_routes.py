@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from server.api.arrival import ARRIVED_AT
+from server.api.clients import Clients
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL
 from server.api.infer import App, Send
@@ -17,6 +18,7 @@ from server.api.infer_head import Scope
 from server.api.openai_embeddings import EmbeddingCall, EmbeddingModel, embedding_model, read_call
 from server.api.openai_errors import UnknownModel, no_route, openai_error, wrong_method
 from server.api.request_body import check_length, read_body
+from server.api.terms import PRIORITY, TIMEOUT, HeadTerms, head_priority, read_head_terms
 from server.backends.base import Array
 from server.errors import Cancelled, FerryError, NotFound
 from server.runtime.engine import Engine
@@ -35,7 +37,12 @@ MODELS = "/v1/models"
 class OpenAiRoutes:
     """POST /v1/embeddings, GET /v1/models, GET /v1/models/NAME; other paths go to `other`."""
 
-    def __init__(self, engine: Engine, registry: Registry, watch: DisconnectWatch, max_body_bytes: int, other: App) -> None:
+    def __init__(
+        self, engine: Engine, registry: Registry, watch: DisconnectWatch, max_body_bytes: int, other: App,
+        clients: Clients | None = None,
+    ) -> None:  # fmt: skip
+        """`clients`: where somebody rations."""
+        self._clients = clients
         self._engine = engine
         self._registry = registry
         self._watch = watch
@@ -77,18 +84,15 @@ class OpenAiRoutes:
         return orjson.dumps(_listed(self._find(name)[1]))
 
     async def _embed(self, scope: Scope, receive: Receive) -> bytes:
-        encoding = b"identity"
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                check_length(value, self._max_body_bytes)
-            elif name == b"content-encoding" and value:
-                encoding = value.lower()
+        encoding, terms = self._read_headers(scope)
         call = read_call(await read_body(receive, encoding, self._max_body_bytes))
         served, model = self._find(call.model)
-        arrived_at = self._engine.arrival(served, scope.get(ARRIVED_AT))
-        model.check(call)
+        priority = head_priority(terms, served.classes, model.name)
+        client = self._clients.known(terms.client, scope.get("client")) if self._clients is not None else 0
+        arrived_at = self._engine.arrival(served, scope.get(ARRIVED_AT), priority, client)
+        model.check(call, priority)
         answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
-        request = self._submit(served, model, call, answer, arrived_at)
+        request = self._submit(served, model, call, answer, (terms.timeout_s, arrived_at, priority, client))
         self._watch.begin(request.id, receive, request.cancel)
         try:
             outputs = await answer
@@ -96,15 +100,31 @@ class OpenAiRoutes:
             self._watch.end(request.id)
         return model.reply(call, outputs, request.n_tokens)
 
+    def _read_headers(self, scope: Scope) -> tuple[bytes, HeadTerms]:
+        """The encoding of the body, and what the headers say of time, class and client. Raises BadRequest or TooLarge."""
+        encoding, timeout, priority = b"identity", b"", b""
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                check_length(value, self._max_body_bytes)
+            elif name == b"content-encoding" and value:
+                encoding = value.lower()
+            elif name == TIMEOUT:
+                timeout = value
+            elif name == PRIORITY:
+                priority = value
+        client = self._clients.by_headers(scope["headers"]) if self._clients is not None else 0
+        return encoding, read_head_terms(timeout, priority, client)
+
     def _submit(
-        self, served: ServedModel, model: EmbeddingModel, call: EmbeddingCall, answer: Outcome, arrived_at: float
-    ) -> Gathering:
-        """Each input is a request of its own, so the scheduler sees its length."""
+        self, served: ServedModel, model: EmbeddingModel, call: EmbeddingCall, answer: Outcome,
+        terms: tuple[float | None, float, int, int],
+    ) -> Gathering:  # fmt: skip
+        """Each input is a request of its own, so the scheduler sees its length. `terms`: time-out, arrival, class, client."""
         texts = [item for item in call.inputs if isinstance(item, str)]
         if texts:
-            return submit_texts(self._engine, served, texts, call.truncate, model.places, answer, None, arrived_at)
+            return submit_texts(self._engine, served, texts, call.truncate, model.places, answer, *terms)
         all_ids = [item for item in call.inputs if not isinstance(item, str)]
-        return submit_ids(self._engine, served, all_ids, model.places, answer, arrived_at)
+        return submit_ids(self._engine, served, all_ids, model.places, answer, *terms)
 
     def _find(self, name: str) -> tuple[ServedModel, EmbeddingModel]:
         try:

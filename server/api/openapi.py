@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from server.api.openapi_v1 import SCHEMAS as V1_SCHEMAS
-from server.api.openapi_v1 import v1_paths
+from server.api.openapi_v1 import TERMS_HEADERS, v1_paths
 
 _NAMES = {"type": "string"}
 _FREE = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
@@ -61,6 +61,10 @@ SCHEMAS: dict[str, Any] = {
                         "type": "boolean",
                         "description": "Cut texts that have too many tokens; else they are refused",
                     },
+                    "priority": {
+                        "type": ["integer", "string"],
+                        "description": "A class of the model, by its number (1: the most urgent) or name; 0: the default",
+                    },
                     "timeout": {"type": "integer", "minimum": 0, "description": "µs for the whole request; 0: the SLO alone"},
                     "binary_data_output": {"type": "boolean", "description": "All outputs as raw bytes after the JSON"},
                 },
@@ -99,6 +103,7 @@ _ERRORS = {
     "404": "No such model, version or shared memory region",
     "408": "The body did not come in within its time",
     "413": "The body is over the limit",
+    "429": "This client has had its share for now (client_share); Retry-After says when to try again",
     "500": "The model failed on this very request",
     "501": "A part of the protocol that is not offered",
     "503": "Not ready, or the answer would come too late; Retry-After says when to try again",
@@ -133,6 +138,7 @@ def _infer(path: str) -> dict[str, Any]:
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names),
             {"name": "Inference-Header-Content-Length", "in": "header", "required": False, **_LENGTH},
+            *TERMS_HEADERS,
             {
                 "name": "Content-Encoding", "in": "header", "required": False,
                 "schema": {"type": "string", "enum": ["gzip", "deflate", "identity"]},

@@ -87,16 +87,30 @@ _ERRORS = {
     "400": "The request is wrong, a text has too many tokens, or more inputs are given than can be answered in time",
     "404": "No such model, or none that makes embeddings",
     "413": "The body is over the limit",
-    "429": "The answer would come too late; Retry-After says when to try again",
+    "429": "The answer would come too late, or this client has had its share; Retry-After says when to try again",
     "500": "The model failed on this very request",
     "503": "The model is not ready, or its instance died",
 }
+
+
+TERMS_HEADERS: list[dict[str, Any]] = [
+    {
+        "name": "X-Request-Timeout", "in": "header", "required": False, "schema": _TEXT,
+        "description": "Time for the whole request, like 50ms or 1.5s; it counts if it is shorter than the SLO",
+    },
+    {
+        "name": "X-Request-Priority", "in": "header", "required": False, "schema": _TEXT,
+        "description": "A class of the model, by its number (1: the most urgent) or name",
+    },
+]  # fmt: skip
+"""What may be said of time and urgency beside a body."""
 
 
 def v1_paths() -> dict[str, Any]:
     """Path → operations."""
     name = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
     embeddings = _operation("embeddings", "Embeddings of texts", "EmbeddingReply", tuple(_ERRORS))
+    embeddings["parameters"] = TERMS_HEADERS
     embeddings["requestBody"] = {"required": True, "content": _json("EmbeddingRequest")}
     return {
         "/v1/embeddings": {"post": embeddings},

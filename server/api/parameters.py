@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from server.api.terms import Terms, read_priority
+from server.contract.classes import Classes
 from server.errors import BadRequest, Unsupported
 
 _SCALARS = (str, int, float, bool)
 _MOST = 2**64 - 1
 
 
-def read_timeout(parameters: Mapping[str, object]) -> float | None:
-    """The client's time limit in seconds, None without one; every other parameter is checked too.
+def read_terms(parameters: Mapping[str, object], classes: Classes, model: str) -> Terms:
+    """The client's time limit and class; every other parameter is checked too.
 
-    `timeout` is in microseconds and counts the whole request; 0 means none. `priority` is checked and has no effect: all
-    requests of a model are ordered by deadline. Custom parameters must be scalars; a model here sees its tensors only.
+    `timeout` is in microseconds and counts the whole request; 0 means none. `priority` is a class by its number, 1 the most
+    urgent, or its name; 0 means the default. Custom parameters must be scalars; a model here sees its tensors only.
     Raises BadRequest, and Unsupported for sequences.
     """
-    timeout = None
+    timeout = priority = 0
     for name, value in parameters.items():
         if name == "timeout":
             timeout = _count(name, value, "a number of microseconds that is not negative")
         elif name == "priority":
-            _count(name, value, "a number that is not negative")
+            priority = read_priority(value, classes, f"model {model}: parameter 'priority'")
         elif name == "sequence_id":
             _check_no_sequence(value)
         elif name in ("sequence_start", "sequence_end"):
@@ -31,7 +33,7 @@ def read_timeout(parameters: Mapping[str, object]) -> float | None:
             raise BadRequest(f"parameter {name!r}: names that start with 'triton_' are reserved")
         elif not isinstance(value, _SCALARS):
             raise BadRequest(f"parameter {name!r} must be a string, a number, true or false")
-    return timeout * 1e-6 if timeout else None
+    return Terms(timeout * 1e-6 if timeout else None, priority)
 
 
 def read_truncate(parameters: Mapping[str, object]) -> bool:

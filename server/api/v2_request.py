@@ -10,10 +10,11 @@ from server.api.binary_tensors import from_bytes
 from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice, TextCall
 from server.api.infer_head import Body
 from server.api.json_tensors import from_json
-from server.api.parameters import read_timeout, read_truncate
+from server.api.parameters import read_terms, read_truncate
 from server.api.raw_request import raw_input
 from server.api.shared_memory import Regions
 from server.api.shared_tensors import REGION, from_slot, shared_choice
+from server.api.terms import NO_TERMS
 from server.backends.base import Array
 from server.errors import BadRequest
 from server.runtime.serving import ServingModel
@@ -26,6 +27,7 @@ class RequestDecoder:
         """`regions`: the shared memory of a server that offers it."""
         self._regions = regions
         self._interface = ModelInterface(model)
+        self._classes = model.classes
         self._all_json = [OutputChoice(place, False) for place in range(self._interface.n_outputs)]
         self._all_binary = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
@@ -47,12 +49,12 @@ class RequestDecoder:
         if not isinstance(request_id, str):
             raise BadRequest("'id' must be a string")
         parameters = _parameters(header, "the request")
-        timeout_s = read_timeout(parameters) if parameters else None
+        terms = read_terms(parameters, self._classes, self._interface.model) if parameters else NO_TERMS
         outputs = self._outputs(header, parameters)
         texts = self._interface.texts(inputs, outputs)
         if texts is not None:
-            return TextCall(request_id, texts, read_truncate(parameters), timeout_s, outputs)
-        return InferCall(request_id, inputs, rows, length, timeout_s, outputs)
+            return TextCall(request_id, texts, read_truncate(parameters), terms, outputs)
+        return InferCall(request_id, inputs, rows, length, terms, outputs)
 
     def _decode_raw(self, body: Body) -> InferCall:
         expected = self._interface.only_input()
@@ -60,7 +62,7 @@ class RequestDecoder:
         rows, length = self._interface.check_sizes(expected, array.shape, -1, -1)
         inputs = {expected.name: array}
         self._interface.check_complete(inputs)
-        return InferCall("", inputs, rows, max(length, 0), None, self._all_binary)
+        return InferCall("", inputs, rows, max(length, 0), NO_TERMS, self._all_binary)
 
     def _inputs(self, items: object, blobs: memoryview) -> tuple[dict[str, Array], int, int]:
         if not isinstance(items, list) or not items:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from server import __version__
 from server.api.bodies import documented, json_object
+from server.api.class_metadata import class_parameters, priority_levels
 from server.api.guard import Guard
 from server.api.shared_memory import Regions
 from server.api.text_metadata import text_parameters
@@ -19,9 +20,16 @@ from server.runtime.registry import Registry
 from server.runtime.served import ServedModel
 from server.telemetry.model_stats import all_stats
 
-_EXTENSIONS = ["binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "statistics"]
-"""What works, and nothing else. `parameters` and `schedule_policy` are not here: custom parameters and priorities are
-checked and then have no effect."""
+_EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "statistics",
+]
+"""What works, and nothing else. `parameters` is not here: custom ones are checked and then have no effect."""
 
 SHARED_MEMORY = "system_shared_memory"
 
@@ -156,14 +164,14 @@ def _config(model: ServedModel) -> dict[str, Any]:
             for spec in model.manifest.inputs
         ],
         "output": [_config_tensor(spec) for spec in model.manifest.outputs],
-        "dynamic_batching": {},
+        "dynamic_batching": priority_levels(model.classes),
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
         "instance_group": [{"kind": "KIND_CPU", "count": model.placement.instances}],
         "default_model_filename": next(file.path for file in model.manifest.files if file.path != MANIFEST),
         "parameters": {
             name: {"string_value": value}
-            for name, value in {"slo_ms": f"{model.slo_s * 1e3:g}", **text_parameters(model)}.items()
+            for name, value in {**class_parameters(model.classes), **text_parameters(model)}.items()
         },
     }
 

@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.contract.classes import Classes, ServiceClass, check_classes, usual_classes
 from server.contract.durations import exact_duration, parse_duration
 from server.contract.errors import ContractError
 from server.contract.fields import Fields
@@ -14,15 +15,32 @@ FILE = "model.toml"
 
 _OVERRIDES = ("max_rows", "instances", "threads")
 
+_NO_CLASSES = """
+# Classes of requests, the most urgent first; the first is the default, unless another says default = true.
+# Without these lines there are three: high, normal (the default) and low, all with the SLO above.
+# [[classes]]
+# name = "interactive"
+# [[classes]]
+# name = "batch"
+# slo = "2s"
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """The latency objective in seconds, and the experts' overrides (None: take what was measured)."""
+    """The latency objective in seconds, the experts' overrides (None: take what was measured), and the classes of requests
+    (None: the usual ones)."""
 
     slo_s: float
     max_rows: int | None = None
     instances: int | None = None
     threads: int | None = None
+    declared: Classes | None = None
+
+    @property
+    def classes(self) -> Classes:
+        """The default one has this model's SLO."""
+        return self.declared or usual_classes(self.slo_s)
 
     def to_toml(self) -> str:
         """The file's text, with the overrides shown as comments for who looks for them."""
@@ -31,6 +49,16 @@ class Wants:
         for name in _OVERRIDES:
             value = getattr(self, name)
             lines.append(f"# {name} = 1" if value is None else f"{name} = {value}")
+        return "\n".join(lines) + "\n" + (_NO_CLASSES if self.declared is None else self._classes_to_toml(self.declared))
+
+    def _classes_to_toml(self, classes: Classes) -> str:
+        lines = ["", "# The most urgent first."]
+        for number, one in enumerate(classes.all, 1):
+            lines += ["[[classes]]", f'name = "{one.name}"']
+            if one.slo_s != self.slo_s:
+                lines.append(f'slo = "{exact_duration(one.slo_s)}"')
+            if number == classes.default:
+                lines.append("default = true")
         return "\n".join(lines) + "\n"
 
 
@@ -46,6 +74,29 @@ def read_wants(path: Path) -> Wants:
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number or nesting without bounds
         raise ContractError(f"{where}: not valid TOML: {error}") from None
     fields = Fields(data, where)
-    fields.only(("slo", *_OVERRIDES))
+    fields.only(("slo", *_OVERRIDES, "classes"))
     overrides = {name: fields.integer(name, 1) for name in _OVERRIDES if fields.has(name)}
-    return Wants(parse_duration(fields.text("slo"), f"{where}: slo"), **overrides)
+    slo_s = parse_duration(fields.text("slo"), f"{where}: slo")
+    declared = _classes(fields.children("classes"), slo_s, where) if fields.has("classes") else None
+    return Wants(slo_s, **overrides, declared=declared)
+
+
+def _classes(items: list[Fields], slo_s: float, where: str) -> Classes:
+    classes = []
+    defaults = []
+    for number, item in enumerate(items, 1):
+        item.only(("name", "slo", "default"))
+        own_s = parse_duration(item.text("slo"), f"{item.where}: slo") if item.has("slo") else None
+        classes.append(ServiceClass(item.text("name"), slo_s if own_s is None else own_s))
+        if item.has("default") and item.flag("default"):
+            defaults.append(number)
+    check_classes(classes, where)
+    if len(defaults) > 1:
+        raise ContractError(f"{where}: {len(defaults)} classes say default = true; one may")
+    default = defaults[0] if defaults else 1
+    if items[default - 1].has("slo"):
+        raise ContractError(
+            f"{where}: class {classes[default - 1].name!r} is the default, so its SLO is the model's; leave its slo out, or say "
+            "default = true in a class without one"
+        )
+    return Classes(tuple(classes), default)

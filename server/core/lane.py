@@ -137,12 +137,17 @@ class Lane(Generic[P]):
         """Admission by predicted completion: None when a newcomer is welcome, else why not, and in how many seconds it may be."""
         if self.latest_start(request) < now:
             return Refusal.DEADLINE, None
-        if self.waiting.rows + request.rows > self.limits.queue_rows:
+        if self.waiting.rows + request.rows > self.limits.queue_rows and self._is_full_for(request):
             return Refusal.QUEUE_FULL, self.retry_after(now)
         if self.idle > 0 and not self.waiting and (not self.device.is_shared or self.device.has_room(self)):
             return None  # an idle device always tries: it is how a pessimistic forecast is unlearnt
         late_s = self._predicted_end(request, now) - request.deadline_at
         return None if late_s <= 0 else (Refusal.DEADLINE, late_s)
+
+    def _is_full_for(self, request: InferRequest[P] | Demand) -> bool:
+        """Whether the queue is full without those that are less urgent: they must not keep it from others."""
+        share = self.waiting.share_before(request.priority, float("inf"))
+        return share * self.waiting.rows + request.rows > self.limits.queue_rows
 
     def retry_after(self, now: float) -> float:
         """Seconds until the work that waits now is done."""

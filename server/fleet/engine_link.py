@@ -44,14 +44,15 @@ class EngineLink(Link):
         """Requests without an outcome."""
         return len(self._open)
 
-    def ask(self, request: WorkRequest, model: RemoteModel, timeout_s: float | None) -> None:
-        """Raises TooLarge."""
+    def ask(self, request: WorkRequest, model: RemoteModel, timeout_s: float | None, priority: int, client: int) -> None:
+        """`priority` is the class, as the model's `classes` number them. Raises TooLarge."""
         inputs = request.payload.inputs
         slot, n_bytes, data = self.place(model.inputs, [inputs[name] for name in model.input_names])
         timeout = math.nan if timeout_s is None else timeout_s
         self._asks.add(
-            request.id, model.key.load, request.rows, request.length, slot, n_bytes, request.arrived_at, timeout, data
-        )
+            request.id, model.key.load, request.rows, request.length, slot, n_bytes, request.arrived_at, timeout, client,
+            priority, data,
+        )  # fmt: skip
         self._open[request.id] = request, model
         self.flush_soon()
 

@@ -39,7 +39,7 @@ class Kind(IntEnum):
 
 class Ask(NamedTuple):
     """A request. `load` is the model's load number, `timeout_s` NaN without one, `n_bytes` the size of its tensors, which lie
-    in the slots from `slot` on, or INLINE."""
+    in the slots from `slot` on, or INLINE. `client`: who asks, where somebody rations, else 0."""
 
     id: int
     load: int
@@ -49,6 +49,8 @@ class Ask(NamedTuple):
     n_bytes: int
     arrived_at: float
     timeout_s: float
+    client: int
+    priority: int
 
 
 class Note(NamedTuple):
@@ -95,7 +97,7 @@ class Batch:
 
 Frame = tuple[int, memoryview]
 _HEAD = Struct("<II")
-_ASK = Struct("<QIIIiQdd")
+_ASK = Struct("<QIIIiQddQi4x")
 _ANSWER = Struct("<Qi4xQ")
 _NUMBER = Struct("<Q")
 
@@ -114,10 +116,10 @@ class AskBatch(Batch):
 
     def add(
         self, number: int, load: int, rows: int, length: int, slot: int, n_bytes: int, arrived_at: float, timeout_s: float,
-        data: bytes,
+        client: int, priority: int, data: bytes,
     ) -> None:  # fmt: skip
         """An Ask, field by field, and its inline tensors: empty for tensors in slots."""
-        self._add(_ASK.pack(number, load, rows, length, slot, n_bytes, arrived_at, timeout_s), data)
+        self._add(_ASK.pack(number, load, rows, length, slot, n_bytes, arrived_at, timeout_s, client, priority), data)
 
 
 class AnswerBatch(Batch):
@@ -221,9 +223,8 @@ _ERRORS: dict[str, type[FerryError]] = {
 
 
 def _error(kind: str, text: str, label: str, retry_after_s: float | None) -> FerryError:
-    if kind == Refused.__name__:
-        return Refused(text, label, retry_after_s)
-    return _ERRORS[kind](text)
+    error = _ERRORS[kind]
+    return error(text, label, retry_after_s) if issubclass(error, Refused) else error(text)
 
 
 def _batch(body: memoryview, head: Struct) -> tuple[Iterator[Any], int]:

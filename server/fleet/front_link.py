@@ -171,7 +171,12 @@ class FrontLink(Link):
     def _submit(self, served: Served, inputs: dict[str, Array], ask: Ask) -> None:
         timeout_s = None if math.isnan(ask.timeout_s) else ask.timeout_s
         answer = FarAnswer(self, ask.id, served.outputs)
-        self._open[ask.id] = self._engine.submit(served.model, inputs, ask.rows, ask.length, answer, timeout_s, ask.arrived_at)
+        try:
+            self._open[ask.id] = self._engine.submit(
+                served.model, inputs, ask.rows, ask.length, answer, timeout_s, ask.arrived_at, ask.priority, ask.client
+            )
+        except Refused as error:
+            self.fail(ask.id, error)
 
     def _noted(self, notes: list[Note]) -> None:
         for load, label, n, waited_s in notes:

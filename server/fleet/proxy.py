@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h11
 
+from server.api.clients import FROM_FRONT_END, Clients
 from server.api.disconnects import Receive
 from server.api.errors_http import error_reply
 from server.api.infer import Send
@@ -45,8 +46,10 @@ def web_address(folder: Path) -> Path:
 class Proxy:
     """An ASGI application that is really elsewhere."""
 
-    def __init__(self, address: Path) -> None:
+    def __init__(self, address: Path, clients: Clients | None = None) -> None:
+        """`clients`: where somebody rations; the engine is told who asks, since it sees this process only."""
         self._address = str(address)
+        self._clients = clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -54,7 +57,7 @@ class Proxy:
         except OSError:
             await _without_engine(scope, send)
             return
-        exchange = _Exchange(reader, writer)
+        exchange = _Exchange(reader, writer, self._clients)
         try:
             await exchange.run(scope, receive, send)
         except FerryError as error:
@@ -68,7 +71,8 @@ class Proxy:
 class _Exchange:
     """One request and its response."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, clients: Clients | None) -> None:
+        self._clients = clients
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT)
@@ -78,7 +82,7 @@ class _Exchange:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises BadRequest, or EngineLost when there is no response."""
         try:
-            self._writer.write(self._http.send(_head(scope)) or b"")
+            self._writer.write(self._http.send(_head(scope, self._clients)) or b"")
         except h11.LocalProtocolError as error:
             raise BadRequest(f"a header that cannot be passed on: {error}") from None
         upload = asyncio.ensure_future(self._upload(receive))
@@ -133,10 +137,13 @@ class _Exchange:
                 raise ConnectionResetError("no response")
 
 
-def _head(scope: Scope) -> h11.Request:
+def _head(scope: Scope, clients: Clients | None) -> h11.Request:
     headers = list(scope["headers"])
     named = {name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")}
     kept = [(key, value) for key, value in headers if key not in _HOP_BY_HOP and key not in named]
+    if clients is not None:
+        client = clients.known(clients.by_headers(headers), scope.get("client"))
+        kept = [(FROM_FRONT_END, b"%x" % client), *((key, value) for key, value in kept if key != FROM_FRONT_END)]
     names = {key for key, _ in headers}
     if b"transfer-encoding" in names:
         kept.append((b"transfer-encoding", b"chunked"))

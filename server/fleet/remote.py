@@ -75,7 +75,7 @@ class RemoteEngine:
 
     def submit(
         self, model: RemoteModel, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,
-        arrived_at: float | None = None,
+        arrived_at: float | None = None, priority: int = 0, client: int = 0,
     ) -> WorkRequest:  # fmt: skip
         """Like Engine.submit. Raises EngineAway, Refused when the engine does not keep up, TooLarge."""
         link = self._link
@@ -92,19 +92,24 @@ class RemoteEngine:
             )
             link.note(model, error.label, now - arrived_at)
             raise error
-        slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
+        slo_s = model.classes.of(priority).slo_s
+        if timeout_s is not None and timeout_s < slo_s:
+            slo_s = timeout_s
         self._n_requests += 1
         work = Work(inputs, answer, slo_s)
         request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, arrived_at + slo_s - REPLY_S, work)
-        link.ask(request, model, timeout_s)
+        link.ask(request, model, timeout_s, priority, client)
         return request
 
     def submit_text(
         self, model: RemoteModel, text: str, truncate: bool, answer: Outcome, timeout_s: float | None = None,
-        arrived_at: float | None = None,
+        arrived_at: float | None = None, priority: int = 0,
     ) -> TextRequest:  # fmt: skip
         """Never asked: models that take text are in no front end's table, their requests are passed through."""
         raise Unsupported(f"model {model.key} takes text, which the engine's own routes read")
+
+    def charge(self, model: RemoteModel, client: int, rows: int, length: int) -> None:
+        """The books are the engine's, which charges when it gets the request."""
 
     def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
@@ -114,24 +119,24 @@ class RemoteEngine:
         if self._link is not None and isinstance(request, InferRequest):
             self._link.cancel(request)
 
-    def arrival(self, model: RemoteModel, arrived_at: float | None) -> float:
+    def arrival(self, model: RemoteModel, arrived_at: float | None, priority: int = 0, client: int = 0) -> float:
         """Like Engine.arrival."""
         now = self._clock()
         if arrived_at is None:
             return now
         waited_s = now - arrived_at
-        late_s = self.late_s(model, waited_s)
+        late_s = self.late_s(model, waited_s, priority)
         if late_s > 0:
-            error = read_too_late(model, waited_s, late_s)
+            error = read_too_late(model, waited_s, late_s, priority)
             self.turned_away(model, waited_s, error)
             raise error
         return arrived_at
 
-    def late_s(self, model: RemoteModel, waited_s: float) -> float:
+    def late_s(self, model: RemoteModel, waited_s: float, priority: int = 0) -> float:
         """Like Engine.late_s."""
-        return waited_s + model.fastest_s + REPLY_S - model.slo_s
+        return waited_s + model.fastest_s + REPLY_S - model.classes.of(priority).slo_s
 
-    def crowded_out(self, model: RemoteModel, arrived_at: float) -> Refused | None:
+    def crowded_out(self, model: RemoteModel, arrived_at: float, priority: int = 0) -> Refused | None:
         """The queue is the engine's, which decides when it gets the request."""
         return None
 

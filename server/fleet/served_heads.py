@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from server.api.clients import Clients
 from server.api.infer_head import InferHead
 from server.api.known_heads import KnownHeads
 from server.fleet.table import ModelTable
@@ -10,8 +11,8 @@ from server.fleet.table import ModelTable
 class ServedHeads(KnownHeads):
     """Requests for other models go the long way, which passes them on."""
 
-    def __init__(self, table: ModelTable, max_body_bytes: int, compresses: bool) -> None:
-        super().__init__(max_body_bytes, compresses)
+    def __init__(self, table: ModelTable, max_body_bytes: int, compresses: bool, clients: Clients | None = None) -> None:
+        super().__init__(max_body_bytes, compresses, clients)
         self._table = table
 
     def find(self, data: bytes) -> tuple[InferHead, int] | None:

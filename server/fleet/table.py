@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from server.contract.classes import Classes, ServiceClass
 from server.contract.errors import ContractError
 from server.contract.manifest import Manifest
 from server.core.types import ModelKey
@@ -17,10 +18,11 @@ from server.runtime.serving import ServingModel
 class RemoteModel:
     """A model that another process serves. It does not change; it ends with the engine that told of it."""
 
-    def __init__(self, key: ModelKey, manifest: Manifest, slo_s: float, max_rows: int, fastest_s: float) -> None:
+    def __init__(self, key: ModelKey, manifest: Manifest, classes: Classes, max_rows: int, fastest_s: float) -> None:
         self.key = key
         self.manifest = manifest
-        self.slo_s = slo_s
+        self.classes = classes
+        self.slo_s = classes.of(0).slo_s
         self.max_rows = max_rows
         self.fastest_s = fastest_s
         self.inputs = Packing(manifest.inputs)
@@ -33,7 +35,8 @@ def to_json(model: ServingModel) -> dict[str, Any]:
     return {
         "key": list(model.key),
         "manifest": model.manifest.to_json(),
-        "slo_s": model.slo_s,
+        "classes": [(one.name, one.slo_s) for one in model.classes.all],
+        "default": model.classes.default,
         "max_rows": model.max_rows,
         "fastest_s": model.fastest_s,
     }
@@ -43,7 +46,8 @@ def from_json(row: Mapping[str, Any]) -> RemoteModel:
     """Raises BrokenLink."""
     try:
         manifest = Manifest.from_json(row["manifest"], "the engine's table")
-        return RemoteModel(ModelKey(*row["key"]), manifest, row["slo_s"], row["max_rows"], row["fastest_s"])
+        classes = Classes(tuple(ServiceClass(*one) for one in row["classes"]), row["default"])
+        return RemoteModel(ModelKey(*row["key"]), manifest, classes, row["max_rows"], row["fastest_s"])
     except (KeyError, TypeError, ContractError) as wrong:
         raise BrokenLink(f"a model that cannot be read: {wrong}") from wrong
 

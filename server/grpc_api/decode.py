@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from server.api.binary_tensors import from_bytes
 from server.api.infer_call import ExpectedInput, InferCall, ModelInterface, OutputChoice, TextCall
-from server.api.parameters import read_timeout, read_truncate
+from server.api.parameters import read_terms, read_truncate
 from server.api.shared_memory import Regions
 from server.api.shared_tensors import REGION, from_slot, shared_choice
+from server.api.terms import NO_TERMS
 from server.backends.base import Array
 from server.errors import BadRequest
 from server.grpc_api.messages import InferParameter, ModelInferRequest
@@ -26,18 +27,19 @@ class RequestDecoder:
         """`regions`: the shared memory of a server that offers it."""
         self._regions = regions
         self._interface = ModelInterface(model)
+        self._classes = model.classes
         self._all = [OutputChoice(place, True) for place in range(self._interface.n_outputs)]
 
     def decode(self, request: ModelInferRequest) -> InferCall | TextCall:
         """Raises BadRequest, Unsupported, TooLarge, NotFound (a region) or TurnedOff."""
         inputs, rows, length = self._inputs(request)
         parameters = _plain(request.parameters) if request.parameters else {}
-        timeout_s = read_timeout(parameters) if parameters else None
+        terms = read_terms(parameters, self._classes, self._interface.model) if parameters else NO_TERMS
         outputs = self._outputs(request)
         texts = self._interface.texts(inputs, outputs)
         if texts is not None:
-            return TextCall(request.id, texts, read_truncate(parameters), timeout_s, outputs)
-        return InferCall(request.id, inputs, rows, length, timeout_s, outputs)
+            return TextCall(request.id, texts, read_truncate(parameters), terms, outputs)
+        return InferCall(request.id, inputs, rows, length, terms, outputs)
 
     def _inputs(self, request: ModelInferRequest) -> tuple[dict[str, Array], int, int]:
         interface = self._interface

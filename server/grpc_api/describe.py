@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from server.api.class_metadata import class_parameters, priority_levels
 from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
@@ -36,11 +37,11 @@ def config(model: ServedModel) -> ModelConfig:
         version_policy={"latest": {"num_versions": 1}},
         input=[_config_tensor(spec) for spec in manifest.inputs],
         output=[_config_tensor(spec) for spec in manifest.outputs],
-        dynamic_batching={},
+        dynamic_batching=priority_levels(model.classes),
         instance_group=[{"kind": "KIND_CPU", "count": model.placement.instances}],
         default_model_filename=next(file.path for file in manifest.files if file.path != MANIFEST),
     )
-    for name, value in {"slo_ms": f"{model.slo_s * 1e3:g}", **text_parameters(model)}.items():
+    for name, value in {**class_parameters(model.classes), **text_parameters(model)}.items():
         made.parameters[name].string_value = value
     return made
 

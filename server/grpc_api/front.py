@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from server.api.clients import Clients
 from server.api.guard import Guard
 from server.api.shared_memory import Regions
 from server.grpc_api.control import Control
@@ -35,11 +36,12 @@ class GrpcFront:
     def __init__(
         self, host: str, port: int, engine: Engine, registry: Registry, guard: Guard, max_body_bytes: int,
         idle_timeout_s: float, receive_timeout_s: float, regions: Regions | None = None,
+        clients: Clients | None = None,
     ) -> None:  # fmt: skip
         """`idle_timeout_s` ends connections without a call, `receive_timeout_s` those that do not get as far as HTTP/2;
-        `regions` None: shared memory is turned off."""
+        `regions` None: shared memory is turned off; `clients`: where somebody rations."""
         self._health = Health(registry)
-        inference = Inference(engine, registry, max_body_bytes, regions)
+        inference = Inference(engine, registry, max_body_bytes, regions, clients=clients)
         self._streams = StreamInference(inference)
         self._server = grpc.aio.server(options=_options(max_body_bytes, idle_timeout_s, receive_timeout_s))
         unary = {"ModelInfer": inference.unary, **Control(registry, guard, regions).handlers()}

@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from server.api.clients import Clients
 from server.api.infer_call import TextCall, submit_text_call
 from server.api.shared_memory import Regions
+from server.api.terms import Terms
 from server.backends.base import Array
 from server.errors import FerryError, TooLarge
 from server.grpc_api.crowd import Crowd
@@ -25,9 +27,10 @@ class Inference:
 
     def __init__(
         self, engine: ServingEngine[M], registry: ServingModels[M], max_body_bytes: int, regions: Regions | None = None,
-        clock: Clock = monotonic_clock,
+        clock: Clock = monotonic_clock, clients: Clients | None = None,
     ) -> None:  # fmt: skip
-        """`regions` None: shared memory is turned off."""
+        """`regions` None: shared memory is turned off. `clients`: where somebody rations."""
+        self._clients = clients
         self._regions = regions
         self._engine: ServingEngine[Any] = engine
         self._clock = clock
@@ -38,14 +41,20 @@ class Inference:
 
     async def unary(self, data: bytes, context: Context) -> bytes | None:
         """ModelInfer."""
-        reply = await told(self._unary(data, context.time_remaining()))
+        reply = await told(self._unary(data, context.time_remaining(), self.client(context)))
         if isinstance(reply, FerryError):
             await abort(context, reply)
             return None
         return reply
 
-    async def _unary(self, data: bytes, remaining_s: float | None) -> bytes:
-        reply = await self.answer(self.read(data), remaining_s)
+    def client(self, context: Context) -> int:
+        """Who calls, where somebody rations, else 0."""
+        if self._clients is None:
+            return 0
+        return self._clients.by_metadata(context.invocation_metadata() or (), context.peer())
+
+    async def _unary(self, data: bytes, remaining_s: float | None, client: int) -> bytes:
+        reply = await self.answer(self.read(data), remaining_s, client)
         packed: bytes = reply.SerializeToString()
         return packed
 
@@ -59,7 +68,7 @@ class Inference:
         request: ModelInferRequest = parse(ModelInferRequest.FromString, data, "ModelInferRequest")
         return request
 
-    async def answer(self, request: ModelInferRequest, remaining_s: float | None) -> ModelInferResponse:
+    async def answer(self, request: ModelInferRequest, remaining_s: float | None, client: int = 0) -> ModelInferResponse:
         """`remaining_s`: until the call's deadline, None without one. When the awaiting task is cancelled, so is the request.
 
         Raises FerryError.
@@ -68,21 +77,25 @@ class Inference:
         self._crowd.enter()
         try:
             await self._crowd.together()
-            return await self._answer(request, remaining_s, arrived_at)
+            return await self._answer(request, remaining_s, arrived_at, client)
         finally:
             self._crowd.leave()
 
-    async def _answer(self, request: ModelInferRequest, remaining_s: float | None, arrived_at: float) -> ModelInferResponse:
+    async def _answer(
+        self, request: ModelInferRequest, remaining_s: float | None, arrived_at: float, client: int
+    ) -> ModelInferResponse:
         model = self._registry.find(request.model_name, request.model_version or None)
         decoder, encoder = self._codec(model)
         call = decoder.decode(request)
         waiter: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
-        timeout_s = _shorter(call.timeout_s, remaining_s)
+        terms = Terms(_shorter(call.terms.timeout_s, remaining_s), call.terms.priority)
         answer = _Outcome(waiter)
         if isinstance(call, TextCall):
-            cancel = submit_text_call(self._engine, model, call, answer, timeout_s, arrived_at).cancel
+            cancel = submit_text_call(self._engine, model, call, answer, terms, arrived_at, client).cancel
         else:
-            submitted = self._engine.submit(model, call.inputs, call.rows, call.length, answer, timeout_s, arrived_at)
+            submitted = self._engine.submit(
+                model, call.inputs, call.rows, call.length, answer, terms.timeout_s, arrived_at, terms.priority, client
+            )
             cancel = partial(self._engine.cancel, submitted)
         try:
             outputs = await waiter

@@ -54,19 +54,20 @@ class StreamInference:
         replies: asyncio.Queue[asyncio.Task[bytes] | None],
         room: asyncio.Semaphore,
     ) -> None:
+        client = self._inference.client(context)
         while True:
             await room.acquire()
             data = await context.read()
             if data is grpc.aio.EOF:
                 return
-            replies.put_nowait(tasks.create_task(self._reply(data, context.time_remaining())))
+            replies.put_nowait(tasks.create_task(self._reply(data, context.time_remaining(), client)))
 
-    async def _reply(self, data: bytes, remaining_s: float | None) -> bytes:
+    async def _reply(self, data: bytes, remaining_s: float | None, client: int) -> bytes:
         try:
             request = self._inference.read(data)
         except FerryError as error:
             return _pack(ModelStreamInferResponse(error_message=text_of(error)))
-        answer = await told(self._inference.answer(request, remaining_s))
+        answer = await told(self._inference.answer(request, remaining_s, client))
         if isinstance(answer, FerryError):
             return _pack(_error(request, answer))
         return _pack(ModelStreamInferResponse(infer_response=answer))

@@ -72,8 +72,8 @@ class Engine:
         except KeyError:
             return None
 
-    def arrival(self, model: ServedModel, arrived_at: float | None) -> float:
-        """When a request arrived (now, if that is not known).
+    def arrival(self, model: ServedModel, arrived_at: float | None, priority: int = 0, client: int = 0) -> float:
+        """When a request arrived (now, if that is not known). `client` does not matter here: see `rationed`.
 
         Raises Refused, before anything is spent on decoding it, when it cannot be answered in time any more.
         """
@@ -81,25 +81,32 @@ class Engine:
         if arrived_at is None:
             return now
         waited_s = now - arrived_at
-        late_s = self.late_s(model, waited_s)
-        error = read_too_late(model, waited_s, late_s) if late_s > 0 else self.crowded_out(model, arrived_at)
+        late_s = self.late_s(model, waited_s, priority)
+        if late_s > 0:
+            error: Refused | None = read_too_late(model, waited_s, late_s, priority)
+        else:
+            error = self.crowded_out(model, arrived_at, priority)
         if error is not None:
             self.turned_away(model, waited_s, error)
             raise error
         return arrived_at
 
-    def late_s(self, model: ServedModel, waited_s: float) -> float:
+    def late_s(self, model: ServedModel, waited_s: float, priority: int = 0) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
-        return waited_s + model.fastest_s + REPLY_S - model.slo_s
+        slo_s = model.classes.of(priority).slo_s if priority else model.slo_s
+        return waited_s + model.fastest_s + REPLY_S - slo_s
 
-    def crowded_out(self, model: ServedModel, arrived_at: float) -> Refused | None:
-        """The refusal of whatever arrived then for a model before which so much waits that even the smallest request would be late."""
+    def crowded_out(self, model: ServedModel, arrived_at: float, priority: int = 0) -> Refused | None:
+        """The refusal of whatever arrived then for a model before which so much waits that even the smallest request of this class
+        would be late."""
         lane = self.lane(model.key)
-        if lane is None or lane.planned_s(lane.waiting.work_s) < CROWD * model.slo_s:
+        slo_s = model.classes.of(priority).slo_s if priority else model.slo_s
+        if lane is None or lane.planned_s(lane.waiting.work_s) < CROWD * slo_s:
             return None
-        smallest = Demand(1, model.shortest, arrived_at + model.slo_s - REPLY_S)
+        urgency = model.classes.urgency(priority) if priority else 0
+        smallest = Demand(1, model.shortest, arrived_at + slo_s - REPLY_S, urgency)
         why = lane.why_not(smallest, self._clock())
-        return None if why is None else refusal(model, model.key, model.slo_s, *why)
+        return None if why is None else refusal(model, model.key, slo_s, *why)
 
     def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""
@@ -109,18 +116,20 @@ class Engine:
 
     def submit(
         self, model: ServedModel, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,
-        arrived_at: float | None = None,
+        arrived_at: float | None = None, priority: int = 0, client: int = 0,
     ) -> WorkRequest:  # fmt: skip
         """Queue one request; `answer` is told its outputs or a FerryError, later than this returns.
 
         Those of requests before may be told meanwhile.
 
-        `timeout_s`: what the client allows, if shorter than the SLO it counts, from `arrived_at` (now by default).
+        `timeout_s`: what the client allows, if shorter than the SLO it counts, from `arrived_at` (now by default). `priority`: one
+        of the model's classes, 0 for the default. `client` does not matter here: see `rationed`.
         Requests that come in one turn of the event loop reach the scheduler together, so that they can share a batch even
         on an idle device.
         """
-        arrived_at, deadline_at, work = self._accept(model, inputs, answer, timeout_s, arrived_at)
-        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work)
+        arrived_at, deadline_at, work = self._accept(model, inputs, answer, timeout_s, arrived_at, priority)
+        urgency = model.classes.urgency(priority) if priority else 0
+        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work, urgency)
         if self._n_arrived_rows >= TURN_ROWS:
             self._hurry()
         if not self._arrived:
@@ -131,29 +140,36 @@ class Engine:
 
     def submit_text(
         self, model: ServedModel, text: str, truncate: bool, answer: Outcome, timeout_s: float | None = None,
-        arrived_at: float | None = None,
+        arrived_at: float | None = None, priority: int = 0,
     ) -> TextRequest:  # fmt: skip
         """Queue one text of a model that takes text: tokenised off the event loop, then a request like any other, of one row.
 
         Its time runs from `arrived_at`, tokenising included. `truncate`: cut it if it has too many tokens.
         """
         stage = self._texts.get(model.key)
-        arrived_at, deadline_at, work = self._accept(model, {}, answer, timeout_s, arrived_at)
+        arrived_at, deadline_at, work = self._accept(model, {}, answer, timeout_s, arrived_at, priority)
         cost_s = stage.cost_s(text) if stage else 0.0
-        request = TextRequest(self._n_requests, model.key, text, truncate, arrived_at, deadline_at, work, cost_s)
+        urgency = model.classes.urgency(priority)
+        request = TextRequest(self._n_requests, model.key, text, truncate, arrived_at, deadline_at, work, cost_s, urgency)
         if stage is None:
             self._loop.call_soon(self.text_refused, request, Refusal.DRAINING, None)
         else:
             stage.add(request)
         return request
 
+    def charge(self, model: ServedModel, client: int, rows: int, length: int) -> None:
+        """Everybody may have as much as is there: see `rationed` for another engine."""
+
     def _accept(
-        self, model: ServedModel, inputs: Inputs, answer: Outcome, timeout_s: float | None, arrived_at: float | None
-    ) -> tuple[float, float, Work]:
+        self, model: ServedModel, inputs: Inputs, answer: Outcome, timeout_s: float | None, arrived_at: float | None,
+        priority: int,
+    ) -> tuple[float, float, Work]:  # fmt: skip
         """One request more, whose number is _n_requests: its arrival, its deadline and its payload."""
         if arrived_at is None:
             arrived_at = self._clock()
-        slo_s = model.slo_s if timeout_s is None else min(timeout_s, model.slo_s)
+        slo_s = model.classes.of(priority).slo_s if priority else model.slo_s
+        if timeout_s is not None and timeout_s < slo_s:
+            slo_s = timeout_s
         self._n_requests += 1
         model.stats.arrived()
         return arrived_at, arrived_at + slo_s - REPLY_S, Work(inputs, answer, slo_s)

@@ -16,6 +16,9 @@ from server.runtime.serving import ServingEngine, ServingModel
 from server.runtime.text_stage import TextRequest, read_ids
 from server.runtime.work import Outcome, WorkRequest
 
+BYTES_PER_TOKEN = 4
+"""Of English prose, about: what texts are charged by, since that happens before they are tokenised."""
+
 
 class Gathering:
     """Tells `answer` the outputs [rows, …] when all rows have theirs, or the first error, and then cancels the other rows.
@@ -90,24 +93,39 @@ class _Row:
 
 def submit_texts(
     engine: ServingEngine[Any], model: ServingModel, texts: Sequence[str], truncate: bool, wanted: Collection[int], answer: Outcome,
-    timeout_s: float | None = None, arrived_at: float | None = None,
+    timeout_s: float | None = None, arrived_at: float | None = None, priority: int = 0, client: int = 0,
 ) -> Gathering:  # fmt: skip
     """Queue texts, at least one; `answer` will have the outputs whose places are in `wanted`, a row for each text, or raise a
-    FerryError. All come in one turn of the event loop, so they can share batches."""
+    FerryError. All come in one turn of the event loop, so they can share batches. Raises Refused, and queues none, when `client`
+    may not have them all."""
+    if client:
+        engine.charge(model, client, len(texts), _about_length(model, texts))
     gathering = Gathering(engine, answer, wanted, len(texts))
     for place, text in enumerate(texts):
-        gathering.rows.append(engine.submit_text(model, text, truncate, _Row(gathering, place), timeout_s, arrived_at))
+        row = _Row(gathering, place)
+        gathering.rows.append(engine.submit_text(model, text, truncate, row, timeout_s, arrived_at, priority))
     return gathering
 
 
 def submit_ids(
     engine: ServingEngine[Any], model: ServedModel, all_ids: Sequence[Sequence[int]], wanted: Collection[int], answer: Outcome,
-    arrived_at: float | None = None,
+    timeout_s: float | None = None, arrived_at: float | None = None, priority: int = 0, client: int = 0,
 ) -> Gathering:  # fmt: skip
-    """The same for texts that the client tokenised itself. Raises BadText, and queues none, when one has ids that are not the
+    """The same for texts that the client tokenised itself. Raises BadText too, and queues none, when one has ids that are not the
     model's, or too many."""
-    gathering = Gathering(engine, answer, wanted, len(all_ids))
-    for place, read in enumerate([read_ids(model, ids) for ids in all_ids]):
+    reads = [read_ids(model, ids) for ids in all_ids]
+    if client:
+        engine.charge(model, client, len(reads), sum(read.n_tokens for read in reads) // len(reads))
+    gathering = Gathering(engine, answer, wanted, len(reads))
+    for place, read in enumerate(reads):
         row = _Row(gathering, place)
-        gathering.rows.append(engine.submit(model, read.inputs, 1, read.n_tokens, row, None, arrived_at))
+        gathering.rows.append(engine.submit(model, read.inputs, 1, read.n_tokens, row, timeout_s, arrived_at, priority))
     return gathering
+
+
+def _about_length(model: ServingModel, texts: Sequence[str]) -> int:
+    """How many tokens the texts will have on average, before anybody has counted."""
+    ragged = model.manifest.ragged
+    assert ragged is not None, "models that take text have an axis of tokens"
+    tokens = sum(len(text.encode()) for text in texts) // len(texts) // BYTES_PER_TOKEN
+    return min(max(tokens, ragged.shortest), ragged.longest)

@@ -109,9 +109,9 @@ def _warm_up(session: Session, manifest: Manifest) -> None:
 def _warn_if_hopeless(files: VersionFiles, profile: Profile, wants: Wants) -> None:
     longest = profile.measured_lengths[-1]
     alone_s = profile.predict(1, longest)
-    if alone_s > wants.slo_s:
+    for slo_s in sorted({one.slo_s for one in wants.classes.all if alone_s > one.slo_s}):
         log.warning(
             "%s/%d: one row%s takes %.4g ms alone, more than the SLO of %.4g ms: such requests will be refused; "
             "raise slo in model.toml or use a faster model",
-            files.manifest.name, files.version, f" of length {longest}" if longest else "", alone_s * 1e3, wants.slo_s * 1e3,
+            files.manifest.name, files.version, f" of length {longest}" if longest else "", alone_s * 1e3, slo_s * 1e3,
         )  # fmt: skip

@@ -17,11 +17,11 @@ REPLY_S = 0.0005
 """Taken off every deadline: encoding the answer and writing it to the socket."""
 
 
-def read_too_late(model: ServingModel, waited_s: float, late_s: float) -> Refused:
+def read_too_late(model: ServingModel, waited_s: float, late_s: float, priority: int = 0) -> Refused:
     """The refusal of a request that was too late already when it was read."""
     message = (
         f"the request waited {waited_s * 1e3:.0f} ms until the server could read it, too long for model {model.key} to answer "
-        f"within its {model.slo_s * 1e3:g} ms; send fewer requests, or raise the model's SLO"
+        f"within its {model.classes.of(priority).slo_s * 1e3:g} ms; send fewer requests, or raise the model's SLO"
     )
     return Refused(message, Refusal.DEADLINE.value, late_s)
 
@@ -47,10 +47,11 @@ def refusal(model: ServedModel | None, key: ModelKey, allowed_s: float, why: Ref
     if why is Refusal.QUEUE_FULL:
         message = f"model {key} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
     else:
-        message = (
-            f"model {key} would answer later than the {allowed_s * 1e3:g} ms allowed (the smaller of its SLO and the request's timeout); "
-            "send fewer requests, allow more time, or add instances"
-        )
+        late = f"model {key} would answer later than the {allowed_s * 1e3:g} ms allowed by"
+        if allowed_s == model.slo_s or any(one.slo_s == allowed_s for one in model.classes.all):
+            message = f"{late} its SLO; send fewer requests, raise the SLO, or add instances"
+        else:
+            message = f"{late} the request's timeout; send fewer requests, or allow more time"
     return Refused(message, why.value, retry_after_s)
 
 

@@ -36,6 +36,7 @@ class ServedModel:
         self.key = key
         self.manifest = files.manifest
         self.slo_s = wants.slo_s
+        self.classes = wants.classes
         self.profile = profile
         self.placement = placement(wants, profile)
         self.session = session
@@ -55,7 +56,7 @@ class ServedModel:
     def _queue_rows(self) -> int:
         """From the peak rate at the shortest length; never less than a few batches, so that a burst finds room."""
         peak = self.profile.peak_rate(self.profile.measured_lengths[0])
-        return max(4 * self.max_rows * self.placement.instances, int(QUEUED_SLOS * self.slo_s * peak))
+        return max(4 * self.max_rows * self.placement.instances, int(QUEUED_SLOS * self.classes.longest_slo_s * peak))
 
 
 def placement(wants: Wants, profile: Profile) -> Placement:

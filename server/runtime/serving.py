@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from server.contract.classes import Classes
 from server.contract.manifest import Manifest
 from server.core.types import ModelKey
 from server.errors import Refused
@@ -24,6 +25,8 @@ class ServingModel(Protocol):
     @property
     def slo_s(self) -> float: ...
     @property
+    def classes(self) -> Classes: ...
+    @property
     def max_rows(self) -> int: ...
     @property
     def fastest_s(self) -> float: ...
@@ -39,27 +42,35 @@ class ServingEngine(Protocol[M_contra]):
 
     def submit(
         self, model: M_contra, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,
-        arrived_at: float | None = None,
+        arrived_at: float | None = None, priority: int = 0, client: int = 0,
     ) -> WorkRequest:  # fmt: skip
-        """Queue one request; `answer` is told its outputs or a FerryError, later than this returns. May raise a FerryError."""
+        """Queue one request; `answer` is told its outputs or a FerryError, later than this returns. May raise a FerryError.
+
+        `priority`: one of the model's classes, 0 for the default. `client`: who asks, where somebody rations; 0: nobody counts it.
+        """
 
     def submit_text(
         self, model: M_contra, text: str, truncate: bool, answer: Outcome, timeout_s: float | None = None,
-        arrived_at: float | None = None,
+        arrived_at: float | None = None, priority: int = 0,
     ) -> TextRequest:  # fmt: skip
         """Queue one text of a model that takes text. May raise a FerryError."""
+
+    def charge(self, model: M_contra, client: int, rows: int, length: int) -> None:
+        """Count so many rows, asked for at once, against what a client may have. Raises Refused, and then none is counted."""
 
     def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
 
-    def arrival(self, model: M_contra, arrived_at: float | None) -> float:
-        """When a request arrived (now, if that is not known). Raises Refused when it is too late already."""
+    def arrival(self, model: M_contra, arrived_at: float | None, priority: int = 0, client: int = 0) -> float:
+        """When a request arrived (now, if that is not known). Raises Refused when it is too late already, or when its client may
+        not have even the smallest one."""
 
-    def late_s(self, model: M_contra, waited_s: float) -> float:
+    def late_s(self, model: M_contra, waited_s: float, priority: int = 0) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
 
-    def crowded_out(self, model: M_contra, arrived_at: float) -> Refused | None:
-        """The refusal of whatever arrived then, if so much waits that even the smallest request would be late; None as well when that is not known."""
+    def crowded_out(self, model: M_contra, arrived_at: float, priority: int = 0) -> Refused | None:
+        """The refusal of whatever arrived then, if so much waits that even the smallest request of this class would be late; None
+        as well when that is not known."""
 
     def turned_away(self, model: M_contra, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""

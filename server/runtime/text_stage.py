@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -16,6 +15,7 @@ from server.errors import BadText
 from server.intake.texts import Read, TextReader
 from server.runtime.clock import Clock
 from server.runtime.served import ServedModel
+from server.runtime.text_queue import TextQueue
 from server.runtime.work import Work
 
 BATCH_S = 0.002
@@ -29,7 +29,7 @@ LEAST_PACE, MOST_PACE = 0.5, 8.0
 @dataclass(slots=True, eq=False)
 class TextRequest:
     """One text from its arrival on; its outcome will be in `payload`. Times are absolute seconds, `cost_s` is what the profile
-    says of its tokens. Once it has them, `request` is what the scheduler sees of it."""
+    says of its tokens, `priority` is as in InferRequest. Once it has them, `request` is what the scheduler sees of it."""
 
     id: int
     model: ModelKey
@@ -39,6 +39,7 @@ class TextRequest:
     deadline_at: float
     payload: Work
     cost_s: float
+    priority: int = 0
     n_tokens: int = 0
     request: InferRequest[Work] | None = None
 
@@ -84,8 +85,7 @@ class TextStage:
         self._clock = clock
         self._customer = customer
         self._arrived: list[TextRequest] = []
-        self._waiting: deque[TextRequest] = deque()
-        self._waiting_s = 0.0
+        self._waiting: TextQueue[TextRequest] = TextQueue()
         self._running: _Batch | None = None
         self._running_until = 0.0
         self._pace = 1.0
@@ -129,11 +129,12 @@ class TextStage:
         for text in arrived:
             if text.payload.answer.done():
                 continue
-            if len(self._waiting) >= self._model.limits.queue_rows:
-                self._customer.text_refused(text, Refusal.QUEUE_FULL, self._waiting_s * self._pace)
-            elif not self._refuse_late(text, max(now, self._running_until) + self._waiting_s * self._pace):
-                self._waiting.append(text)
-                self._waiting_s += text.cost_s
+            if self._waiting.n_before(text.priority) >= self._model.limits.queue_rows:
+                self._customer.text_refused(text, Refusal.QUEUE_FULL, self._waiting.seconds * self._pace)
+            elif not self._refuse_late(
+                text, max(now, self._running_until) + self._waiting.before_s(text.priority) * self._pace
+            ):
+                self._waiting.add(text)
         self._begin()
 
     def _refuse_late(self, text: TextRequest, begins_at: float) -> bool:
@@ -154,13 +155,12 @@ class TextStage:
         self._tell_drained()
 
     def _take(self) -> list[TextRequest]:
-        """The next texts, in order of arrival."""
+        """The next texts."""
         texts: list[TextRequest] = []
         taken_s = 0.0
         now = self._clock()
-        while self._waiting and (not texts or taken_s + self._waiting[0].cost_s * self._pace <= BATCH_S):
-            text = self._waiting.popleft()
-            self._waiting_s = max(0.0, self._waiting_s - text.cost_s) if self._waiting else 0.0
+        while self._waiting and (not texts or taken_s + self._waiting.head.cost_s * self._pace <= BATCH_S):
+            text = self._waiting.take()
             if not text.payload.answer.done() and not self._refuse_late(text, now + taken_s):
                 texts.append(text)
                 taken_s += text.cost_s * self._pace
@@ -219,5 +219,7 @@ def _with_tokens(text: TextRequest, read: Read, now: float) -> InferRequest[Work
     """The text as a request to the scheduler. Its time has been running since the text came."""
     text.n_tokens = read.n_tokens
     text.payload.inputs, text.payload.prepared_s = read.inputs, now - text.arrived_at
-    text.request = InferRequest(text.id, text.model, 1, read.n_tokens, text.arrived_at, text.deadline_at, text.payload)
+    text.request = InferRequest(
+        text.id, text.model, 1, read.n_tokens, text.arrived_at, text.deadline_at, text.payload, text.priority
+    )  # fmt: skip
     return text.request

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from server.core.types import Close, Drift, Failure, ModelKey, Refusal
-from server.errors import BadText
+from server.errors import BadText, RateLimited
 from server.runtime.clock import Clock
 from server.telemetry.histogram import Histogram
 from server.telemetry.window import SlidingWindow
@@ -88,6 +88,7 @@ class ModelMetrics:
         self.batches = {close: metrics.batches.labels(*labels, close.value) for close in Close}
         refusals = {why.value: metrics.refused.labels(*labels, why.value) for why in Refusal}
         failures = {why.value: metrics.failed.labels(*labels, why.value) for why in Failure}
+        refusals[RateLimited.label] = metrics.refused.labels(*labels, RateLimited.label)
         self.ended = refusals | failures | {BadText.label: metrics.failed.labels(*labels, BadText.label)}
 
 

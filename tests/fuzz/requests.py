@@ -98,9 +98,10 @@ def good(rng: random.Random, number: int) -> Request:
     if kind == 4:
         size = rng.randint(1, 9)
         items = [_item(name, "INT64", [1, size], [1] * size) for name in ("ids", "mask")]
+        header = {**mark, "inputs": items, "parameters": {"timeout": 4_000_000, "priority": 1}}
         return Request(
-            "/v2/models/masked/infer", {**mark, "inputs": items, "parameters": {"timeout": 4_000_000, "priority": 1}}
-        )
+            "/v2/models/masked/infer", header, headers={"X-Request-Priority": "low", "X-Request-Timeout": "4s"}
+        )  # fmt: skip
     if kind == 5:
         header = {**mark, "inputs": [_item(name, "FP32", [1, 2], [1, 2]) for name in ("a", "b")], "outputs": [
             {"name": "sum", "parameters": {"classification": 2}}, {"name": "difference"}]}  # fmt: skip

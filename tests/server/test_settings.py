@@ -32,6 +32,8 @@ def test_each_source_overrides_the_one_before(tmp_path: Path, monkeypatch: pytes
     [
         ("port", "seventy"), ("port", "70000"), ("port", "-1"), ("max_body_bytes", "0"), ("max_upload_bytes", "many"),
         ("registration_timeout_s", "0"), ("drain_timeout_s", "0"), ("log_level", "loud"), ("grpc_port", "on"), ("grpc_port", "70000"), ("admin_token", "short"),
+        ("client_share", "2"), ("client_share", "-0.1"), ("client_share", "half"), ("client_burst_s", "0"),
+        ("client_header", "x key"), ("client_header", "x:"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named_whatever_its_source(

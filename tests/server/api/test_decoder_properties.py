@@ -15,6 +15,7 @@ from server.api.binary_tensors import from_bytes, to_bytes
 from server.api.json_tensors import from_json, to_json
 from server.api.v2_request import RequestDecoder
 from server.backends.base import NUMPY_TYPES
+from server.contract.classes import usual_classes
 from server.contract.manifest import FileEntry, Manifest, Ragged
 from server.contract.tensors import DataType, TensorSpec
 from server.core.types import ModelKey
@@ -34,7 +35,7 @@ def decoder() -> RequestDecoder:
         outputs=(TensorSpec("y", DataType.FP32, ("batch", 2)),),
         ragged=Ragged("length", 1, 4, {"n": 0}, True), max_rows=4, checks=(), lineage_sha256=None,
     )  # fmt: skip
-    model: Any = SimpleNamespace(key=ModelKey("m", 1), max_rows=4, manifest=manifest)
+    model: Any = SimpleNamespace(key=ModelKey("m", 1), max_rows=4, manifest=manifest, classes=usual_classes(1.0))
     return RequestDecoder(model)
 
 

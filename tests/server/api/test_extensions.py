@@ -63,7 +63,7 @@ def test_a_raw_request_for_a_ragged_input_is_one_row_of_any_length(server: Child
 
 
 @pytest.mark.parametrize("parameters", [
-    {"priority": 3}, {"priority": 0}, {"sequence_id": 0}, {"sequence_id": ""}, {"sequence_start": True, "sequence_end": False},
+    {"priority": 3}, {"priority": 0}, {"priority": "high"}, {"priority": "2"}, {"sequence_id": 0}, {"sequence_id": ""}, {"sequence_start": True, "sequence_end": False},
     {"mine": "text", "yours": 1.5, "ours": False}, {"timeout": 0},
 ])  # fmt: skip
 def test_parameters_that_are_legal_and_change_nothing(server: ChildServer, parameters: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def test_unregistering_all_shared_memory_is_harmless(server: ChildServer, kind: 
 def test_only_what_works_is_listed(server: ChildServer) -> None:
     listed = set(server.call("GET", "/v2").json["extensions"])
     assert listed == {
-        "binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "statistics",
+        "binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "schedule_policy", "statistics",
     }  # fmt: skip
 
 
@@ -111,7 +111,9 @@ def test_query_strings_change_nothing_anywhere(server: ChildServer) -> None:
 def test_the_configuration_has_what_perf_analyzer_reads(server: ChildServer) -> None:
     config = server.call("GET", "/v2/models/masked/config").json
     assert config["max_batch_size"] == 16
-    assert (config["dynamic_batching"], config["response_cache"]) == ({}, {"enable": False})
+    assert config["dynamic_batching"] == {"priority_levels": 3, "default_priority_level": 2}
+    assert config["parameters"]["classes"] == {"string_value": "high 5s, normal 5s, low 5s"}
+    assert config["response_cache"] == {"enable": False}
     assert config["model_transaction_policy"] == {"decoupled": False}
     for item in config["input"]:
         assert (item["data_type"], item["dims"]) == ("TYPE_INT64", [-1])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from server.api.infer_call import InferCall
 from server.api.known_forms import LONGEST_FORM, MOST_FORMS, FormDecoder
 from server.api.v2_request import RequestDecoder
+from server.contract.classes import usual_classes
 from server.contract.manifest import FileEntry, Manifest
 from server.contract.tensors import DataType, TensorSpec
 from server.core.types import ModelKey
@@ -30,7 +31,7 @@ def plain(*inputs: TensorSpec) -> RequestDecoder:
         name="m", backend="onnxruntime", files=(FileEntry("f", "0" * 64, 1),), inputs=inputs,
         outputs=(TensorSpec("y", DataType.FP32, ("batch", 2)),), ragged=None, max_rows=4, checks=(), lineage_sha256=None,
     )  # fmt: skip
-    model: Any = SimpleNamespace(key=ModelKey("m", 1), max_rows=4, manifest=manifest)
+    model: Any = SimpleNamespace(key=ModelKey("m", 1), max_rows=4, manifest=manifest, classes=usual_classes(1.0))
     return RequestDecoder(model)
 
 
@@ -41,7 +42,7 @@ def said(decoder: RequestDecoder | FormDecoder, body: bytes, header_length: int 
     except FerryError as error:
         return type(error), str(error)
     inputs = {name: (array.dtype, array.shape, array.tobytes()) for name, array in call.inputs.items()}
-    return call.id, inputs, call.rows, call.length, call.timeout_s, call.outputs
+    return call.id, inputs, call.rows, call.length, call.terms, call.outputs
 
 
 def tensor(data: object, **more: Any) -> dict[str, Any]:

@@ -20,7 +20,9 @@ def test_infer_is_documented_with_its_binary_bodies(document: Any, path: str) ->
     operation = document["paths"][path]["post"]
     assert set(operation["requestBody"]["content"]) == {"application/json", "application/octet-stream"}
     assert set(operation["responses"]["200"]["content"]) == {"application/json", "application/octet-stream"}
-    assert {entry["name"] for entry in operation["parameters"]} >= {"name", "Inference-Header-Content-Length"}
+    assert {entry["name"] for entry in operation["parameters"]} >= {
+        "name", "Inference-Header-Content-Length", "X-Request-Timeout", "X-Request-Priority",
+    }  # fmt: skip
     assert {"400", "404", "413", "503"} <= set(operation["responses"])
 
 

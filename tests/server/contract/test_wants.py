@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from server.contract.classes import Classes, ServiceClass
 from server.contract.errors import ContractError
 from server.contract.wants import FILE, Wants, read_wants
 
@@ -16,17 +17,72 @@ def written(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("wants", [Wants(0.02), Wants(0.0123456), Wants(1.5, 8, 2, 1), Wants(0.05, instances=3)])
+CLASSES = Classes((ServiceClass("now", 0.01), ServiceClass("interactive", 0.05), ServiceClass("batch", 2.5)), 2)
+ONE = Classes((ServiceClass("all", 0.05),), 1)
+
+
+@pytest.mark.parametrize(
+    "wants",
+    [
+        Wants(0.02), Wants(0.0123456), Wants(1.5, 8, 2, 1), Wants(0.05, instances=3), Wants(0.05, declared=CLASSES),
+        Wants(0.05, 4, declared=ONE),
+    ],
+)  # fmt: skip
 def test_round_trip(wants: Wants, tmp_path: Path) -> None:
     found = read_wants(written(tmp_path, wants.to_toml()))
     assert math.isclose(found.slo_s, wants.slo_s)
     assert (found.max_rows, found.instances, found.threads) == (wants.max_rows, wants.instances, wants.threads)
+    assert found.declared == wants.declared
+
+
+def test_the_lines_shown_as_comments_are_right_once_they_are_none(tmp_path: Path) -> None:
+    text = Wants(0.05).to_toml()
+    at = text.index("# [[classes]]")
+    classes = read_wants(written(tmp_path, text[:at] + text[at:].replace("# ", ""))).classes
+    assert classes == Classes((ServiceClass("interactive", 0.05), ServiceClass("batch", 2.0)), 1)
+
+
+def test_without_classes_there_are_three_alike() -> None:
+    classes = Wants(0.05).classes
+    assert {one.slo_s for one in classes.all} == {0.05}
+    assert str(classes) == "1 (high), 2 (normal), 3 (low)"
+    assert classes.of(0).name == "normal"
+
+
+def declared(*classes: str) -> str:
+    return 'slo = "50ms"\n' + "".join(f"[[classes]]\n{one}\n" for one in classes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (declared('nam = "a"'), "demo/model.toml: classes[0]: unknown field 'nam'; the known fields are default, name, slo"),
+        (declared("name = 1"), "classes[0]: field 'name' must be a string in quotes"),
+        (declared('name = "1st"'), "'1st' is no name for a class; write a letter and up to 31 more"),
+        (declared('name = "a"', 'name = "a"'), "two classes are called 'a'"),
+        (declared('name = "a"\nslo = "5"'), "classes[0]: slo: '5' is not a duration"),
+        (declared('name = "a"\nslo = "5ms"'), "class 'a' is the default, so its SLO is the model's; leave its slo out"),
+        (declared('name = "a"', 'name = "b"\nslo = "1s"\ndefault = true'), "class 'b' is the default, so its SLO is the"),
+        (declared('name = "a"\ndefault = true', 'name = "b"\ndefault = true'), "2 classes say default = true; one may"),
+        (declared('name = "a"\ndefault = 1'), "classes[0]: field 'default' must be true or false"),
+        (declared(*(f'name = "c{n}"' for n in range(9))), "9 classes; 1 to 8 are possible, or none at all"),
+        ('slo = "50ms"\nclasses = []', "0 classes; 1 to 8 are possible"),
+        ('slo = "50ms"\n[classes]\na = 1', "field 'classes' must be a list, found an object"),
+    ],
+)
+def test_refuses_classes_that_make_no_sense(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ContractError) as caught:
+        read_wants(written(tmp_path, text))
+    assert message in str(caught.value)
 
 
 def test_the_file_shows_the_overrides_to_who_looks_for_them() -> None:
     assert Wants(0.05, threads=2).to_toml() == (
         'slo = "50ms"  # answers are wanted within this time, queueing included\n\n'
-        "# Experts only; without these lines ferry uses what it measured.\n# max_rows = 1\n# instances = 1\nthreads = 2\n"
+        "# Experts only; without these lines ferry uses what it measured.\n# max_rows = 1\n# instances = 1\nthreads = 2\n\n"
+        "# Classes of requests, the most urgent first; the first is the default, unless another says default = true.\n"
+        "# Without these lines there are three: high, normal (the default) and low, all with the SLO above.\n"
+        '# [[classes]]\n# name = "interactive"\n# [[classes]]\n# name = "batch"\n# slo = "2s"\n'
     )
 
 
@@ -37,7 +93,7 @@ def test_the_file_shows_the_overrides_to_who_looks_for_them() -> None:
         ("slo = 20", "demo/model.toml: field 'slo' must be a string in quotes, found an integer"),
         ('slo = "20"', "demo/model.toml: slo: '20' is not a duration; write a positive number with a unit, like 20ms"),
         ('slo = "20ms"\nmax_rows = 0', "demo/model.toml: field 'max_rows' must be at least 1, found 0"),
-        ('slo = "20ms"\nbatch = 4', "unknown field 'batch'; the known fields are instances, max_rows, slo, threads"),
+        ('slo = "20ms"\nbatch = 4', "unknown field 'batch'; the known fields are classes, instances, max_rows, slo, threads"),
         ("slo = ", "demo/model.toml: not valid TOML: "),
         (b'slo = "\xff"', "demo/model.toml: not valid TOML: "),
         ("max_rows = " + "9" * 5000, "demo/model.toml: not valid TOML: "),

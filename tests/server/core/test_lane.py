@@ -54,6 +54,14 @@ def test_admission_by_predicted_end(deadline_ms: float, n_waiting: int, queue_ro
     assert verdict(None if why is None else Refuse(newcomer, *why)) == expected, "before it is decoded as well"
 
 
+@pytest.mark.parametrize(("priority", "expected"), [(-1, "accepted"), (0, "queue_full"), (1, "queue_full")])
+def test_a_queue_full_of_the_less_urgent_is_not_full_for_the_more_urgent(priority: int, expected: str) -> None:
+    one = busy_lane(queue_rows=4)
+    for number, other in enumerate((-1, 0, 0, 1)):
+        one.waiting.add(request(100 + number, 2000.0, priority=other))
+    assert verdict(one.refusal(request(2, 2000.0, rows=2, priority=priority), 0.0)).partition(",")[0] == expected
+
+
 def test_the_end_of_the_queue_is_predicted_in_full_batches() -> None:
     one = busy_lane()
     for number in range(8):

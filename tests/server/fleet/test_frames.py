@@ -18,7 +18,7 @@ from server.fleet.slots import BrokenLink
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 SECONDS = st.floats(0, 1e9)
-ASKS = st.tuples(U64, U32, U32, U32, st.integers(-1, 2**31 - 1), U64, SECONDS, SECONDS)
+ASKS = st.tuples(U64, U32, U32, U32, st.integers(-1, 2**31 - 1), U64, SECONDS, SECONDS, U64, st.integers(0, 99))
 BLOBS = st.binary(max_size=64)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.contract.classes import usual_classes
 from server.contract.manifest import FileEntry, Manifest, Ragged
 from server.contract.tensors import DataType, TensorSpec
 from server.core.types import ModelKey
@@ -30,7 +31,7 @@ def decoder() -> RequestDecoder:
         outputs=(TensorSpec("y", DataType.FP32, ("batch", 2)),),
         ragged=Ragged("length", 1, 4, {"n": 0}, True), max_rows=4, checks=(), lineage_sha256=None,
     )  # fmt: skip
-    model: Any = SimpleNamespace(key=ModelKey("m", 1), max_rows=4, manifest=manifest)
+    model: Any = SimpleNamespace(key=ModelKey("m", 1), max_rows=4, manifest=manifest, classes=usual_classes(1.0))
     return RequestDecoder(model)
 
 

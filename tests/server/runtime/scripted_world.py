@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from server.api.infer import InferRoutes
 from server.api.shared_memory import Regions
 from server.backends.base import TokenizerLibrary
 from server.backends.scripted import Script, ScriptedBackend
+from server.contract.classes import Classes
 from server.contract.device import this_device
 from server.contract.layout import MANIFEST, PROFILE, describe_file, write_json
 from server.contract.manifest import Manifest, Ragged
@@ -44,7 +45,7 @@ def doubled(inputs: Any) -> list[Any]:
 
 def publish_fake(
     repository: Path, name: str = MODEL, slo_s: float = LIMIT_S, max_rows: int = 8, instances: int = 1,
-    batch_s: float = 1e-3, row_s: float = 0.0, ragged: Ragged | None = None,
+    batch_s: float = 1e-3, row_s: float = 0.0, ragged: Ragged | None = None, classes: Classes | None = None,
 ) -> int:  # fmt: skip
     """A version whose batches take `batch_s`, and `row_s` for each row."""
     lengths = (ragged.shortest, ragged.longest) if ragged else (0,)
@@ -60,7 +61,7 @@ def publish_fake(
         manifest = Manifest(name, ScriptedBackend.name, files, (x,), (y,), ragged, max_rows, (), None)
         write_json(version / MANIFEST, manifest.to_json())
         write_json(version / PROFILE, profile.to_json())
-        return publish(version, repository, name, Wants(slo_s))
+        return publish(version, repository, name, Wants(slo_s, declared=classes))
 
 
 def _cell(rows: int, length: int, takes_s: float) -> Cell:
@@ -97,10 +98,11 @@ class World:
         body = {"inputs": [{"name": "x", "shape": shape, "datatype": "FP32", "data": list(values)}], "parameters": parameters}
         return self.post(body, model)
 
-    def post(self, body: Any, model: str = MODEL) -> Client:
+    def post(self, body: Any, model: str = MODEL, headers: Mapping[str, str] | None = None) -> Client:
         """Send an infer request of one's own."""
         gone = asyncio.Event()
-        task = asyncio.get_running_loop().create_task(_asgi_post(self.infer, f"/v2/models/{model}/infer", body, gone))
+        sending = _asgi_post(self.infer, f"/v2/models/{model}/infer", body, gone, headers or {})
+        task = asyncio.get_running_loop().create_task(sending)
         self.clients.append(Client(task, gone))
         return self.clients[-1]
 
@@ -186,7 +188,7 @@ async def _no(*_: Any) -> None:
     raise AssertionError("not an infer path")
 
 
-async def _asgi_post(app: InferRoutes, path: str, body: Any, gone: asyncio.Event) -> Reply | None:
+async def _asgi_post(app: InferRoutes, path: str, body: Any, gone: asyncio.Event, headers: Mapping[str, str]) -> Reply | None:
     """None when nothing was answered."""
     data = json.dumps(body).encode()
     incoming = [{"type": "http.request", "body": data, "more_body": False}]
@@ -201,8 +203,9 @@ async def _asgi_post(app: InferRoutes, path: str, body: Any, gone: asyncio.Event
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
+    given = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await app({"type": "http", "method": "POST", "path": path, "headers": given}, receive, send)
     if not sent:
         return None
-    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return Reply(sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
+    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Reply(sent[0]["status"], told, b"".join(message.get("body", b"") for message in sent[1:]))

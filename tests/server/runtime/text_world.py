@@ -10,6 +10,7 @@ from typing import Any
 
 from server.backends.base import Array, TextError, Tokenizer, Tokens
 from server.backends.scripted import ScriptedBackend
+from server.contract.classes import Classes
 from server.contract.device import this_device
 from server.contract.layout import MANIFEST, PROFILE, TOKENIZER, describe_file, write_json
 from server.contract.manifest import Manifest, Ragged
@@ -67,8 +68,9 @@ def right(text: str) -> float:
 
 
 def publish_text(
-    repository: Path, slo_s: float = LIMIT_S, batch_s: float = 1e-3, cost: TextCost | None = None, max_rows: int = 8
-) -> int:
+    repository: Path, slo_s: float = LIMIT_S, batch_s: float = 1e-3, cost: TextCost | None = None, max_rows: int = 8,
+    classes: Classes | None = None,
+) -> int:  # fmt: skip
     """A version that takes text of 1 to LONGEST tokens, and whose batches take `batch_s`."""
     cells = tuple(Cell(rows, n, batch_s, batch_s, batch_s, 1, 0) for n in (1, LONGEST) for rows in sorted({1, max_rows}))
     text = cost or TextCost(1e-6, 1e-8, 1e-6, 1)
@@ -87,7 +89,7 @@ def publish_text(
         )  # fmt: skip
         write_json(version / MANIFEST, manifest.to_json())
         write_json(version / PROFILE, profile.to_json())
-        return publish(version, repository, MODEL, Wants(slo_s))
+        return publish(version, repository, MODEL, Wants(slo_s, declared=classes))
 
 
 def body_of(*texts: str, **parameters: Any) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""Token buckets, one for each key, in bounded memory. Whose keys they are, and what a token is worth, is not known here."""
+
+from __future__ import annotations
+
+from math import inf
+
+
+class Buckets:
+    """Each holds up to `burst` tokens and gets `rate` a second. Of each only the time is kept at which it is full again.
+
+    A full bucket is forgotten: a key that is not known has a full one. When `most_keys` are known and none of them may be
+    forgotten, all newcomers share one bucket more, so that whoever invents keys takes nothing away from those that are known.
+    """
+
+    def __init__(self, rate: float, burst: float, most_keys: int) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._most_keys = most_keys
+        self._full_at: dict[int, float] = {}  # the one used longest ago first
+        self._others_full_at = -inf
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def wait_s(self, key: int, cost: float, now: float) -> float:
+        """How long until so many tokens can be taken: 0 at once, inf never."""
+        if cost > self.burst:
+            return inf
+        return max(0, self._empty_s(key, now) + (cost - self.burst) / self.rate)
+
+    def take(self, key: int, cost: float, now: float) -> float:
+        """Take so many tokens if they are there; what `wait_s` says, so 0 when they were taken."""
+        wait_s = self.wait_s(key, cost, now)
+        if wait_s == 0:
+            self._fill(key, now + self._empty_s(key, now) + cost / self.rate, now)
+        return wait_s
+
+    def _empty_s(self, key: int, now: float) -> float:
+        """How long the bucket takes until it is full."""
+        return max(0, self._full_at.get(key, -inf if self._has_room(now) else self._others_full_at) - now)
+
+    def _fill(self, key: int, full_at: float, now: float) -> None:
+        if self._full_at.pop(key, None) is None and not self._has_room(now):
+            self._others_full_at = full_at
+        else:
+            self._full_at[key] = full_at
+
+    def _has_room(self, now: float) -> bool:
+        """Forget the bucket that was used longest ago, if it is needed. It is full at the latest when burst ÷ rate have passed."""
+        if len(self._full_at) < self._most_keys:
+            return True
+        oldest = next(iter(self._full_at))
+        if self._full_at[oldest] > now:
+            return False
+        del self._full_at[oldest]
+        return True
