@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     )
     idle_timeout_s: int = Field(75, ge=1, description="Longest time that a connection may stay open without a request")
     drain_timeout_s: int = Field(30, ge=1, description="Longest wait for accepted requests after SIGTERM")
+    recordings: Path | Literal["temp", "off"] = Field(
+        "temp",
+        description='Folder for flight recordings of anomalies; "temp" is ferry-recordings-UID in the system\'s temporary folder, "off" is none',
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     @classmethod

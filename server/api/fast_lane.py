@@ -135,6 +135,8 @@ class FastLane:
             ticket.request = submit_text_call(self._engine, model, call, ticket, call.timeout_s, arrived_at)
         else:
             ticket.request = self._engine.submit(model, call.inputs, call.rows, call.length, ticket, call.timeout_s, arrived_at)
+            if call.id:
+                self._engine.named(ticket.request.id, call.id)
         return ticket
 
     def _refuse_late(self, model: ServingModel, waited_s: float, late_s: float) -> Reply:

@@ -85,6 +85,8 @@ class InferRoutes:
         else:
             request = self._engine.submit(model, call.inputs, call.rows, call.length, answer, call.timeout_s, arrived_at)
             request_id, cancel = request.id, lambda: self._engine.cancel(request)
+            if call.id:
+                self._engine.named(request_id, call.id)
         self._watch.begin(request_id, receive, cancel)
         try:
             outputs = await answer

@@ -69,7 +69,10 @@ def submit_text_call(
 ) -> Gathering:
     """Queue the texts of a call; `answer` will have its outputs."""
     wanted = {choice.place for choice in call.outputs}
-    return submit_texts(engine, model, call.texts, call.truncate, wanted, answer, timeout_s, arrived_at)
+    texts = submit_texts(engine, model, call.texts, call.truncate, wanted, answer, timeout_s, arrived_at)
+    if call.id:
+        texts.name(call.id)
+    return texts
 
 
 class ExpectedInput:

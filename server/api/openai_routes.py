@@ -31,6 +31,9 @@ PREFIX = "/v1/"
 EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
 
+NAMES = (b"x-request-id", b"x-client-request-id")
+"""Headers by which a client or a proxy before us names a request."""
+
 
 class OpenAiRoutes:
     """POST /v1/embeddings, GET /v1/models, GET /v1/models/NAME; other paths go to `other`."""
@@ -77,18 +80,22 @@ class OpenAiRoutes:
         return orjson.dumps(_listed(self._find(name)[1]))
 
     async def _embed(self, scope: Scope, receive: Receive) -> bytes:
-        encoding = b"identity"
-        for name, value in scope["headers"]:
-            if name == b"content-length":
+        encoding, name = b"identity", b""
+        for header, value in scope["headers"]:
+            if header == b"content-length":
                 check_length(value, self._max_body_bytes)
-            elif name == b"content-encoding" and value:
+            elif header == b"content-encoding" and value:
                 encoding = value.lower()
+            elif header in NAMES:
+                name = value
         call = read_call(await read_body(receive, encoding, self._max_body_bytes))
         served, model = self._find(call.model)
         arrived_at = self._engine.arrival(served, scope.get(ARRIVED_AT))
         model.check(call)
         answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         request = self._submit(served, model, call, answer, arrived_at)
+        if name:
+            request.name(name.decode("latin-1"))
         self._watch.begin(request.id, receive, request.cancel)
         try:
             outputs = await answer

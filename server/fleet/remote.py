@@ -106,6 +106,11 @@ class RemoteEngine:
         """Never asked: models that take text are in no front end's table, their requests are passed through."""
         raise Unsupported(f"model {model.key} takes text, which the engine's own routes read")
 
+    def named(self, number: int, name: str) -> None:
+        """Like Engine.named: it is noted where the scheduler is."""
+        if self._link is not None:
+            self._link.name(number, name)
+
     def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
         if request.payload.answer.done():

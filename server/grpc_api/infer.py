@@ -84,6 +84,8 @@ class Inference:
         else:
             submitted = self._engine.submit(model, call.inputs, call.rows, call.length, answer, timeout_s, arrived_at)
             cancel = partial(self._engine.cancel, submitted)
+            if call.id:
+                self._engine.named(submitted.id, call.id)
         try:
             outputs = await waiter
         except asyncio.CancelledError:

@@ -39,7 +39,9 @@ class Player:
         try:
             self.scheduler, self.known = restore(part.saved)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise BadRecording(f"a state of the recording is not one of this ferry's ({error}): use the ferry that wrote it") from None
+            raise BadRecording(
+                f"a state of the recording is not one of this ferry's ({error}): use the ferry that wrote it"
+            ) from None
 
     def event(self, line: Line) -> Event[None]:
         """What happened. Raises BadRecording."""

@@ -49,6 +49,9 @@ class ServingEngine(Protocol[M_contra]):
     ) -> TextRequest:  # fmt: skip
         """Queue one text of a model that takes text. May raise a FerryError."""
 
+    def named(self, number: int, name: str) -> None:
+        """Note what its client calls the request of this number, as `ferry explain` will."""
+
     def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
 
