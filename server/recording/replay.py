@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isclose
 from typing import NamedTuple
 
 from server.core.events import Action, Event
@@ -11,6 +12,8 @@ from server.core.scheduler import Scheduler
 from server.recording.facts import Facts, action_facts
 from server.recording.file import BadRecording, Line, Part, Recording
 from server.recording.state import restore
+
+_ROUNDING = 1e-9
 
 
 class Step(NamedTuple):
@@ -74,9 +77,18 @@ def first_difference(recording: Recording) -> Difference | None:
     player = Player(recording.parts[0])
     for number, line in enumerate(lines(recording), 1):
         decided = [_as_read(action_facts(action)) for action in player.play(line).actions]
-        if decided != line.actions:
+        if decided != line.actions and not _same(decided, line.actions):
             return Difference(number, line, decided)
     return None
+
+
+def _same(one: object, other: object) -> bool:
+    """Equal but for what another version of Python may round otherwise."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, float) and isinstance(other, float):
+        return isclose(one, other, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+    return one == other
 
 
 def _as_read(facts: Facts) -> Facts:

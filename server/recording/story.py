@@ -61,6 +61,11 @@ class Ride:
     problem: str | None = None
 
     @property
+    def hand_over_s(self) -> float | None:
+        """Until an instance took it up, when one was free."""
+        return None if self.is_ahead or self.began_at is None else self.began_at - self.batch.formed_at
+
+    @property
     def took_s(self) -> float | None:
         """As the scheduler measures it: from when it was formed, or, if no instance was free then, begun."""
         since = self.began_at if self.is_ahead else self.batch.formed_at

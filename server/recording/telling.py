@@ -107,7 +107,7 @@ def _formed(story: Story, ride: Ride) -> str:
     padded = f", padded from {request.length} to {batch.length}" if batch.length > request.length else ""
     ahead = ", ahead of a free instance" if ride.is_ahead else ""
     return (
-        f"batch {batch.id} formed {company}{ahead}: {_rows(batch.rows)}{padded}; {ride.n_left} waited on. Closed: "
+        f"batch {batch.id} formed {company}{ahead}: {_rows(batch.rows)}{padded}; {ride.n_left} were left waiting. Closed: "
         f"{batch.close.value} ({WHY_CLOSED[batch.close]})"
     )
 
@@ -126,7 +126,8 @@ def _before(story: Story, own: Ride) -> Iterator[str]:
 
 def _ended(ride: Ride) -> str:
     how = "ended" if ride.problem is None else f"failed ({ride.problem})"
-    return f"batch {ride.batch.id} {how}: {_measured(ride)}"
+    waited = "" if ride.hand_over_s is None else f", of which {_ms(ride.hand_over_s)} until an instance took it up"
+    return f"batch {ride.batch.id} {how}: {_measured(ride)}{waited}"
 
 
 def _measured(ride: Ride) -> str:
@@ -155,6 +156,11 @@ def _why_late(story: Story, late_s: float) -> str:
     if story.admission is None:
         return f"{text}; its batch took {_ms(took_s)}, {_ms(ride.expected_s)} were predicted."
     wait_s = began_at - (story.admission.end_at - story.admission.own_s)
+    if own_s >= wait_s and ride.hand_over_s is not None and ride.hand_over_s > own_s / 2:
+        return (
+            f"{text}: an instance took its batch up only {_ms(ride.hand_over_s)} after it was formed. The server's process was busy with "
+            "something else, most likely with reading other requests: it gets more than one core can read. See --frontends."
+        )
     if own_s >= wait_s:
         return (
             f"{text}: its own batch took {_ms(own_s)} longer than predicted ({_ms(took_s)} instead of {_ms(ride.expected_s)}). "
