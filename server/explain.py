@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 from server.recording import file
@@ -85,22 +86,20 @@ def _from_file(path: Path) -> Recording:
 
 
 def _from_server(url: str, token: str | None) -> Recording:
+    if not url.startswith(("http://", "https://")):
+        raise NoRecording(f"--url is like http://127.0.0.1:8000, found {url!r}")
     request = urllib.request.Request(url.rstrip("/") + PATH)
     token = token or _token_of_settings()
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            return file.read(response.read())
+            data = response.read()
     except urllib.error.HTTPError as error:
         raise NoRecording(f"{url} answers {error.code}: {_reason(error.read())}") from None
-    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise NoRecording(
-            f"no server answers at {url} ({reason}); name another with --url, or a recording with --file"
-        ) from None
-    except ValueError as error:  # BadRecording is one; the others come from an address that is none
-        raise NoRecording(str(error)) from None
+    except (OSError, HTTPException) as error:
+        raise NoRecording(f"no server answers at {url} ({error}); name another with --url, or a recording with --file") from None
+    return file.read(data)
 
 
 def _reason(body: bytes) -> str:
