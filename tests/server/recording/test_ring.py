@@ -28,7 +28,7 @@ def test_it_keeps_no_payload_alive() -> None:
     del payload, event
     gc.collect()
     assert found() is None
-    assert b'"refuse",1,"draining"' in ring.chunks()[-1].lines
+    assert b'"refuse",1,"draining"' in ring.chunks()[-1].pages[-1]
 
 
 def test_it_forgets_the_oldest_and_what_is_left_can_be_replayed() -> None:
