@@ -98,7 +98,9 @@ def _from_server(url: str, token: str | None) -> Recording:
     except urllib.error.HTTPError as error:
         raise NoRecording(f"{url} answers {error.code}: {_reason(error.read())}") from None
     except (OSError, HTTPException) as error:
-        raise NoRecording(f"no server answers at {url} ({error}); name another with --url, or a recording with --file") from None
+        raise NoRecording(
+            f"no server answers at {url} ({error}); name another with --url, or a recording with --file"
+        ) from None
     return file.read(data)
 
 

@@ -85,5 +85,5 @@ class Ring:
 
     def _begin(self, state: Saved) -> None:
         self._page = bytearray()
-        self._pages = [self._page]
+        self._pages: list[bytes | bytearray] = [self._page]
         self._chunks.append(Chunk(orjson.dumps((state.requests, state.tree)), state.costs, self._pages))

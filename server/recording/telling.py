@@ -189,7 +189,7 @@ def _why_refused(story: Story, header: Header) -> str:
             f"{seen.queue_rows}, which is two SLOs' worth of work. Send fewer requests, or add instances."
         )
     if story.ended_at > seen.at:
-        return _why_given_up(story)
+        return _why_given_up(story, seen)
     left_s = request.deadline_at - seen.at
     if story.retry_after_s is None:
         return (
@@ -203,11 +203,15 @@ def _why_refused(story: Story, header: Header) -> str:
     )
 
 
-def _why_given_up(story: Story) -> str:
-    waited = f"it was admitted and waited {_ms(story.ended_at - story.request.arrived_at)}"
+def _why_given_up(story: Story, seen: Admission) -> str:
+    arrived_at = story.request.arrived_at
+    predicted_s = max(0.0, seen.end_at - seen.own_s - arrived_at)
+    waited = f"it was admitted, waited {_ms(story.ended_at - arrived_at)} where {_ms(predicted_s)} were predicted, and"
     if story.was_hopeless:
-        return f"{waited}, longer than predicted: now even a batch of its own could not end in time. Batches took longer than predicted, or more urgent requests came."
-    return f"{waited}; its deadline left room for a small batch only, which would have made those behind it late: it was given up for a full one."
+        reason = "then even a batch of its own could not end in time."
+    else:
+        reason = "then its deadline left room for a small batch only, which would have made those behind it late: it was given up for a fuller one."
+    return f"{waited} {reason} Batches took longer than predicted, or more urgent requests came."
 
 
 def list_lines(header: Header, names: dict[int, str], found: Sequence[Ended]) -> Iterator[str]:

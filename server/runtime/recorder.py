@@ -23,9 +23,9 @@ from server.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-N_KEPT = 5
+N_KEPT = 8
 LEAST_BETWEEN_S = 60.0
-"""A file at most so often, whatever happens, and the last few are kept: some 30 MB each on a busy server."""
+"""For each kind of anomaly a file at most so often, and the last few are kept: up to some 35 MB each on a busy server."""
 
 _NAMES = "ferry-*.jsonl"
 
@@ -33,18 +33,21 @@ _NAMES = "ferry-*.jsonl"
 class Recorder:
     """Off the request path: it looks at sums once a second, and reads the ring when it is asked to."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, clock: Clock, folder: Path | None) -> None:
-        """`folder`: for the recordings of anomalies; None: none is written."""
+    def __init__(
+        self, engine: Engine, metrics: Metrics, clock: Clock, folder: Path | None, calendar: Callable[[], int] = calendar_ms
+    ) -> None:
+        """`folder`: for the recordings of anomalies; None: none is written. `calendar`: milliseconds since 1970, for their stamps."""
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
         self._folder = folder
+        self._calendar = calendar
         self._watch = Watch()
-        self._written_at = float("-inf")
+        self._written_at: dict[Anomaly, float] = {}
 
     def pieces(self, why: str) -> Iterator[bytes]:
         """A recording up to this moment. Iterate in whatever thread."""
-        header = Header(__version__, why, self._clock(), calendar_ms(), REPLY_S)
+        header = Header(__version__, why, self._clock(), self._calendar(), REPLY_S)
         return pieces(header, self._engine.ring.chunks())
 
     async def watch(self, models: Callable[[], Iterable[ServedModel]]) -> None:
@@ -57,15 +60,17 @@ class Recorder:
                 log.exception("the flight recorder failed: a bug in ferry")
 
     async def look(self, models: Iterable[ServedModel]) -> Path | None:
-        """Write a recording if something is newly wrong and the last one is old enough; where it is."""
+        """Write a recording if something is newly wrong, and was not for a while; where it is."""
         now = self._clock()
-        found = self._watch.look([_seen(self._engine, model) for model in models], now)
-        if not found or self._folder is None or now - self._written_at < LEAST_BETWEEN_S:
+        found = [
+            one for one in self._watch.look([_seen(self._engine, model) for model in models], now) if self._is_due(one[0], now)
+        ]
+        if not found or self._folder is None:
             return None
-        self._written_at = now
+        self._written_at |= {anomaly: now for anomaly, _ in found}
         anomaly = found[0][0]
         why = ", ".join(f"{one.value}: {model}" for one, model in found)
-        name = f"ferry-{_stamp(calendar_ms())}-{anomaly.value}.jsonl"
+        name = f"ferry-{_stamp(self._calendar())}-{anomaly.value}.jsonl"
         try:
             path = await asyncio.to_thread(_write, self._folder, name, self.pieces(why))
         except OSError as error:
@@ -74,6 +79,9 @@ class Recorder:
         self._metrics.recorded(anomaly.value)
         log.warning("%s; a recording is in %s: ferry explain --file %s --list %s", why, path, path, _LIST[anomaly])
         return path
+
+    def _is_due(self, anomaly: Anomaly, now: float) -> bool:
+        return now - self._written_at.get(anomaly, float("-inf")) >= LEAST_BETWEEN_S
 
 
 _LIST = {Anomaly.INSTANCE_LOST: "slow", Anomaly.DRIFT: "slow", Anomaly.REFUSED: "refused", Anomaly.LATE: "late"}

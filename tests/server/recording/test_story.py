@@ -130,7 +130,7 @@ def test_refused_later_because_the_batch_before_took_too_long() -> None:
     assert story.was_hopeless
     assert "+24.00 ms  refused: deadline" in text
     assert reason.startswith(
-        "it was admitted and waited 24.0 ms, longer than predicted: now even a batch of its own could not end in time."
+        "it was admitted, waited 24.0 ms where 4.0 ms were predicted, and then even a batch of its own could not end in time."
     )
 
 
@@ -143,9 +143,7 @@ def test_given_up_for_a_full_batch() -> None:
     story, _, reason = told(tape.recording(), 2)
     assert story.end is End.REFUSED
     assert not story.was_hopeless
-    assert reason.endswith(
-        "its deadline left room for a small batch only, which would have made those behind it late: it was given up for a full one."
-    )
+    assert "and then its deadline left room for a small batch only" in reason
 
 
 def test_failed_alone_after_its_batch_had_failed() -> None:

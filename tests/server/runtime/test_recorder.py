@@ -23,7 +23,7 @@ class Setting:
     def __init__(self, near: World, folder: Path | None) -> None:
         self.near = near
         self.now = 1000.0
-        self.recorder = Recorder(near.engine, near.metrics, lambda: self.now, folder)
+        self.recorder = Recorder(near.engine, near.metrics, lambda: self.now, folder, lambda: int(self.now * 1e3))
 
     async def look(self) -> Path | None:
         return await self.recorder.look(self.near.registry.serving)
