@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """A whole file. `names`: what clients call the requests of some numbers."""
+    """A whole file, of at least one part. `names`: what clients call the requests of some numbers."""
 
     header: Header
     parts: Sequence[Part]
@@ -85,6 +85,8 @@ def read(data: bytes) -> Recording:
                 parts[-1][1].append(Line(*found))
         except (ValueError, TypeError, LookupError) as error:
             raise BadRecording(f"line {number} is no line of a recording ({error}); was the file cut off or edited?") from None
+    if not parts:
+        raise BadRecording("the recording holds no state to begin with")
     return Recording(header, [Part(saved, events) for saved, events in parts], names)
 
 

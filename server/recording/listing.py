@@ -8,7 +8,7 @@ from enum import Enum
 
 from server.core.types import InferRequest
 from server.recording.facts import Facts, read_model, read_request
-from server.recording.file import Line, Recording
+from server.recording.file import BadRecording, Line, Recording
 from server.recording.replay import Player
 
 
@@ -46,7 +46,7 @@ def listed(recording: Recording, which: Which, most: int) -> tuple[list[Ended], 
 
 
 def ended(recording: Recording) -> Iterator[Ended]:
-    """Every request that was answered or refused, in that order. Decisions are taken as they were recorded."""
+    """Every request that was answered or refused, in that order. Decisions are taken as they were recorded. Raises BadRecording."""
     player = Player(recording.parts[0])
     requests = player.known.requests
     batches = {number: [one.id for one in batch.requests] for number, batch in player.known.batches.items()}
@@ -55,8 +55,11 @@ def ended(recording: Recording) -> Iterator[Ended]:
             if line.event[0] == "submit":
                 model = read_model(line.event[1])
                 requests.update((facts[0], read_request(model, facts)) for facts in line.event[2])
-            for facts in line.actions:
-                yield from _outcomes(facts, line, requests, batches)
+            try:
+                for facts in line.actions:
+                    yield from _outcomes(facts, line, requests, batches)
+            except LookupError as error:
+                raise BadRecording(f"a decision at {line.at} speaks of a request or batch that is not known: {error}") from None
 
 
 def _outcomes(

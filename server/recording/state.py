@@ -6,6 +6,7 @@ Attributes are found, not listed, so that what the core learns to remember tomor
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from math import isfinite
 from types import ModuleType
@@ -18,7 +19,7 @@ from server.core.scheduler import Scheduler
 from server.core.types import Batch, InferRequest
 from server.recording.facts import Facts, Known, read_model, read_request, request_facts
 
-_PLAIN = (int, str, bool, type(None))
+_PLAIN = frozenset((int, str, bool, type(None)))
 
 _MODULES = (device, forecast, lane, scheduler, types, waiting)
 
@@ -74,33 +75,39 @@ class _Writer:
 
     def write(self, value: Any) -> Any:
         kind = type(value)
+        if kind is InferRequest:
+            self.requests[value.id] = value
+            return {"request": value.id}
+        if kind is tuple or kind is deque:
+            return {kind.__name__: self._write_all(value)}
+        if kind is list:
+            return self._write_all(value)
         if kind in _PLAIN:
             return value
         if kind is float:
             return value if isfinite(value) else {"float": repr(value)}
-        if kind is list:
-            return [self.write(one) for one in value]
-        if kind is tuple or kind is deque:
-            return {kind.__name__: [self.write(one) for one in value]}
         if kind is set:
-            return {"set": [self.write(one) for one in sorted(value)]}
+            return {"set": self._write_all(sorted(value))}
         if kind is dict:
-            return {"dict": [[self.write(key), self.write(one)] for key, one in value.items()]}
-        if kind is InferRequest:
-            self.requests[value.id] = value
-            return {"request": value.id}
+            return {"dict": [self._write_all(pair) for pair in value.items()]}
         if kind is CostTable:
             return {"costs": self._place_of(value)}
         if kind.__name__ not in _CLASSES:
             raise TypeError(f"a {kind.__name__} is nothing that a recording can hold; see {__name__}")
         return self._write_object(value)
 
+    def _write_all(self, values: Iterable[Any]) -> list[Any]:
+        """Numbers, most of what there is, are written here: under overload thousands of requests wait."""
+        return [
+            one if (kind := type(one)) in _PLAIN or (kind is float and isfinite(one)) else self.write(one) for one in values
+        ]  # fmt: skip
+
     def _write_object(self, value: Any) -> Any:
         name = type(value).__name__
         if isinstance(value, Enum):
             return {name: value.value}
         if isinstance(value, tuple):
-            return {name: [self.write(one) for one in value]}
+            return {name: self._write_all(value)}
         number = self._seen.get(id(value))
         if number is not None:
             return {"again": number}

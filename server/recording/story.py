@@ -130,6 +130,11 @@ def _where(recording: Recording, number: int) -> tuple[int, Iterator[Line]]:
                     return place, _lines(recording, place)
     if any(facts[0] == number for _, facts in recording.parts[0].saved.requests):
         return 0, _lines(recording, 0)
+    if number in recording.names:
+        raise NotThere(
+            f"request {number} ({recording.names[number]!r}) did not reach the scheduler in this recording: it was cancelled, or refused or "
+            "failed while its text waited for tokens; its error says why"
+        )
     raise NotThere(
         f"request {number} is not in this recording, which has requests {least} to {most}; those that were refused before the "
         "scheduler saw them have no number"

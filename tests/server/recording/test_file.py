@@ -32,6 +32,11 @@ def test_a_header_with_parts_missing_is_refused() -> None:
         read(b'{"recording":1,"ferry":"1"}')
 
 
+def test_a_header_alone_is_refused() -> None:
+    with pytest.raises(BadRecording, match="no state to begin with"):
+        read(Tape().data().splitlines()[0])
+
+
 def test_a_line_that_is_cut_off_is_named() -> None:
     data = Tape().data()
     with pytest.raises(BadRecording, match=r"line 4 is no line of a recording"):

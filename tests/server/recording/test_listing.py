@@ -1,4 +1,7 @@
+import pytest
+
 from server.core.events import Cancel
+from server.recording.file import BadRecording, read
 from server.recording.listing import Which, listed
 from server.recording.ring import Ring
 from server.recording.telling import list_lines
@@ -33,6 +36,12 @@ def test_the_worst_come_first() -> None:
 
 def test_no_more_are_given_than_were_asked_for_but_all_are_counted() -> None:
     assert numbers(Which.SLOW, most=1) == ([2], 3)
+
+
+def test_a_decision_about_who_is_not_known_is_a_bad_recording() -> None:
+    data = a_bad_day().data().replace(b'"refuse",4,', b'"refuse",44,')
+    with pytest.raises(BadRecording, match="request or batch that is not known: 44"):
+        listed(read(data), Which.SLOW, 1)
 
 
 def test_the_table() -> None:

@@ -240,7 +240,10 @@ def test_a_request_in_a_later_part_is_found_from_there() -> None:
 def test_who_is_not_there_is_told_what_is() -> None:
     tape = Tape()
     tape.submit(0.0, 5, 6, 7)
+    tape.ring.name(9, "a text")
     recording = tape.recording()
+    with pytest.raises(NotThere, match=r"request 9 \('a text'\) did not reach the scheduler"):
+        tell(recording, 9)
     with pytest.raises(NotThere, match="request 8 is not in this recording, which has requests 5 to 7"):
         tell(recording, 8)
     with pytest.raises(NotThere, match="no client calls a request 'order-17'"):
