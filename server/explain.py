@@ -47,8 +47,8 @@ class ExplainVerb:
 
     def run(self, args: argparse.Namespace) -> int:
         """0: told, 1: there is no such request, 2: there is no recording."""
-        if (args.request is None) == (args.which is None):
-            print("ferry: name a request, or ask for --list late, refused or slow", file=sys.stderr)
+        if (args.request is None) == (args.which is None) or args.n < 1:
+            print("ferry: name a request, or ask for --list late, refused or slow, with -n of 1 or more", file=sys.stderr)
             return 2
         try:
             recording = _from_file(args.file) if args.file else _from_server(args.url, args.token)

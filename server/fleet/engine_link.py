@@ -14,6 +14,7 @@ from server.fleet.frames import AskBatch, Kind, Note
 from server.fleet.link import Link
 from server.fleet.slots import BrokenLink
 from server.fleet.table import ModelTable, RemoteModel
+from server.recording.facts import LONGEST_TEXT
 from server.runtime.work import WorkRequest
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class EngineLink(Link):
     def name(self, number: int, name: str) -> None:
         """What its client calls a request that was asked just now."""
         if number in self._open:
-            self._names.append((number, name))
+            self._names.append((number, name[:LONGEST_TEXT]))
             self.flush_soon()
 
     def cancel(self, request: WorkRequest) -> None:

@@ -75,7 +75,7 @@ class Ride:
 @dataclass(slots=True)
 class Story:
     """`admission` is None when the request came before the recording begins; `before` are the batches on its device that ran
-    between its arrival and its own first batch; `rides` its own, several when one failed."""
+    between its arrival and its own first batch; `rides` its own, several when one failed. `why` is the metric label of its end."""
 
     request: InferRequest[None]
     name: str | None
@@ -85,6 +85,7 @@ class Story:
     end: End = End.OPEN
     ended_at: float = 0.0
     why: str = ""
+    detail: str = ""
     retry_after_s: float | None = None
     was_hopeless: bool = False
 
@@ -240,7 +241,7 @@ class _Witness:
                 lane = self._lane(story.request.model)
                 story.was_hopeless = lane is not None and lane.latest_start(story.request) <= step.at
             elif isinstance(action, Fail) and action.request.id == self._number:
-                story.end, story.why = End.FAILED, f"{action.why.value}: {action.detail}"
+                story.end, story.why, story.detail = End.FAILED, action.why.value, action.detail
             else:
                 continue
             story.ended_at = step.at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from server.core.types import Close, Refusal
+from server.core.types import Close, Failure, Refusal
 from server.recording.facts import Facts, read_model
 from server.recording.file import Header
 from server.recording.listing import Ended
@@ -47,8 +47,8 @@ def story_lines(story: Story, header: Header) -> Iterator[str]:
     allowed_s = request.deadline_at - arrived_at + header.reply_s
     yield line(
         arrived_at,
-        f"arrived ({when} UTC); answer wanted within {_ms(allowed_s)}: decided by {_after(request.deadline_at - arrived_at)}, "
-        f"{_ms(header.reply_s)} are kept for the reply",
+        f"arrived ({when} UTC); answer wanted within {_ms(allowed_s)}, so its batch must end by "
+        f"{_after(request.deadline_at - arrived_at)}: {_ms(header.reply_s)} are kept for the reply",
     )
     if story.admission is None:
         yield f"  {'':>12}  how it was admitted is not in the recording, which begins later, or its model was not open"
@@ -75,7 +75,7 @@ def why(story: Story, header: Header) -> str:
         case End.REFUSED:
             return _why_refused(story, header)
         case End.FAILED:
-            return f"{story.why}. A batch that fails is run again request by request, so that only the culprit fails."
+            return _why_failed(story)
         case End.CANCELLED:
             return "its client went away; nobody waited for the answer any more."
         case End.OPEN:
@@ -203,6 +203,14 @@ def _why_refused(story: Story, header: Header) -> str:
     )
 
 
+def _why_failed(story: Story) -> str:
+    if story.why == Failure.INSTANCE_LOST.value:
+        return f"the instance that ran its batch died ({story.detail}). It may be tried again: another instance is started."
+    return (
+        f"the model failed on this very request ({story.detail}): a batch that fails is run again, each of its requests alone."
+    )
+
+
 def _why_given_up(story: Story, seen: Admission) -> str:
     arrived_at = story.request.arrived_at
     predicted_s = max(0.0, seen.end_at - seen.own_s - arrived_at)
@@ -221,7 +229,8 @@ def list_lines(header: Header, names: dict[int, str], found: Sequence[Ended]) ->
         number, left_s = one.request.id, -one.late_s
         outcome = f"refused: {one.why}" if one.why else f"{_ms(abs(left_s))} {'left' if left_s >= 0 else 'LATE'}"
         when = calendar(header, one.request.arrived_at).strftime("%H:%M:%S.%f")[:-3]
-        yield f"{number:>12}  {when:<13}  {one.request.model!s:<20} {_ms(one.latency_s):>12}  {outcome:>18}  {names.get(number, '')}".rstrip()
+        name = repr(names[number]) if number in names else ""  # it is a client's: it may hold what a terminal obeys
+        yield f"{number:>12}  {when:<13}  {one.request.model!s:<20} {_ms(one.latency_s):>12}  {outcome:>18}  {name}".rstrip()
 
 
 def difference_lines(difference: Difference, began_at: float) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from server.core.types import Close, Drift, InferRequest, ModelKey
-from server.errors import FerryError
+from server.errors import FerryError, Refused
 from server.runtime.clock import calendar_ms
 from server.telemetry.metrics import Forecast, ModelMetrics
 
@@ -29,7 +29,7 @@ class Step(Protocol):
 
 
 class Outcomes(NamedTuple):
-    """Since a model was loaded: requests answered, those of them that were late, those refused or failed; instances that died."""
+    """Since a model was loaded: requests answered, those of them that were late, those refused; instances that died."""
 
     answered: int
     late: int
@@ -74,6 +74,7 @@ class ModelStats:
         self._n_rows = 0
         self._n_batches = 0
         self._n_late = 0
+        self._n_refused = 0
         self._n_lost = 0
         self._success, self._fail, self._queue = Duration(), Duration(), Duration()
         self._total = _BatchSize()
@@ -82,7 +83,7 @@ class ModelStats:
     @property
     def outcomes(self) -> Outcomes:
         """The sums of what follows."""
-        return Outcomes(self._success.count, self._n_late, self._fail.count, self._n_lost)
+        return Outcomes(self._success.count, self._n_late, self._n_refused, self._n_lost)
 
     def follow(self, forecast: Forecast) -> None:
         """Show what the scheduler expects of batches, and how that changes."""
@@ -130,11 +131,13 @@ class ModelStats:
         """A request that arrived then was refused or failed."""
         self._metrics.ended[error.label].inc()
         self._metrics.n_in_flight -= 1
+        self._n_refused += isinstance(error, Refused)
         self._fail.add(now - arrived_at)
 
     def turned_away(self, label: str, count: int, waited_s: float) -> None:
         """So many requests were refused unread by a front end, after `waited_s` in all."""
         self._metrics.ended[label].inc(count)
+        self._n_refused += count
         self._fail.add(waited_s / count, count)
 
     def instance_lost(self) -> None:

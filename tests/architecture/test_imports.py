@@ -27,7 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "server.fleet": (
         "server", "server.fleet", "server.api", "server.contract", "server.errors", "server.runtime", "server.core.types",
-        "server.backends.base",
+        "server.backends.base", "server.recording.facts",
     ),
     "server.grpc_api": (
         "server", "server.grpc_api", "server.api", "server.contract", "server.errors", "server.runtime", "server.telemetry",

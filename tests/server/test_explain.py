@@ -67,6 +67,7 @@ def test_no_such_request(late: Path, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
+        (("--list", "late", "-n", "0"), "with -n of 1 or more"),
         ((), "name a request, or ask for --list late, refused or slow"),
         (("1", "--list", "late"), "name a request, or ask for --list late, refused or slow"),
         (("1", "--file", "/nowhere"), "/nowhere: No such file or directory"),

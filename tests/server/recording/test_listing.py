@@ -51,6 +51,6 @@ def test_the_table() -> None:
     assert list(list_lines(HEADER, recording.names, late + refused)) == [
         "     request  arrived (UTC)  model                     latency            deadline  name",
         "           2  22:11:40.001   m/1                       39.0 ms        20.0 ms LATE",
-        "           3  22:11:40.001   m/1                       39.0 ms        15.0 ms LATE  order-17",
+        "           3  22:11:40.001   m/1                       39.0 ms        15.0 ms LATE  'order-17'",
         "           4  22:11:40.001   m/1                       0.00 ms   refused: deadline",
     ]

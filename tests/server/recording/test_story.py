@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.core.events import Cancel, Drain, InstanceUp, Open, StepFailed, Submit, Wake
+from server.core.events import Cancel, Drain, InstanceLost, InstanceUp, Open, StepFailed, Submit, Wake
 from server.core.types import Close, InferRequest, Limits, Mixing, ModelKey
 from server.recording.file import Recording
 from server.recording.ring import Ring
@@ -33,8 +33,8 @@ def test_a_request_that_was_answered_in_time() -> None:
     assert story.end is End.ANSWERED
     assert text.splitlines() == [
         "request 3 'order-17': 1 row for m/1",
-        "      +0.00 ms  arrived (2023-11-14 22:11:40.011 UTC); answer wanted within 50.5 ms: decided by +50.00 ms, 0.50 ms are kept for the "
-        "reply",
+        "      +0.00 ms  arrived (2023-11-14 22:11:40.011 UTC); answer wanted within 50.5 ms, so its batch must end by +50.00 ms: 0.50 ms are "
+        "kept for the reply",
         "      +0.00 ms  reached the scheduler; 0 requests waited (0 rows), no instance was expected to be free before 5.0 ms",
         "      +0.00 ms  predicted: 0.00 ms of work before it, 5.0 ms for its batch, so the end at +10.00 ms, 40.0 ms before the deadline: "
         "admitted",
@@ -154,7 +154,17 @@ def test_failed_alone_after_its_batch_had_failed() -> None:
     story, text, reason = told(tape.recording(), 1)
     assert [ride.batch.close for ride in story.rides] == [Close.IDLE, Close.ALONE]
     assert "batch 1 failed (a bad number): took" in text
-    assert reason.startswith("model_error: a bad number.")
+    assert reason.startswith("the model failed on this very request (a bad number)")
+
+
+def test_failed_with_its_instance() -> None:
+    tape = Tape()
+    tape.submit(0.0, 1)
+    tape.feed(3.0, InstanceLost(KEY, tape.batches.pop(0), "out of memory"))
+    story, text, reason = told(tape.recording(), 1)
+    assert story.end is End.FAILED
+    assert "batch 1 failed (out of memory): took 3.0 ms" in text
+    assert reason.startswith("the instance that ran its batch died (out of memory).")
 
 
 def test_cancelled() -> None:
