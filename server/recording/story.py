@@ -133,8 +133,8 @@ def _where(recording: Recording, number: int) -> tuple[int, Iterator[Line]]:
         return 0, _lines(recording, 0)
     if number in recording.names:
         raise NotThere(
-            f"request {number} ({recording.names[number]!r}) did not reach the scheduler in this recording: it was cancelled, or refused or "
-            "failed while its text waited for tokens; its error says why"
+            f"request {number} ({recording.names[number]!r}) did not reach the scheduler in this recording: it was cancelled, refused "
+            "or failed before, for instance while its text waited for tokens; its error says why"
         )
     raise NotThere(
         f"request {number} is not in this recording, which has requests {least} to {most}; those that were refused before the "
