@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from server.core.costs import CostTable
-from server.core.events import Action, Event, InstanceUp, Open, StepDone, Submit
+from server.core.events import Action, Event, InstanceUp, Open, Run, StepDone, Submit
 from server.core.scheduler import Scheduler
 from server.core.types import Batch, InferRequest, Limits, Mixing
 from server.recording.file import Header, Recording, pieces, read
@@ -21,21 +20,20 @@ class Tape:
 
     def __init__(
         self, table: CostTable | None = None, mixing: Mixing = Mixing.ANY, queue_rows: int = 100, ahead: int = 0,
-        chunk_bytes: int = 1 << 20, n_instances: int = 1,
+        chunk_bytes: int = 1 << 20,
     ) -> None:  # fmt: skip
         self.scheduler: Scheduler[Any] = Scheduler()
         self.ring = Ring(self.scheduler, chunk_bytes, 1 << 20)
         self.batches: list[Batch[Any]] = []
         table = table or costs()
         self.feed(0.0, Open(KEY, Limits(table.max_rows, queue_rows, ahead), mixing, table))
-        for _ in range(n_instances):
-            self.feed(0.0, InstanceUp(KEY))
+        self.feed(0.0, InstanceUp(KEY))
 
     def feed(self, at_ms: float, event: Event[Any]) -> list[Action[Any]]:
         """Let something happen."""
         actions = self.scheduler.handle(event, at_ms * MS)
         self.ring.note(event, actions, at_ms * MS)
-        self.batches += [action.batch for action in actions if hasattr(action, "batch") and type(action).__name__ == "Run"]
+        self.batches += [action.batch for action in actions if isinstance(action, Run)]
         return actions
 
     def submit(self, at_ms: float, *numbers: int, deadline_ms: float = 1000.0, **fields: Any) -> list[InferRequest[Any]]:
@@ -45,7 +43,7 @@ class Tape:
         return made
 
     def done(self, at_ms: float, began_ms: float | None = None) -> None:
-        """The last batch but those formed since has ended."""
+        """The oldest batch that runs has ended."""
         batch = self.batches.pop(0)
         self.feed(at_ms, StepDone(batch, None if began_ms is None else began_ms * MS))
 
@@ -54,7 +52,3 @@ class Tape:
 
     def recording(self) -> Recording:
         return read(self.data())
-
-
-def texts(lines: Sequence[str], wanted: Callable[[str], bool]) -> list[str]:
-    return [line for line in lines if wanted(line)]
