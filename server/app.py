@@ -32,6 +32,7 @@ from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder
 from server.api.openai_routes import OpenAiRoutes
 from server.api.openapi import document
+from server.api.recording_routes import recording_routes
 from server.api.shared_memory import Regions
 from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
@@ -44,6 +45,7 @@ from server.grpc_api.front import GrpcFront, PortTaken
 from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.rationed import RationedEngine
+from server.runtime.recorder import Recorder, folder_of
 from server.runtime.registration import Registrar
 from server.runtime.registry import Registry
 from server.settings import Settings
@@ -109,6 +111,8 @@ class Ferry:
         web.include_router(v2_routes(registry, guard, regions))
         web.include_router(extension_routes(registry, guard, LogLevels(logging.getLogger()), regions))
         web.include_router(admin_routes(registry, registrar, guard))
+        recorder = Recorder(engine, metrics, monotonic_clock, folder_of(settings.recordings))
+        web.include_router(recording_routes(recorder, guard))
         _add_metrics_route(web, metrics)
         web.openapi = partial(document, web)  # type: ignore[method-assign]  # the way FastAPI wants it extended
         for folder in await asyncio.to_thread(sweep, settings.repository):
@@ -130,8 +134,10 @@ class Ferry:
         log.info("admin API: %s", guard.state)
         if regions is not None:
             log.info("system shared memory: on, for who may use the admin API")
+        recording = loop.create_task(recorder.watch(lambda: registry.serving))
         _settle_memory()
         yield
+        recording.cancel()
         await self.drain()
         await registry.close()
         if hub is not None:

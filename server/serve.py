@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from server.settings import Settings, SettingsError, read_settings, tokenize_on_one_thread
+from server.settings import Settings, SettingsError, read_settings, tell_libraries
 
 
 class ServeVerb:
@@ -48,7 +48,7 @@ class ServeVerb:
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT: then no new connections, accepted requests are answered, and it returns 0."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
-    tokenize_on_one_thread()
+    tell_libraries()
     if settings.frontends:
         from server.processes import (
             serve_in_processes,  # a supervisor stays small: it imports neither numpy nor a model's library

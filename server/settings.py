@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     )
     idle_timeout_s: int = Field(75, ge=1, description="Longest time that a connection may stay open without a request")
     drain_timeout_s: int = Field(30, ge=1, description="Longest wait for accepted requests after SIGTERM")
+    recordings: Path | Literal["temp", "off"] = Field(
+        "temp",
+        description='Folder for flight recordings of anomalies; "temp" is ferry-recordings-UID in the system\'s temporary folder, "off" is none',
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     @classmethod
@@ -84,10 +88,15 @@ def read_settings(flags: dict[str, Any], file: Path | None) -> Settings:
         raise SettingsError(_explain(error)) from None
 
 
-def tokenize_on_one_thread() -> None:
-    """Keep the tokenizers library, which reads this variable itself, from using a pool of threads for a batch of texts: on
-    few cores they are missing to the model and the event loop. Whoever has set the variable has decided."""
+def tell_libraries() -> None:
+    """What libraries read from the environment themselves, before they are imported. Whoever has set a variable has decided.
+
+    tokenizers would use a pool of threads for a batch of texts: on few cores they are missing to the model and the event loop.
+    grpc would prepare for a fork in which its server goes on, though ours only start other programs; its handlers have been
+    seen to wait for ever in the child, and the event loop with them for its start.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 
 def settings_table() -> str:

@@ -70,7 +70,7 @@ class ChildServer:
         if "--metrics-port" not in flags:
             self._command += ["--metrics-port", "0"]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FERRY_")}
-        self._environment = clean | environment
+        self._environment = clean | {"FERRY_RECORDINGS": "off"} | environment
         self._log = log
         self.port = 0
         self.grpc_port = 0

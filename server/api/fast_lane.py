@@ -170,6 +170,8 @@ class FastLane:
             ticket.request = self._engine.submit(
                 model, call.inputs, call.rows, call.length, ticket, terms.timeout_s, arrived_at, terms.priority, client
             )
+            if call.id:
+                self._engine.named(ticket.request.id, call.id)
         return ticket
 
     def _refuse_late(self, model: ServingModel, waited_s: float, late_s: float) -> Reply:

@@ -97,6 +97,8 @@ class InferRoutes:
                 model, call.inputs, call.rows, call.length, answer, terms.timeout_s, arrived_at, terms.priority, client
             )
             request_id, cancel = request.id, lambda: self._engine.cancel(request)
+            if call.id:
+                self._engine.named(request_id, call.id)
         self._watch.begin(request_id, receive, cancel)
         try:
             outputs = await answer

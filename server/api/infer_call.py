@@ -71,9 +71,12 @@ def submit_text_call(
 ) -> Gathering:
     """Queue the texts of a call; `answer` will have its outputs. Raises Refused when `client` may not have so much."""
     wanted = {choice.place for choice in call.outputs}
-    return submit_texts(
+    texts = submit_texts(
         engine, model, call.texts, call.truncate, wanted, answer, terms.timeout_s, arrived_at, terms.priority, client
     )
+    if call.id:
+        texts.name(call.id)
+    return texts
 
 
 class ExpectedInput:

@@ -45,8 +45,8 @@ class NumberLists:
             if dtype.kind == "f":
                 with np.errstate(over="raise"):
                     return numbers.astype(dtype)
-        except (ValueError, TypeError, AttributeError, FloatingPointError):
-            return None  # not JSON; not numbers, or not of this kind; no list; too large
+        except (ValueError, TypeError, AttributeError, FloatingPointError, RuntimeError):
+            return None  # not JSON; not numbers, or not of this kind; no list; too large; past 64 bits
         return _narrowed(numbers, dtype)
 
 

@@ -33,6 +33,9 @@ PREFIX = "/v1/"
 EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
 
+NAMES = (b"x-request-id", b"x-client-request-id")
+"""Headers by which a client or a proxy before us names a request."""
+
 
 class OpenAiRoutes:
     """POST /v1/embeddings, GET /v1/models, GET /v1/models/NAME; other paths go to `other`."""
@@ -93,6 +96,9 @@ class OpenAiRoutes:
         model.check(call, priority)
         answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         request = self._submit(served, model, call, answer, (terms.timeout_s, arrived_at, priority, client))
+        name = next((value for header, value in scope["headers"] if header in NAMES), b"")
+        if name:
+            request.name(name.decode("latin-1"))
         self._watch.begin(request.id, receive, request.cancel)
         try:
             outputs = await answer

@@ -25,7 +25,7 @@ class CostTable:
     Built once per model version: O(rows × 64) predictions, then a look-up per length.
     """
 
-    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "max_rows")
+    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "max_rows", "profile")
 
     def __init__(self, profile: Profile, max_rows: int) -> None:
         longest = profile.measured_lengths[-1]
@@ -37,6 +37,7 @@ class CostTable:
         row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in batch]
         knee = [targets(line)[0] for line in batch]
         rounded = [-(-length // step) for length in range(longest + 1)]
+        self.profile = profile
         self.max_rows = max_rows
         self._longest = longest
         self._batch = [batch[n] for n in rounded]

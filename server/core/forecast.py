@@ -28,7 +28,8 @@ N_SETTLED = 4
 """Batches before a surprise counts: until then it is the profile that is wrong."""
 
 SHAPE_CHANGE = 0.03
-"""How far the shape must have moved for the targets to be found anew."""
+"""How far the shape must have moved for the targets to be found anew, with the shape as it is then: whenever they are asked
+for first, they are the same."""
 
 N_TRIALS = 4
 N_BETWEEN_TRIALS = 64
@@ -88,6 +89,11 @@ class Forecast:
         shape = self._shape[size]
         return shape + further * (self._shape[size + 1] - shape)
 
+    def _shape_used_for(self, rows: int) -> float:
+        size, further = self._places[rows - 1]
+        shape = self._shape_used[size]
+        return shape + further * (self._shape_used[size + 1] - shape)
+
     def takes_s(self, rows: int, length: int) -> float:
         """Expected time of a batch."""
         return self.costs.batch_s(rows, length) * self.ratio * self._shape_of(rows)
@@ -118,7 +124,8 @@ class Forecast:
         line = self.costs.line(length)
         found = self._targets.get(id(line))  # lengths that are rounded to the same one share it
         if found is None:
-            found = self._targets[id(line)] = targets([cost_s * self._shape_of(rows) for rows, cost_s in enumerate(line, 1)])
+            shaped = [cost_s * self._shape_used_for(rows) for rows, cost_s in enumerate(line, 1)]
+            found = self._targets[id(line)] = targets(shaped)
         return found
 
     def learn(self, rows: int, length: int, took_s: float) -> None:
@@ -144,7 +151,7 @@ class Forecast:
         self._measured_at[size] = self._n
         self._shape[size] = _clamped(self._shape[size] + rate * error, SHAPE_LIMITS)
         if abs(self._shape[size] - self._shape_used[size]) > SHAPE_CHANGE:
-            self._shape_used[size] = self._shape[size]
+            self._shape_used = list(self._shape)
             self._targets.clear()
 
     def _remember(self, surprise: float) -> None:

@@ -141,7 +141,7 @@ class Lane(Generic[P]):
             return Refusal.QUEUE_FULL, self.retry_after(now)
         if self.idle > 0 and not self.waiting and (not self.device.is_shared or self.device.has_room(self)):
             return None  # an idle device always tries: it is how a pessimistic forecast is unlearnt
-        late_s = self._predicted_end(request, now) - request.deadline_at
+        late_s = self.predicted_end(request, now) - request.deadline_at
         return None if late_s <= 0 else (Refusal.DEADLINE, late_s)
 
     def _is_full_for(self, request: InferRequest[P] | Demand) -> bool:
@@ -323,7 +323,7 @@ class Lane(Generic[P]):
         self._groups = {}
         self.suspects.discard(request.id)
 
-    def _predicted_end(self, request: InferRequest[P] | Demand, now: float) -> float:
+    def predicted_end(self, request: InferRequest[P] | Demand, now: float) -> float:
         """When a newcomer's batch would end: the work before it, shared by all instances, then a batch of its own.
 
         What is before it is estimated: its share of the queue times the whole, which is exact at the end of the queue. Its

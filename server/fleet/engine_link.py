@@ -14,6 +14,7 @@ from server.fleet.frames import AskBatch, Kind, Note
 from server.fleet.link import Link
 from server.fleet.slots import BrokenLink
 from server.fleet.table import ModelTable, RemoteModel
+from server.recording.facts import LONGEST_TEXT
 from server.runtime.work import WorkRequest
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class EngineLink(Link):
         self._open: dict[int, tuple[WorkRequest, RemoteModel]] = {}
         self._asks = AskBatch()
         self._cancels: list[int] = []
+        self._names: list[tuple[int, str]] = []
         self._notes: dict[tuple[int, str], tuple[int, float]] = {}
         self._heard: list[int] = []
         self._notes_timer: asyncio.TimerHandle | None = None
@@ -56,6 +58,12 @@ class EngineLink(Link):
         self._open[request.id] = request, model
         self.flush_soon()
 
+    def name(self, number: int, name: str) -> None:
+        """What its client calls a request that was asked just now."""
+        if number in self._open:
+            self._names.append((number, name[:LONGEST_TEXT]))
+            self.flush_soon()
+
     def cancel(self, request: WorkRequest) -> None:
         self._cancels.append(request.id)
         self.flush_soon()
@@ -69,7 +77,9 @@ class EngineLink(Link):
             self._notes_timer = self._loop.call_later(NOTE_EVERY_S, self._note_now)
 
     def outgoing(self) -> list[bytes]:
-        parts = self._asks.frames() if self._asks else []
+        parts = [frames.json_frame(Kind.NAMES, self._names)] if self._names else []
+        self._names = []
+        parts += self._asks.frames() if self._asks else []
         self._asks = AskBatch()
         if self._cancels:
             parts.append(frames.numbers_frame(Kind.CANCELS, self._cancels))

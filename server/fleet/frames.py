@@ -35,6 +35,7 @@ class Kind(IntEnum):
     FAILURES = 6  # engine
     MODELS = 7  # engine: the table of models
     RELEASES = 8  # both: slots that the other may use again
+    NAMES = 9  # front end: what clients call requests that are asked next
 
 
 class Ask(NamedTuple):
@@ -156,7 +157,7 @@ def read_numbers(body: memoryview) -> list[int]:
 
 
 def json_frame(kind: Kind, content: object) -> bytes:
-    """MODELS, NOTES or FAILURES."""
+    """MODELS, NOTES, NAMES or FAILURES."""
     return frame(kind, orjson.dumps(content))
 
 

@@ -83,6 +83,7 @@ class FrontLink(Link):
         self._books = books
         self._engine = engine
         self._open: dict[int, WorkRequest] = {}
+        self._names: dict[int, str] = {}
         self._answers = AnswerBatch()
         self._failures: list[tuple[int, FerryError]] = []
         self._models: list[bytes] = []
@@ -136,6 +137,8 @@ class FrontLink(Link):
     def received(self, kind: Kind, body: memoryview) -> None:
         if kind is Kind.ASKS:
             self._asked(body)
+        elif kind is Kind.NAMES:
+            self._names = dict(frames.read_json(body))  # of the requests in the frames that follow at once
         elif kind is Kind.CANCELS:
             for number in frames.read_numbers(body):
                 request = self._open.get(number)
@@ -171,12 +174,17 @@ class FrontLink(Link):
     def _submit(self, served: Served, inputs: dict[str, Array], ask: Ask) -> None:
         timeout_s = None if math.isnan(ask.timeout_s) else ask.timeout_s
         answer = FarAnswer(self, ask.id, served.outputs)
+        name = self._names.pop(ask.id, None) if self._names else None
         try:
-            self._open[ask.id] = self._engine.submit(
+            request = self._engine.submit(
                 served.model, inputs, ask.rows, ask.length, answer, timeout_s, ask.arrived_at, ask.priority, ask.client
             )
         except Refused as error:
             self.fail(ask.id, error)
+            return
+        self._open[ask.id] = request
+        if name:
+            self._engine.named(request.id, name)
 
     def _noted(self, notes: list[Note]) -> None:
         for load, label, n, waited_s in notes:

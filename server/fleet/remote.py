@@ -111,6 +111,11 @@ class RemoteEngine:
     def charge(self, model: RemoteModel, client: int, rows: int, length: int) -> None:
         """The books are the engine's, which charges when it gets the request."""
 
+    def named(self, number: int, name: str) -> None:
+        """Like Engine.named: it is noted where the scheduler is."""
+        if self._link is not None:
+            self._link.name(number, name)
+
     def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
         if request.payload.answer.done():

@@ -97,6 +97,8 @@ class Inference:
                 model, call.inputs, call.rows, call.length, answer, terms.timeout_s, arrived_at, terms.priority, client
             )
             cancel = partial(self._engine.cancel, submitted)
+            if call.id:
+                self._engine.named(submitted.id, call.id)
         try:
             outputs = await waiter
         except asyncio.CancelledError:

@@ -29,6 +29,7 @@ from server.core.lane import Lane
 from server.core.scheduler import Scheduler
 from server.core.types import Demand, InferRequest, ModelKey, Refusal
 from server.errors import BadText, Cancelled, FerryError, Refused
+from server.recording.ring import Ring
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
@@ -52,6 +53,7 @@ class Engine:
         self._loop = loop
         self._clock = clock
         self._scheduler: Scheduler[Work] = Scheduler()
+        self.ring = Ring(self._scheduler)
         self._models: dict[ModelKey, ServedModel] = {}
         self._instances: dict[ModelKey, Instances] = {}
         self._texts: dict[ModelKey, TextStage] = {}
@@ -174,6 +176,10 @@ class Engine:
         model.stats.arrived()
         return arrived_at, arrived_at + slo_s - REPLY_S, Work(inputs, answer, slo_s)
 
+    def named(self, number: int, name: str) -> None:
+        """Note what its client calls the request of this number."""
+        self.ring.name(number, name)
+
     def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
         if request.payload.answer.done():
@@ -251,6 +257,7 @@ class Engine:
         self._feed(InstanceUp(model.key))
 
     def _instance_lost(self, model: ServedModel, batch: WorkBatch, detail: str) -> None:
+        model.stats.instance_lost()
         self._feed(InstanceLost(model.key, batch, detail))
         if self.lane(model.key) is not None:  # a draining model too needs one for what still waits
             self._add_instance(model)
@@ -277,7 +284,9 @@ class Engine:
             model.stats.stepped(result, batch.close, batch.rows, share)
 
     def _feed(self, event: Event[Work], result: StepResult | None = None) -> None:
-        actions = self._scheduler.handle(event, self._clock())
+        now = self._clock()
+        actions = self._scheduler.handle(event, now)
+        self.ring.note(event, actions, now)  # before they are carried out: that may bring the next event
         for action in actions:
             self._carry_out(action, result)
         self._set_timer()

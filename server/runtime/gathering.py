@@ -44,6 +44,11 @@ class Gathering:
         """Of all rows, special tokens included; complete when the answer is there."""
         return sum(row.n_tokens if isinstance(row, TextRequest) else row.length for row in self.rows)
 
+    def name(self, name: str) -> None:
+        """Note what the client calls all of it."""
+        for row in self.rows:
+            self._engine.named(row.id, name)
+
     def cancel(self) -> None:
         """Nobody waits for the answer any more. Harmless when it is there."""
         for row in self.rows:

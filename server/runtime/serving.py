@@ -58,6 +58,9 @@ class ServingEngine(Protocol[M_contra]):
     def charge(self, model: M_contra, client: int, rows: int, length: int) -> None:
         """Count so many rows, asked for at once, against what a client may have. Raises Refused, and then none is counted."""
 
+    def named(self, number: int, name: str) -> None:
+        """Note what its client calls the request of this number, as `ferry explain` will."""
+
     def cancel(self, request: WorkRequest | TextRequest) -> None:
         """The client is gone. Harmless when the request has its outcome already."""
 

@@ -46,6 +46,10 @@ class Metrics:
         self.batches = Counter("ferry_batches", "Batches by the reason they closed", (*LABELS, "close"), registry=self.registry)
         self.refused = Counter("ferry_refused", "Refused requests by reason", (*LABELS, "reason"), registry=self.registry)
         self.failed = Counter("ferry_failed", "Failed requests by reason", (*LABELS, "reason"), registry=self.registry)
+        self.late = Counter("ferry_late", "Answers that came after their deadline", LABELS, registry=self.registry)
+        self.recordings = Counter(
+            "ferry_recordings", "Flight recordings written by reason", ("reason",), registry=self.registry
+        )
         self.cancelled = Counter("ferry_cancelled", "Requests whose client went away", LABELS, registry=self.registry)
         self.registry.register(_GaugeCollector(self._models, clock))
 
@@ -53,6 +57,10 @@ class Metrics:
         """Bind all children of a model version."""
         self._models[key] = ModelMetrics(self, key)
         return self._models[key]
+
+    def recorded(self, reason: str) -> None:
+        """A flight recording was written."""
+        self.recordings.labels(reason).inc()
 
     def close(self, key: ModelKey) -> None:
         """Forget a version's gauges; its counters stay, as Prometheus expects of counters."""
@@ -82,6 +90,7 @@ class ModelMetrics:
         self.compute_seconds = metrics.compute_seconds.labels(*labels)
         self.batch_rows = metrics.batch_rows.labels(*labels)
         self.padding_share = metrics.padding_share.labels(*labels)
+        self.late = metrics.late.labels(*labels)
         self.cancelled = metrics.cancelled.labels(*labels)
         self.n_in_flight = 0
         self.forecast: Forecast | None = None

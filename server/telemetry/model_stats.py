@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from server.core.types import Close, Drift, InferRequest, ModelKey
-from server.errors import FerryError
+from server.errors import FerryError, Refused
+from server.runtime.clock import calendar_ms
 from server.telemetry.metrics import Forecast, ModelMetrics
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,15 @@ class Step(Protocol):
     def computed_at(self) -> float: ...
     @property
     def ended_at(self) -> float: ...
+
+
+class Outcomes(NamedTuple):
+    """Since a model was loaded: requests answered, those of them that were late, those refused; instances that died."""
+
+    answered: int
+    late: int
+    refused: int
+    instances_lost: int
 
 
 @dataclass(slots=True)
@@ -64,9 +73,17 @@ class ModelStats:
         self._drift = Drift.NONE
         self._n_rows = 0
         self._n_batches = 0
+        self._n_late = 0
+        self._n_refused = 0
+        self._n_lost = 0
         self._success, self._fail, self._queue = Duration(), Duration(), Duration()
         self._total = _BatchSize()
         self._by_size: dict[int, _BatchSize] = {}
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """The sums of what follows."""
+        return Outcomes(self._success.count, self._n_late, self._n_refused, self._n_lost)
 
     def follow(self, forecast: Forecast) -> None:
         """Show what the scheduler expects of batches, and how that changes."""
@@ -100,23 +117,32 @@ class ModelStats:
         metrics.request_seconds.observe(latencies_s)
         metrics.queue_seconds.observe(queued_s)
         metrics.window.record(latencies_s, now)
+        if n_late := sum([now > request.deadline_at for request in requests]):
+            self._n_late += n_late
+            metrics.late.inc(n_late)
         self._success.add_all(latencies_s)
         self._queue.add_all(queued_s)
         self._total.compute_input.seconds += sum(prepared_s)
         self._add_compute(self._total, step, len(requests))
         metrics.n_in_flight -= len(requests)
-        self._last_inference_ms = time.time_ns() // 1_000_000
+        self._last_inference_ms = calendar_ms()
 
     def ended(self, arrived_at: float, error: FerryError, now: float) -> None:
         """A request that arrived then was refused or failed."""
         self._metrics.ended[error.label].inc()
         self._metrics.n_in_flight -= 1
+        self._n_refused += isinstance(error, Refused)
         self._fail.add(now - arrived_at)
 
     def turned_away(self, label: str, count: int, waited_s: float) -> None:
         """So many requests were refused unread by a front end, after `waited_s` in all."""
         self._metrics.ended[label].inc(count)
+        self._n_refused += count
         self._fail.add(waited_s / count, count)
+
+    def instance_lost(self) -> None:
+        """An instance died; the requests of its batch are told of one by one."""
+        self._n_lost += 1
 
     def cancelled(self) -> None:
         """A request's client went away."""

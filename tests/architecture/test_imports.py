@@ -13,10 +13,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "server.contract": ("server.contract",),
     "server.core": ("server.core", "server.contract"),
     "server.simulation": ("server.simulation", "server.core", "server.contract"),
+    "server.recording": ("server.recording", "server.core", "server.contract"),
     "server.backends": ("server.backends.base", "server.contract", "server.errors"),
     "server.intake": ("server.intake", "server.contract", "server.backends"),
     "server.runtime": (
-        "server.runtime", "server.core", "server.contract", "server.errors", "server.backends.base", "server.intake",
+        "server", "server.runtime", "server.recording", "server.core", "server.contract", "server.errors", "server.backends.base", "server.intake",
         "server.telemetry",
     ),
     "server.telemetry": ("server.telemetry", "server.core.types", "server.errors", "server.runtime.clock"),
@@ -26,7 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "server.fleet": (
         "server", "server.fleet", "server.api", "server.contract", "server.errors", "server.runtime", "server.core.types",
-        "server.backends.base",
+        "server.backends.base", "server.recording.facts",
     ),
     "server.grpc_api": (
         "server", "server.grpc_api", "server.api", "server.contract", "server.errors", "server.runtime", "server.telemetry",
@@ -41,6 +42,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "server.contract": (),
     "server.core": (),
     "server.simulation": (),
+    "server.recording": ("orjson",),
     "server.backends": ("numpy", "onnxruntime", "tokenizers"),
     "server.intake": ("numpy",),
     "server.runtime": ("numpy",),

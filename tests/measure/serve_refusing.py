@@ -20,7 +20,7 @@ _why_not = Lane.why_not
 def too_crowded(lane: Lane[Any], demand: Any, now: float) -> WhyNot:
     """The work of an admission that is denied, whatever the queue is."""
     _why_not(lane, demand, now)
-    lane._predicted_end(demand, now)
+    lane.predicted_end(demand, now)
     return Refusal.DEADLINE, 0.05
 
 

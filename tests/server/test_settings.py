@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import Settings, SettingsError, read_settings, settings_table, tokenize_on_one_thread
+from server.settings import Settings, SettingsError, read_settings, settings_table, tell_libraries
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +52,10 @@ def test_a_bad_value_is_named_whatever_its_source(
 
 def test_texts_are_tokenized_on_one_thread_unless_somebody_has_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
-    tokenize_on_one_thread()
+    tell_libraries()
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
-    tokenize_on_one_thread()
+    tell_libraries()
     assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
 
 

@@ -1,5 +1,7 @@
 """The profile corrected online. l(b) = b + 4 ms."""
 
+import random
+
 import pytest
 
 from server.contract.profile import Cell, Placement, Profile
@@ -98,3 +100,16 @@ def test_targets_follow_what_is_measured_of_the_sizes() -> None:
     assert Forecast(flat).knee(0) == 1
     assert gains.knee(0) >= 7
     assert gains.full(0) >= 7
+
+
+def test_the_targets_do_not_depend_on_when_they_were_asked_for() -> None:
+    """Who replays the same batches, and asks at other moments, gets the same targets."""
+    for seed in range(30):
+        rnd = random.Random(seed)
+        asked, silent = Forecast(costs(max_rows=16)), Forecast(costs(max_rows=16))
+        for _ in range(80):
+            rows, took_s = rnd.randint(1, 16), rnd.uniform(4, 30) * MS
+            asked.learn(rows, 0, took_s)
+            silent.learn(rows, 0, took_s)
+            asked.knee(0)
+        assert (asked.knee(0), asked.full(0)) == (silent.knee(0), silent.full(0)), f"seed {seed}"

@@ -11,6 +11,7 @@ from tests.child_server import ChildServer
 from tests.server.api.test_bad_input import *  # noqa: F403
 from tests.server.api.test_clients import *  # noqa: F403
 from tests.server.api.test_openai import *  # noqa: F403
+from tests.server.api.test_recording import *  # noqa: F403
 from tests.server.api.test_text import *  # noqa: F403
 from tests.server.api.test_wire import *  # noqa: F403
 

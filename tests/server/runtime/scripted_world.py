@@ -26,8 +26,12 @@ from server.contract.profile import Cell, Placement, Profile
 from server.contract.publish import publish, staging
 from server.contract.tensors import DataType, TensorSpec
 from server.contract.wants import Wants
+from server.recording.file import Header, Recording, pieces, read
+from server.recording.replay import first_difference
+from server.recording.telling import difference_lines
 from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
+from server.runtime.refusals import REPLY_S
 from server.runtime.registry import Registry
 from server.telemetry.metrics import Metrics
 from tests.child_server import Reply
@@ -145,6 +149,16 @@ class World:
     async def queued(self, count: int) -> None:
         await self.reaches(lambda: self.waiting() == count)
 
+    def recording(self) -> Recording:
+        """What the flight recorder has, read as from a file."""
+        header = Header("test", "a test", monotonic_clock(), 0, REPLY_S)
+        return read(b"".join(pieces(header, self.engine.ring.chunks())))
+
+    def check_recording(self) -> None:
+        """Whatever a test did, a scheduler that is told the same decides the same."""
+        difference = first_difference(self.recording())
+        assert difference is None, list(difference_lines(difference, 0.0))
+
     def sample(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, {"model": MODEL, "version": "1", **labels}) or 0.0
 
@@ -175,6 +189,7 @@ async def world(
             for client in made.clients:
                 client.task.cancel()
             await asyncio.gather(*(client.task for client in made.clients), return_exceptions=True)
+        made.check_recording()
 
 
 def values(reply: Reply | None) -> list[float]:

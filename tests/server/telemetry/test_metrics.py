@@ -54,6 +54,20 @@ def test_every_outcome_leaves_the_gauge_in_flight_at_zero() -> None:
     assert value(metrics, "ferry_request_seconds_count") == 1
 
 
+def test_answers_after_their_deadline_are_counted_and_summed_up() -> None:
+    metrics = Metrics(lambda: 2.0)
+    stats = ModelStats(KEY, metrics.open(KEY))
+    for _ in range(5):
+        stats.arrived()
+    stats.answered([request(1, 0.5), request(2, 0.01), request(3, 0.02)], Step(), 1.02)
+    stats.ended(0.0, Refused("late", "deadline", 0.1), 1.0)
+    stats.ended(0.0, InstanceLost("died"), 1.0)
+    stats.turned_away("deadline", 2, 0.1)
+    stats.instance_lost()
+    assert value(metrics, "ferry_late_total") == 1
+    assert stats.outcomes == (3, 1, 3, 1)
+
+
 def test_the_time_until_a_text_has_its_tokens_is_a_stage_of_its_own() -> None:
     metrics = Metrics(lambda: 2.0)
     stats = ModelStats(KEY, metrics.open(KEY))

@@ -1,0 +1,282 @@
+"""Stories, lists and differences in words. Times are relative to a request's arrival, in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from server.core.types import Close, Failure, Refusal
+from server.recording.facts import Facts, read_model
+from server.recording.file import Header
+from server.recording.listing import Ended
+from server.recording.replay import Difference
+from server.recording.story import Admission, End, Ride, Story
+
+MOST_BEFORE = 3
+"""So many of the batches that ran before are told one by one."""
+
+WHY_CLOSED = {
+    Close.FULL: "full, there was no room for the next request",
+    Close.IDLE: "everything that waited was in it",
+    Close.KNEE: "more rows would not have raised the rate",
+    Close.DEADLINE: "more rows would have made the most urgent request in it late",
+    Close.LENGTH: "the other lengths that waited would have cost more in padding than they saved",
+    Close.PRIORITY: "the next in line had a lower priority and would have been late in a larger batch",
+    Close.ALONE: "a second try, alone, because a batch with it in failed",
+}
+
+
+def calendar(header: Header, at: float) -> datetime:
+    """A time of the scheduler's clock as UTC."""
+    return datetime.fromtimestamp(header.written_ms / 1e3 + at - header.now, UTC)
+
+
+def story_lines(story: Story, header: Header) -> Iterator[str]:
+    """The whole story, a line for each thing that happened, and at last why it ended so."""
+    request = story.request
+    arrived_at = request.arrived_at
+    named = f" {story.name!r}" if story.name else ""
+    long = f", length {request.length}" if request.length else ""
+    urgency = f", priority {request.priority}" if request.priority else ""
+    yield f"request {request.id}{named}: {_rows(request.rows)} for {request.model}{long}{urgency}"
+
+    def line(at: float, text: str) -> str:
+        return f"  {_after(at - arrived_at):>12}  {text}"
+
+    when = calendar(header, arrived_at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    allowed_s = request.deadline_at - arrived_at + header.reply_s
+    yield line(
+        arrived_at,
+        f"arrived ({when} UTC); answer wanted within {_ms(allowed_s)}, so its batch must end by "
+        f"{_after(request.deadline_at - arrived_at)}: {_ms(header.reply_s)} are kept for the reply",
+    )
+    if story.admission is None:
+        yield f"  {'':>12}  how it was admitted is not in the recording, which begins later, or its model was not open"
+    else:
+        for text in _admission(story, story.admission):
+            yield line(story.admission.at, text)
+    for ride in story.rides:
+        yield line(ride.batch.formed_at, _formed(story, ride))
+        for text in _before(story, ride) if ride is story.rides[0] else ():
+            yield f"  {'':>12}  {text}"
+        if ride.ended_at is not None:
+            yield line(ride.ended_at, _ended(ride))
+    if story.end is not End.OPEN:
+        yield line(story.ended_at, _ending(story))
+    yield f"why: {why(story, header)}"
+
+
+def why(story: Story, header: Header) -> str:
+    """The reason for the end, with its numbers and, where there is one, the remedy."""
+    match story.end:
+        case End.ANSWERED:
+            left_s = story.request.deadline_at - story.ended_at
+            return f"in time, {_ms(left_s)} were left." if left_s >= 0 else _why_late(story, -left_s)
+        case End.REFUSED:
+            return _why_refused(story, header)
+        case End.FAILED:
+            return _why_failed(story)
+        case End.CANCELLED:
+            return "its client went away; nobody waited for the answer any more."
+        case End.OPEN:
+            return "it had no outcome yet when the recording ended."
+
+
+def _admission(story: Story, seen: Admission) -> Iterator[str]:
+    request = story.request
+    late_s = seen.at - request.arrived_at
+    came = f"reached the scheduler{f' after {_ms(late_s)} of reading and preparing' if late_s > 1e-4 else ''}"
+    busy = (
+        "an instance was free"
+        if seen.free_at <= seen.at
+        else f"no instance was expected to be free before {_ms(seen.free_at - seen.at)}"
+    )
+    yield f"{came}; {seen.n_waiting} requests waited ({_rows(seen.rows_waiting)}), {busy}"
+    slack_s = request.deadline_at - seen.end_at
+    verdict = f"{_ms(abs(slack_s))} {'before' if slack_s >= 0 else 'after'} the deadline"
+    yield (
+        f"predicted: {_ms(max(0.0, seen.before_s))} of work before it, {_ms(seen.own_s)} for its batch, so the end at "
+        f"{_after(seen.end_at - request.arrived_at)}, {verdict}: {'refused' if seen.why_not else 'admitted'}"
+    )
+
+
+def _formed(story: Story, ride: Ride) -> str:
+    batch, request = ride.batch, story.request
+    others = len(batch.requests) - 1
+    company = "alone" if not others else f"with {others} other{'s' if others > 1 else ''}"
+    padded = f", padded from {request.length} to {batch.length}" if batch.length > request.length else ""
+    ahead = ", ahead of a free instance" if ride.is_ahead else ""
+    return (
+        f"batch {batch.id} formed {company}{ahead}: {_rows(batch.rows)}{padded}; {ride.n_left} were left waiting. Closed: "
+        f"{batch.close.value} ({WHY_CLOSED[batch.close]})"
+    )
+
+
+def _before(story: Story, own: Ride) -> Iterator[str]:
+    before = [ride for ride in story.before if ride.ended_at is None or ride.ended_at > story.request.arrived_at]
+    if not before:
+        return
+    if len(before) > MOST_BEFORE:
+        yield f"{len(before)} batches ran or were given before it; the last {MOST_BEFORE}:"
+    for ride in before[-MOST_BEFORE:]:
+        model = f" of {ride.batch.model}" if ride.batch.model != own.batch.model else ""
+        ended = "" if ride.ended_at is None else f", ended {_after(ride.ended_at - story.request.arrived_at)}"
+        yield f"before it: batch {ride.batch.id}{model}, {_rows(ride.batch.rows)}, {_measured(ride)}{ended}"
+
+
+def _ended(ride: Ride) -> str:
+    how = "ended" if ride.problem is None else f"failed ({ride.problem})"
+    waited = "" if ride.hand_over_s is None else f", of which {_ms(ride.hand_over_s)} until an instance took it up"
+    return f"batch {ride.batch.id} {how}: {_measured(ride)}{waited}"
+
+
+def _measured(ride: Ride) -> str:
+    if ride.took_s is None:
+        return f"{_ms(ride.expected_s)} predicted"
+    return f"took {_ms(ride.took_s)}, {_ms(ride.expected_s)} predicted ({ride.took_s / ride.expected_s:.2f} times)"
+
+
+def _ending(story: Story) -> str:
+    left_s = story.request.deadline_at - story.ended_at
+    if story.end is End.REFUSED:
+        again = f", to be tried again in {_ms(story.retry_after_s)}" if story.retry_after_s is not None else ""
+        return f"refused: {story.why}{again}"
+    if story.end is End.ANSWERED:
+        return f"answered, {_ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the deadline"
+    return str(story.end.value)
+
+
+def _why_late(story: Story, late_s: float) -> str:
+    """What took longer than was reckoned with: the wait for its batch, or the batch."""
+    ride = story.rides[-1]
+    took_s = ride.took_s or 0.0
+    own_s = took_s - ride.expected_s
+    began_at = story.ended_at - took_s
+    text = f"{_ms(late_s)} late"
+    if story.admission is None:
+        return f"{text}; its batch took {_ms(took_s)}, {_ms(ride.expected_s)} were predicted."
+    wait_s = began_at - (story.admission.end_at - story.admission.own_s)
+    if own_s >= wait_s and ride.hand_over_s is not None and ride.hand_over_s > own_s / 2:
+        return (
+            f"{text}: an instance took its batch up only {_ms(ride.hand_over_s)} after it was formed. The server's process was busy with "
+            "something else, most likely with reading other requests: it gets more than one core can read. See --frontends."
+        )
+    if own_s >= wait_s:
+        return (
+            f"{text}: its own batch took {_ms(own_s)} longer than predicted ({_ms(took_s)} instead of {_ms(ride.expected_s)}). "
+            "If that lasts, ferry_profile_ratio shows it: look what else runs on this machine, or publish the model again here."
+        )
+    worst = max(story.before, key=_overrun_s, default=None)
+    culprit = ""
+    if worst is not None and _overrun_s(worst) > 0:
+        culprit = f" The most, {_ms(_overrun_s(worst))}, came from batch {worst.batch.id}: {_measured(worst)}."
+    return f"{text}: its batch began {_ms(wait_s)} later than predicted when it came.{culprit}"
+
+
+def _overrun_s(ride: Ride) -> float:
+    return 0.0 if ride.took_s is None else ride.took_s - ride.expected_s
+
+
+def _why_refused(story: Story, header: Header) -> str:
+    seen, request = story.admission, story.request
+    if story.why == Refusal.DRAINING.value:
+        return "its model was being unloaded. Ask for another version, or ask again when it is loaded."
+    if seen is None:
+        return f"{story.why}; what the scheduler reckoned with is not in the recording."
+    if story.why == Refusal.QUEUE_FULL.value:
+        return (
+            f"{_rows(seen.rows_waiting)} waited and with its {_rows(request.rows)} there would have been more than the limit of "
+            f"{seen.queue_rows}, which is two SLOs' worth of work. Send fewer requests, or add instances."
+        )
+    if story.ended_at > seen.at:
+        return _why_given_up(story, seen)
+    left_s = request.deadline_at - seen.at
+    if story.retry_after_s is None:
+        return (
+            f"even alone and at once its batch takes {_ms(seen.alone_s)}, and {_ms(left_s)} were left of the "
+            f"{_ms(request.deadline_at - request.arrived_at + header.reply_s)} allowed. Allow more time: the client's timeout or the model's SLO."
+        )
+    return (
+        f"it would have been {_ms(seen.end_at - request.deadline_at)} late: {_ms(max(0.0, seen.free_at - seen.at))} until an instance is free, "
+        f"{_ms(max(0.0, seen.before_s))} of work before it, {_ms(seen.own_s)} for its batch, and only {_ms(left_s)} left. "
+        "Send fewer requests, allow more time, or add instances."
+    )
+
+
+def _why_failed(story: Story) -> str:
+    if story.why == Failure.INSTANCE_LOST.value:
+        return f"the instance that ran its batch died ({story.detail}). It may be tried again: another instance is started."
+    return (
+        f"the model failed on this very request ({story.detail}): a batch that fails is run again, each of its requests alone."
+    )
+
+
+def _why_given_up(story: Story, seen: Admission) -> str:
+    arrived_at = story.request.arrived_at
+    predicted_s = max(0.0, seen.end_at - seen.own_s - arrived_at)
+    waited = f"it was admitted, waited {_ms(story.ended_at - arrived_at)} where {_ms(predicted_s)} were predicted, and"
+    if story.was_hopeless:
+        reason = "then even a batch of its own could not end in time."
+    else:
+        reason = "then its deadline left room for a small batch only, which would have made those behind it late: it was given up for a fuller one."
+    return f"{waited} {reason} Batches took longer than predicted, or more urgent requests came."
+
+
+def list_lines(header: Header, names: dict[int, str], found: Sequence[Ended]) -> Iterator[str]:
+    """A table of requests and their ends."""
+    yield f"{'request':>12}  {'arrived (UTC)':<12}  {'model':<20} {'latency':>12}  {'deadline':>18}  name"
+    for one in found:
+        number, left_s = one.request.id, -one.late_s
+        outcome = f"refused: {one.why}" if one.why else f"{_ms(abs(left_s))} {'left' if left_s >= 0 else 'LATE'}"
+        when = calendar(header, one.request.arrived_at).strftime("%H:%M:%S.%f")[:-3]
+        name = repr(names[number]) if number in names else ""  # it is a client's: it may hold what a terminal obeys
+        yield f"{number:>12}  {when:<13}  {one.request.model!s:<20} {_ms(one.latency_s):>12}  {outcome:>18}  {name}".rstrip()
+
+
+def difference_lines(difference: Difference, began_at: float) -> Iterator[str]:
+    """What this code decides otherwise, on which event."""
+    line = difference.line
+    yield f"event {difference.number}, {line.at - began_at:.6f} s after the first: {fact_words(line.event)}"
+    for title, actions in (("recorded", line.actions), ("this ferry", difference.decided)):
+        for place, facts in enumerate(actions or [["nothing"]]):
+            yield f"  {title + ':' if not place else '':<12}{fact_words(facts)}"
+
+
+def fact_words(facts: Facts) -> str:
+    """An event or a decision in a few words."""
+    match facts:
+        case ["submit", model, requests]:
+            return f"requests for {read_model(model)}: {_numbers([one[0] for one in requests])}"
+        case ["run", batch, numbers, rows, length, close]:
+            return f"run batch {batch}: {_numbers(numbers)}, {_rows(rows)}{f' of length {length}' if length else ''}, closed: {close}"
+        case ["answer", batch, None]:
+            return f"answer all of batch {batch}"
+        case ["answer", batch, numbers]:
+            return f"answer {_numbers(numbers)} of batch {batch}"
+        case ["refuse", number, why, retry_after_s]:
+            return f"refuse #{number}: {why}{'' if retry_after_s is None else f', try again in {_ms(retry_after_s)}'}"
+        case ["fail", number, why, detail]:
+            return f"fail #{number}: {why}, {detail}"
+        case ["cancel", model, request]:
+            return f"request #{request[0]} for {read_model(model)} is cancelled"
+        case ["open" | "closed" | "drain" | "instance_up" as kind, model, *_]:
+            return f"{kind.replace('_', ' ')}: {read_model(model)}"
+        case [kind, *rest]:
+            return " ".join([str(kind).replace("_", " "), *map(str, rest)])
+    return "nothing"
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return ", ".join(f"#{number}" for number in numbers)
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f} ms" if abs(seconds) >= 1e-3 else f"{seconds * 1e3:.2f} ms"
+
+
+def _after(seconds: float) -> str:
+    return f"{seconds * 1e3:+,.2f} ms"

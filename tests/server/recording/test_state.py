@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from server.core.scheduler import Scheduler
+from server.recording.file import pieces, read
+from server.recording.replay import first_difference
+from server.recording.state import Saved, restore, save
+from tests.golden.make import RecordedWorld
+from tests.server.recording.build import HEADER, Tape
+
+N_WORLDS = 20
+
+
+def test_a_scheduler_goes_on_from_any_of_its_states_as_it_went_on() -> None:
+    """Random worlds with accidents, a state about every 40 events: replayed from each of them, all decisions are the same."""
+    n_parts = 0
+    for seed in range(N_WORLDS):
+        world = RecordedWorld(seed, chunk_bytes=8000)
+        world.run()
+        recording = read(b"".join(pieces(HEADER, world.ring.chunks())))
+        for place in range(len(recording.parts)):
+            rest = recording._replace(parts=recording.parts[place:])
+            assert first_difference(rest) is None, f"seed {seed}, part {place}"
+        n_parts += len(recording.parts)
+    assert n_parts > 2 * N_WORLDS
+
+
+def test_what_is_saved_is_whole() -> None:
+    for seed in range(N_WORLDS):
+        world = RecordedWorld(seed, chunk_bytes=8000)
+        world.run()
+        for part in read(b"".join(pieces(HEADER, world.ring.chunks()))).parts:
+            scheduler, _ = restore(part.saved)
+            again = save(scheduler)
+            assert orjson.loads(orjson.dumps([again.requests, again.tree])) == [part.saved.requests, part.saved.tree]
+
+
+def test_payloads_are_left_out() -> None:
+    tape = Tape()
+    tape.submit(0.0, 1, 2, 3)
+    tape.submit(1.0, 4)
+    saved = save(tape.scheduler)
+    assert b"payload" not in orjson.dumps([saved.requests, saved.tree])
+    scheduler, known = restore(saved)
+    assert sorted(known.requests) == [1, 2, 3, 4]
+    assert repr(scheduler) == repr(tape.scheduler)
+
+
+def test_what_it_does_not_know_is_refused_not_forgotten() -> None:
+    class Novelty:
+        pass
+
+    scheduler: Scheduler[None] = Scheduler()
+    scheduler.novelty = Novelty()  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="a Novelty is nothing that a recording can hold"):
+        save(scheduler)
+
+
+@pytest.mark.parametrize("tree", [{"Scheduler": 5}, {"Earthquake": {}}, {"Lane": {}}, [1], {"again": 0}, {"a": 1, "b": 2}])
+def test_what_is_no_state_is_refused(tree: object) -> None:
+    with pytest.raises((ValueError, TypeError, LookupError, AttributeError)):
+        restore(Saved(tree, [], []))
