@@ -1,0 +1,95 @@
+"""When a newcomer's first token may be expected: who leaves when, and how fast prompts are worked off beside those who decode."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from itertools import accumulate
+from math import ceil
+
+from server.core.lifetimes import Lifetimes
+from server.core.residents import Residents, Stepping
+from server.core.step_forecast import StepForecast
+from server.core.types import P, ResidentLimits
+
+
+class Outlook:
+    """A view of one moment between two steps. Who leaves makes room for one newcomer, who stays for a lifetime and leaves in turn."""
+
+    def __init__(
+        self, places: Mapping[int, Residents[P]], running: Mapping[int, Stepping[P]], limits: ResidentLimits, forecast: StepForecast,
+        lifetimes: Lifetimes, step_s: float | None,
+    ) -> None:  # fmt: skip
+        self._forecast = forecast
+        self._lifetimes = lifetimes
+        rows = max([len(place) for place in places.values()], default=0)
+        context = max([place.context for place in places.values()], default=0)
+        self._decode_s = forecast.decode_s(rows, context)
+        self._step_s = step_s or self._decode_s or forecast.decode_s(1, 0)
+        self._spare_s = max(limits.gap_s / forecast.margin - self._decode_s, forecast.prefill_s(limits.chunk))
+        self._n_places = max(1, len(places))
+        self._room = self._n_places * limits.room
+        ends = [running[place].expected_at if place in running else 0.0 for place in places]
+        self.first_end = min(ends, default=0.0)
+        self.unfinished_s = sum([
+            forecast.prefill_s(resident.request.length - resident.n_prefilled)
+            for place in places.values() for resident in place.prefilling.values()
+        ])  # fmt: skip
+        leavers: list[tuple[float, int]] = []
+        self._free_room = 0
+        for end_at, place in zip(ends, places.values(), strict=True):
+            leavers += [
+                (end_at + self._stays_s(resident.n_new, resident.request.new_tokens), resident.request.room)
+                for resident in place.all()
+            ]
+            leavers += [(self.first_end, 0)] * min(place.slots_left, most_rows(place, limits, forecast) - len(place))
+            self._free_room += place.room_left
+        leavers.sort()
+        self._leave_at = [at for at, _ in leavers]
+        self._rooms = list(accumulate([room for _, room in leavers]))
+
+    def first_at(
+        self, n_before: float, room_before: float, work_before_s: float, length: int, new_tokens: int, now: float
+    ) -> float:
+        """When a prompt of this length will have its first token, behind so many requests with so much room and work."""
+        pace = self._spare_s / (self._spare_s + self._decode_s)
+        prompts_at = (
+            max(now, self.first_end)
+            + (work_before_s * self._forecast.prefill_ratio + self.unfinished_s) / pace / self._n_places
+        )
+        stays_s = self._stays_s(0, new_tokens)
+        slot_at = max(self._slot_at(int(n_before), stays_s), self._room_at(room_before + length + new_tokens, stays_s))
+        own_s = self._forecast.prefill_s(length)
+        return max(prompts_at, slot_at) + own_s + self._decode_s * ceil(own_s / self._spare_s)
+
+    def _stays_s(self, n_new: int, new_tokens: int) -> float:
+        return self._lifetimes.rest(n_new, new_tokens) * self._step_s
+
+    def _slot_at(self, n_before: int, stays_s: float) -> float:
+        """When the slot after that of `n_before` others is free."""
+        if not self._leave_at:
+            return 0.0
+        rounds, place = divmod(n_before, len(self._leave_at))
+        return self._leave_at[place] + rounds * stays_s
+
+    def _room_at(self, room: float, stays_s: float) -> float:
+        """When so much room has become free."""
+        missing = room - self._free_room
+        if missing <= 0:
+            return 0.0
+        place = bisect_left(self._rooms, missing)
+        if place < len(self._rooms):
+            return self._leave_at[place]
+        last_at, freed = (self._leave_at[-1], self._rooms[-1]) if self._rooms else (self.first_end, 0)
+        return last_at + (missing - freed) / self._room * stays_s
+
+
+def most_rows(place: Residents[P], limits: ResidentLimits, forecast: StepForecast) -> int:
+    """How many may decode together, with the room that is set aside now, so that the inter-token SLO is kept; at least one."""
+    kept = limits.room - place.room_left
+    low, high = 1, limits.slots
+    while low < high:
+        middle = (low + high + 1) // 2
+        keeps = forecast.decode_s(middle, kept) * forecast.margin <= limits.gap_s
+        low, high = (middle, high) if keeps else (low, middle - 1)
+    return low
