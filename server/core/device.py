@@ -86,8 +86,11 @@ class Device(Generic[P]):
             one.used_s = max(one.used_s, lane.used_s - MEMORY_S)  # who asked for little has not saved up without limit
 
     def _most_urgent(self, ready: list[Tenant[P]], now: float) -> Tenant[P]:
-        """Who is owed the floor; else by priority, and there the smallest latest safe start. Where that would make another
-        one late, who has had less of the device goes first."""
+        """Whose residents could not wait for another's batch; who is owed the floor; else by priority, and there the smallest latest
+        safe start. Where that would make another one late, who has had less of the device goes first."""
+        promised = min(ready, key=lambda lane: lane.promised_start)
+        if any(promised.promised_start < now + min(one.next_s, self.most_s(one, now)) for one in ready if one is not promised):
+            return promised
         owed = [lane for lane in ready if lane.owed_s >= lane.next_s / lane.instances]
         if owed:
             return max(owed, key=lambda lane: lane.owed_s)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import deque
-from itertools import accumulate
 
 N_RECENT = 64
 
-UNKNOWN = 0.5
-"""Share of what is left that is expected where nothing is known: too little is corrected in the queue, too much costs a free slot."""
+N_POINTS = 8
+"""A guess is so many values, each as likely as the others: what happens first among many follows from their spread, not from means."""
+
+_MIDDLES = [(place + 0.5) / N_POINTS for place in range(N_POINTS)]
 
 
 class Lifetimes:
-    """The shares that the last 64 took. What is left of one that has had so much is the mean over those that took more."""
+    """The shares that the last 64 took. What is left of one that has had so much is like those that took more."""
 
-    __slots__ = ("_left", "_ordered", "_recent")
+    __slots__ = ("_ordered", "_recent")
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque()
         self._ordered: list[float] = []
-        self._left: list[float] = []  # sums of the ordered shares from each place to the end
 
     def learn(self, n_taken: int, most: int) -> None:
         """One has ended after so many tokens of those that it might have had."""
@@ -28,12 +28,11 @@ class Lifetimes:
         insort(self._ordered, n_taken / most)
         if len(self._recent) > N_RECENT:
             self._ordered.remove(self._recent.popleft())
-        self._left = list(accumulate(reversed(self._ordered)))[::-1]
 
-    def rest(self, n_taken: int, most: int) -> float:
-        """Tokens that one is expected to take yet: at least 1."""
+    def rest(self, n_taken: int, most: int) -> list[float]:
+        """The tokens that one may take yet: N_POINTS values in order. Anything up to the most where nothing is known."""
         place = bisect_right(self._ordered, n_taken / most)
         n_longer = len(self._ordered) - place
         if not n_longer:
-            return max(1.0, UNKNOWN * (most - n_taken))
-        return max(1.0, self._left[place] / n_longer * most - n_taken)
+            return [middle * (most - n_taken) for middle in _MIDDLES]
+        return [self._ordered[place + int(middle * n_longer)] * most - n_taken for middle in _MIDDLES]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from math import ceil
 
-from server.core.lifetimes import Lifetimes
+from server.core.lifetimes import N_POINTS, Lifetimes
 from server.core.residents import Residents, Stepping
 from server.core.step_forecast import StepForecast
 from server.core.types import P, ResidentLimits
@@ -35,14 +35,15 @@ class Outlook:
             forecast.prefill_s(resident.request.length - resident.n_prefilled)
             for place in places.values() for resident in place.prefilling.values()
         ])  # fmt: skip
-        leavers: list[tuple[float, int]] = []
+        leavers: list[tuple[float, float]] = []  # when, and the room that it frees: N_POINTS for each slot
         self._free_room = 0
         for end_at, place in zip(ends, places.values(), strict=True):
-            leavers += [
-                (end_at + self._stays_s(resident.n_new, resident.request.new_tokens), resident.request.room)
-                for resident in place.all()
-            ]
-            leavers += [(self.first_end, 0)] * min(place.slots_left, most_rows(place, limits, forecast) - len(place))
+            for resident in place.all():
+                room = resident.request.room / N_POINTS
+                rests = lifetimes.rest(resident.n_new, resident.request.new_tokens)
+                leavers += [(end_at + rest * self._step_s, room) for rest in rests]
+            n_free = min(place.slots_left, most_rows(place, limits, forecast) - len(place))
+            leavers += [(self.first_end, 0.0)] * (N_POINTS * n_free)
             self._free_room += place.room_left
         leavers.sort()
         self._leave_at = [at for at, _ in leavers]
@@ -57,19 +58,16 @@ class Outlook:
             max(now, self.first_end)
             + (work_before_s * self._forecast.prefill_ratio + self.unfinished_s) / pace / self._n_places
         )
-        stays_s = self._stays_s(0, new_tokens)
-        slot_at = max(self._slot_at(int(n_before), stays_s), self._room_at(room_before + length + new_tokens, stays_s))
+        stays_s = self._step_s * sum(self._lifetimes.rest(0, new_tokens)) / N_POINTS
+        slot_at = max(self._slot_at(n_before, stays_s), self._room_at(room_before + length + new_tokens, stays_s))
         own_s = self._forecast.prefill_s(length)
         return max(prompts_at, slot_at) + own_s + self._decode_s * ceil(own_s / self._spare_s)
 
-    def _stays_s(self, n_new: int, new_tokens: int) -> float:
-        return self._lifetimes.rest(n_new, new_tokens) * self._step_s
-
-    def _slot_at(self, n_before: int, stays_s: float) -> float:
-        """When the slot after that of `n_before` others is free."""
+    def _slot_at(self, n_before: float, stays_s: float) -> float:
+        """When the slot after that of `n_before` others is free: in the middle of the time in which it is the next one."""
         if not self._leave_at:
             return 0.0
-        rounds, place = divmod(n_before, len(self._leave_at))
+        rounds, place = divmod(int((n_before + 0.5) * N_POINTS), len(self._leave_at))
         return self._leave_at[place] + rounds * stays_s
 
     def _room_at(self, room: float, stays_s: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from server.core.costs import StepCosts
-from server.core.device import BLOCK, FLOOR, Device
+from server.core.device import FLOOR, Device
 from server.core.events import Action, Emit, Fail, Iterate, Release
 from server.core.lifetimes import Lifetimes
 from server.core.outlook import Outlook
@@ -69,7 +69,8 @@ class ResidentLane(Tenant[P]):
 
     @property
     def patience_s(self) -> float:
-        spares = [self._most_s(place) - self._decode_s(place) for place in self.places.values() if place.decoding]
+        most_s = self.limits.gap_s / self.forecast.margin
+        spares = [most_s - self._step_s(place) for place in self.places.values() if place.decoding]
         return min([self.slack_s, *[max(0.0, spare_s) for spare_s in spares]])
 
     @property
@@ -78,17 +79,20 @@ class ResidentLane(Tenant[P]):
 
     @property
     def next_s(self) -> float:
-        return max([self._decode_s(place) for place in self._idle_places()]) + self.forecast.prefill_s(self.limits.chunk)
+        return max([self._step_s(place) for place in self._idle_places()])
 
     @property
     def latest_safe_start(self) -> float:
         """Of those who decode that of their next token, of the others that of the first one."""
         starts = [self.latest_start(self.waiting.head)] if self.waiting else []
         for place in self._idle_places():
-            if place.decoding:
-                starts.append(place.stepped_at + self.limits.gap_s - self._decode_s(place) * self.forecast.margin)
             starts += [self.latest_start(resident.request) for resident in place.prefilling.values()]
-        return min(starts)
+        return min([self.promised_start, *starts])
+
+    @property
+    def promised_start(self) -> float:
+        decoding = [place for place in self._idle_places() if place.decoding]
+        return min([self._next_due(one) - self._step_s(one) * self.forecast.margin for one in decoding], default=float("inf"))
 
     def is_active(self, now: float) -> bool:
         return super().is_active(now) or any(self.places.values())
@@ -214,24 +218,36 @@ class ResidentLane(Tenant[P]):
         self.owed = owed
 
     def _fits(self, place: Residents[P], request: GenerateRequest[P]) -> bool:
-        """Whether it may join: a slot and room are left, and when all that is set aside is used a step still keeps the inter-token SLO."""
+        """Whether it may join: a slot and room are left, and when all that is set aside is used a step still keeps the inter-token SLO,
+        with a chunk of a prompt if one is not done at once: whoever begins can go on."""
         if not place.slots_left or place.room_left < request.room:
             return False
+        if not place:
+            return True
         kept = self.limits.room - place.room_left + request.room
-        return not place or self.forecast.decode_s(len(place) + 1, kept) * self.forecast.margin <= self.limits.gap_s
+        step_s = self.forecast.decode_s(len(place) + 1, kept)
+        if request.length > self.limits.chunk or place.prefilling:
+            step_s += self.forecast.prefill_s(self.limits.chunk)
+        return step_s * self.forecast.margin <= self.limits.gap_s
 
     def _plan(self, place: Residents[P], now: float) -> Plan[P]:
-        most_s, decode_s = self._most_s(place), self._decode_s(place)
+        most_s = self._most_s(place, now)
         if self.device.is_shared:
-            others_s = self.device.most_s(self, now)
-            if others_s < float("inf") and place.decoding:
-                most_s -= BLOCK * max(0.0, most_s - decode_s)  # theirs between two of ours
-            most_s = min(most_s, others_s)
-        return Plan(self.limits, self.forecast, decode_s, most_s, now)
+            most_s = min(most_s, self.device.most_s(self, now))
+        return Plan(self.limits, self.forecast, self._decode_s(place), most_s, now)
 
-    def _most_s(self, place: Residents[P]) -> float:
+    def _most_s(self, place: Residents[P], now: float) -> float:
         """How long a step may be expected to take, for the inter-token SLO of those who decode."""
-        return self.limits.gap_s / self.forecast.margin if place.decoding else float("inf")
+        return (self._next_due(place) - now) / self.forecast.margin if place.decoding else float("inf")
+
+    def _next_due(self, place: Residents[P]) -> float:
+        """When those who decode must have their next token."""
+        return place.stepped_at + self.limits.gap_s
+
+    def _step_s(self, place: Residents[P]) -> float:
+        """Expected time of its next step, with one chunk if any prompt is to be worked off."""
+        has_prompts = place.prefilling or (self.waiting and place.slots_left)
+        return self._decode_s(place) + (self.forecast.prefill_s(self.limits.chunk) if has_prompts else 0.0)
 
     def _decode_s(self, place: Residents[P]) -> float:
         return self.forecast.decode_s(len(place.decoding), place.context)
@@ -242,7 +258,7 @@ class ResidentLane(Tenant[P]):
         if suspect.n_new:
             kept = suspect.n_prefilled + suspect.n_new
             return [suspect], Plan(self.limits, self.forecast, self.forecast.decode_s(1, kept), 0.0, now)
-        plan = Plan[P](self.limits, self.forecast, 0.0, self._most_s(place), now)
+        plan = Plan[P](self.limits, self.forecast, 0.0, self._most_s(place, now), now)
         plan.add(suspect.request, suspect.n_prefilled)
         return [], plan
 

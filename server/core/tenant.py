@@ -77,6 +77,11 @@ class Tenant(ABC, Generic[P]):
     def latest_safe_start(self) -> float:
         """The last moment for that to start without making the most urgent late, the guard included."""
 
+    @property
+    def promised_start(self) -> float:
+        """When its next step must start for the inter-token SLO of those who are resident; infinite where nobody is."""
+        return float("inf")
+
     @abstractmethod
     def is_ready(self, now: float) -> bool:
         """Whether it would start something now, if the device had room."""

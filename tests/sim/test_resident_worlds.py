@@ -87,7 +87,7 @@ def test_catches_more_residents_than_room(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_catches_a_step_that_breaks_the_slo_between_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ResidentLane, "_most_s", lambda self, place: float("inf"))
+    monkeypatch.setattr(ResidentLane, "_most_s", lambda self, place, now: float("inf"))
     assert "law 8" in caught()
 
 
