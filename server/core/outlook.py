@@ -83,11 +83,10 @@ class Outlook:
 
 
 def most_rows(place: Residents[P], limits: ResidentLimits, forecast: StepForecast) -> int:
-    """How many may decode together, with the room that is set aside now, so that the inter-token SLO is kept; at least one."""
-    kept = limits.room - place.room_left
+    """How many may decode together, with the tokens that are likely now, so that the inter-token SLO is kept; at least one."""
     low, high = 1, limits.slots
     while low < high:
         middle = (low + high + 1) // 2
-        keeps = forecast.decode_s(middle, kept) * forecast.margin <= limits.gap_s
+        keeps = forecast.decode_s(middle, int(place.n_likely)) * forecast.margin <= limits.gap_s
         low, high = (middle, high) if keeps else (low, middle - 1)
     return low

@@ -182,7 +182,7 @@ class ResidentLane(Tenant[P]):
                 break
             if resident is None:
                 self.waiting.remove(request)
-                place.join(request)
+                place.join(request, self._n_likely(request))
                 n_may_join -= 1
         self._settle(plan.chunks, place)
         return refused
@@ -218,17 +218,20 @@ class ResidentLane(Tenant[P]):
         self.owed = owed
 
     def _fits(self, place: Residents[P], request: GenerateRequest[P]) -> bool:
-        """Whether it may join: a slot and room are left, and when all that is set aside is used a step still keeps the inter-token SLO,
-        with a chunk of a prompt if one is not done at once: whoever begins can go on."""
+        """Whether it may join: a slot and room are left, and when all have as many tokens as is likely a step still keeps the
+        inter-token SLO, with a chunk of a prompt if one is not done at once: whoever begins can go on."""
         if not place.slots_left or place.room_left < request.room:
             return False
         if not place:
             return True
-        kept = self.limits.room - place.room_left + request.room
-        step_s = self.forecast.decode_s(len(place) + 1, kept)
+        context = int(place.n_likely + self._n_likely(request))
+        step_s = self.forecast.decode_s(len(place) + 1, context)
         if request.length > self.limits.chunk or place.prefilling:
             step_s += self.forecast.prefill_s(self.limits.chunk)
         return step_s * self.forecast.margin <= self.limits.gap_s
+
+    def _n_likely(self, request: GenerateRequest[P]) -> float:
+        return request.length + self.lifetimes.rest(0, request.new_tokens)[-1]
 
     def _plan(self, place: Residents[P], now: float) -> Plan[P]:
         most_s = self._most_s(place, now)

@@ -10,9 +10,10 @@ from server.core.types import Chunk, GenerateRequest, InferRequest, Iteration, P
 
 @dataclass(slots=True)
 class Resident(Generic[P]):
-    """A request in its slot. `n_new`: tokens it got; it decodes as soon as it has the first."""
+    """A request in its slot. `n_likely`: tokens that will hardly be exceeded. `n_new`: those it got; it decodes as soon as it has one."""
 
     request: GenerateRequest[P]
+    n_likely: float
     n_prefilled: int = 0
     n_new: int = 0
     is_wanted: bool = True
@@ -39,6 +40,7 @@ class Residents(Generic[P]):
         self.prefilling: dict[int, Resident[P]] = {}
         self.leaving: list[Resident[P]] = []  # whose step may still run
         self.suspects: set[int] = set()  # ids of those in a step that failed
+        self.n_likely = 0.0  # tokens that are likely to be kept at most, for all
         self.context = 0  # tokens kept for those who decode
         self.stepped_at = 0.0  # when those who decode got their last token
 
@@ -54,12 +56,13 @@ class Residents(Generic[P]):
     def all(self) -> list[Resident[P]]:
         return [*self.decoding.values(), *self.prefilling.values()]
 
-    def join(self, request: GenerateRequest[P]) -> None:
+    def join(self, request: GenerateRequest[P], n_likely: float) -> None:
         """Give it a slot and set its room aside; there must be both."""
         self.slots_left -= 1
         self.room_left -= request.room
         assert min(self.slots_left, self.room_left) >= 0, f"{request!r} does not fit on {self!r}"
-        self.prefilling[request.id] = Resident(request)
+        self.n_likely += n_likely
+        self.prefilling[request.id] = Resident(request, n_likely)
 
     def let_go(self) -> list[Resident[P]]:
         """Free the slots and the room of those who leave, each once; returns them."""
@@ -75,6 +78,7 @@ class Residents(Generic[P]):
             del self.decoding[request.id]
             self.context -= resident.n_prefilled + resident.n_new
         self.suspects.discard(request.id)
+        self.n_likely -= resident.n_likely
         self.slots_left += 1
         self.room_left += request.room
 

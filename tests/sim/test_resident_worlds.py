@@ -12,7 +12,7 @@ from server.core.scheduler import Scheduler
 from server.core.stepping import Plan
 from tests.sim.resident_world import MixedWorld
 
-N_WORLDS = 1000
+N_WORLDS = 800
 
 
 def test_the_laws_hold_in_every_world() -> None:
@@ -78,8 +78,8 @@ def test_catches_tokens_for_the_cancelled(monkeypatch: pytest.MonkeyPatch) -> No
 def test_catches_more_residents_than_room(monkeypatch: pytest.MonkeyPatch) -> None:
     join = Residents.join
 
-    def for_free(self, request):  # type: ignore[no-untyped-def]
-        join(self, request)
+    def for_free(self, request, n_likely):  # type: ignore[no-untyped-def]
+        join(self, request, n_likely)
         self.room_left += request.new_tokens
 
     monkeypatch.setattr(Residents, "join", for_free)
