@@ -31,8 +31,9 @@ class Lifetimes:
 
     def rest(self, n_taken: int, most: int) -> list[float]:
         """The tokens that one may take yet: N_POINTS values in order. Anything up to the most where nothing is known."""
-        place = bisect_right(self._ordered, n_taken / most)
-        n_longer = len(self._ordered) - place
+        ordered = self._ordered
+        place = bisect_right(ordered, n_taken / most)
+        n_longer = len(ordered) - place
         if not n_longer:
             return [middle * (most - n_taken) for middle in _MIDDLES]
-        return [self._ordered[place + int(middle * n_longer)] * most - n_taken for middle in _MIDDLES]
+        return [ordered[place + int(middle * n_longer)] * most - n_taken for middle in _MIDDLES]

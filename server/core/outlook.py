@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping
-from itertools import accumulate
 from math import ceil
 
 from server.core.lifetimes import N_POINTS, Lifetimes
@@ -28,38 +26,40 @@ class Outlook:
         self._step_s = step_s or self._decode_s or forecast.decode_s(1, 0)
         self._spare_s = max(limits.gap_s / forecast.margin - self._decode_s, forecast.prefill_s(limits.chunk))
         self._n_places = max(1, len(places))
-        self._room = self._n_places * limits.room
         ends = [running[place].expected_at if place in running else 0.0 for place in places]
-        self.first_end = min(ends, default=0.0)
-        self.unfinished_s = sum([
+        self._first_end = min(ends, default=0.0)
+        self._unfinished_s = sum([
             forecast.prefill_s(resident.request.length - resident.n_prefilled)
             for place in places.values() for resident in place.prefilling.values()
         ])  # fmt: skip
-        leavers: list[tuple[float, float]] = []  # when, and the room that it frees: N_POINTS for each slot
-        self._free_room = 0
+        leave_at: list[float] = []  # N_POINTS for each slot
+        self._n_free = self._free_room = n_residents = kept = 0
         for end_at, place in zip(ends, places.values(), strict=True):
             for resident in place.all():
-                room = resident.request.room / N_POINTS
                 rests = lifetimes.rest(resident.n_new, resident.request.new_tokens)
-                leavers += [(end_at + rest * self._step_s, room) for rest in rests]
-            n_free = min(place.slots_left, most_rows(place, limits, forecast) - len(place))
-            leavers += [(self.first_end, 0.0)] * (N_POINTS * n_free)
+                leave_at += [end_at + rest * self._step_s for rest in rests]
+            n_residents += len(place)
             self._free_room += place.room_left
-        leavers.sort()
-        self._leave_at = [at for at, _ in leavers]
-        self._rooms = list(accumulate([room for _, room in leavers]))
+            kept += limits.room - place.room_left
+            n_free = max(0, min(place.slots_left, most_rows(place, limits, forecast) - len(place)))
+            leave_at += [self._first_end] * (N_POINTS * n_free)
+            self._n_free += n_free
+        leave_at.sort()
+        self._leave_at = leave_at
+        self._room_each = kept / n_residents if n_residents else limits.room / limits.slots
 
     def first_at(
         self, n_before: float, room_before: float, work_before_s: float, length: int, new_tokens: int, now: float
     ) -> float:
         """When a prompt of this length will have its first token, behind so many requests with so much room and work."""
-        pace = self._spare_s / (self._spare_s + self._decode_s)
-        prompts_at = (
-            max(now, self.first_end)
-            + (work_before_s * self._forecast.prefill_ratio + self.unfinished_s) / pace / self._n_places
-        )
+        pace = self._n_places * self._spare_s / (self._spare_s + self._decode_s)
+        work_s = work_before_s * self._forecast.prefill_ratio + self._unfinished_s
+        prompts_at = max(now, self._first_end) + work_s / pace
         stays_s = self._step_s * sum(self._lifetimes.rest(0, new_tokens)) / N_POINTS
-        slot_at = max(self._slot_at(n_before, stays_s), self._room_at(room_before + length + new_tokens, stays_s))
+        missing = room_before + length + new_tokens - self._free_room
+        if missing > 0:  # who leaves makes room, who takes a free slot does not
+            n_before = max(n_before, self._n_free + missing / self._room_each - 1)
+        slot_at = self._slot_at(n_before, stays_s)
         own_s = self._forecast.prefill_s(length)
         return max(prompts_at, slot_at) + own_s + self._decode_s * ceil(own_s / self._spare_s)
 
@@ -69,17 +69,6 @@ class Outlook:
             return 0.0
         rounds, place = divmod(int((n_before + 0.5) * N_POINTS), len(self._leave_at))
         return self._leave_at[place] + rounds * stays_s
-
-    def _room_at(self, room: float, stays_s: float) -> float:
-        """When so much room has become free."""
-        missing = room - self._free_room
-        if missing <= 0:
-            return 0.0
-        place = bisect_left(self._rooms, missing)
-        if place < len(self._rooms):
-            return self._leave_at[place]
-        last_at, freed = (self._leave_at[-1], self._rooms[-1]) if self._rooms else (self.first_end, 0)
-        return last_at + (missing - freed) / self._room * stays_s
 
 
 def most_rows(place: Residents[P], limits: ResidentLimits, forecast: StepForecast) -> int:
