@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import deque
+from collections.abc import Sequence
+from operator import itemgetter
 
 N_RECENT = 64
 
@@ -11,10 +13,11 @@ N_POINTS = 8
 """A guess is so many values, each as likely as the others: what happens first among many follows from their spread, not from means."""
 
 _MIDDLES = [(place + 0.5) / N_POINTS for place in range(N_POINTS)]
+_PICKED = [itemgetter(*[int(middle * count) for middle in _MIDDLES]) for count in range(1, N_RECENT + 1)]  # out of 1, 2, …
 
 
 class Lifetimes:
-    """The shares that the last 64 took. What is left of one that has had so much is like those that took more."""
+    """The shares that the last 64 took. One that has had so much is like those that took more."""
 
     __slots__ = ("_ordered", "_recent")
 
@@ -29,11 +32,10 @@ class Lifetimes:
         if len(self._recent) > N_RECENT:
             self._ordered.remove(self._recent.popleft())
 
-    def rest(self, n_taken: int, most: int) -> list[float]:
-        """The tokens that one may take yet: N_POINTS values in order. Anything up to the most where nothing is known."""
-        ordered = self._ordered
-        place = bisect_right(ordered, n_taken / most)
-        n_longer = len(ordered) - place
-        if not n_longer:
-            return [middle * (most - n_taken) for middle in _MIDDLES]
-        return [ordered[place + int(middle * n_longer)] * most - n_taken for middle in _MIDDLES]
+    def shares(self, taken: float) -> Sequence[float]:
+        """The shares that one may take in all which has taken this one: N_POINTS values in order, up to 1 where nothing is known."""
+        longer = self._ordered[bisect_right(self._ordered, taken) :]
+        if not longer:
+            return [taken + middle * (1 - taken) for middle in _MIDDLES]
+        picked: tuple[float, ...] = _PICKED[len(longer) - 1](longer)
+        return picked

@@ -36,8 +36,11 @@ class Outlook:
         self._n_free = self._free_room = n_residents = kept = 0
         for end_at, place in zip(ends, places.values(), strict=True):
             for resident in place.all():
-                rests = lifetimes.rest(resident.n_new, resident.request.new_tokens)
-                leave_at += [end_at + rest * self._step_s for rest in rests]
+                most_s = resident.request.new_tokens * self._step_s
+                begin_at = end_at - resident.n_new * self._step_s
+                leave_at += [
+                    begin_at + share * most_s for share in lifetimes.shares(resident.n_new / resident.request.new_tokens)
+                ]
             n_residents += len(place)
             self._free_room += place.room_left
             kept += limits.room - place.room_left
@@ -55,7 +58,7 @@ class Outlook:
         pace = self._n_places * self._spare_s / (self._spare_s + self._decode_s)
         work_s = work_before_s * self._forecast.prefill_ratio + self._unfinished_s
         prompts_at = max(now, self._first_end) + work_s / pace
-        stays_s = self._step_s * sum(self._lifetimes.rest(0, new_tokens)) / N_POINTS
+        stays_s = self._step_s * new_tokens * sum(self._lifetimes.shares(0.0)) / N_POINTS
         missing = room_before + length + new_tokens - self._free_room
         if missing > 0:  # who leaves makes room, who takes a free slot does not
             n_before = max(n_before, self._n_free + missing / self._room_each - 1)

@@ -231,7 +231,7 @@ class ResidentLane(Tenant[P]):
         return step_s * self.forecast.margin <= self.limits.gap_s
 
     def _n_likely(self, request: GenerateRequest[P]) -> float:
-        return request.length + self.lifetimes.rest(0, request.new_tokens)[-1]
+        return request.length + request.new_tokens * self.lifetimes.shares(0.0)[-1]
 
     def _plan(self, place: Residents[P], now: float) -> Plan[P]:
         most_s = self._most_s(place, now)
