@@ -61,7 +61,7 @@ class Outlook:
         stays_s = self._step_s * new_tokens * sum(self._lifetimes.shares(0.0)) / N_POINTS
         missing = room_before + length + new_tokens - self._free_room
         if missing > 0:  # who leaves makes room, who takes a free slot does not
-            n_before = max(n_before, self._n_free + missing / self._room_each - 1)
+            n_before = max(n_before, self._n_free + ceil(missing / self._room_each) - 1)
         slot_at = self._slot_at(n_before, stays_s)
         own_s = self._forecast.prefill_s(length)
         return max(prompts_at, slot_at) + own_s + self._decode_s * ceil(own_s / self._spare_s)

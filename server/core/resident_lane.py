@@ -172,7 +172,7 @@ class ResidentLane(Tenant[P]):
         for request in self._in_line(place):
             resident = place.prefilling.get(request.id)
             if resident is None:
-                if not n_may_join or not self._fits(place, request):
+                if not n_may_join or not self._fits(place, request, plan.n_finished):
                     n_may_join = 0
                     continue
                 if place.decoding and plan.first_at(request) > request.deadline_at:
@@ -217,16 +217,16 @@ class ResidentLane(Tenant[P]):
                 owed[priority] = min(max(-most, tokens), most)
         self.owed = owed
 
-    def _fits(self, place: Residents[P], request: GenerateRequest[P]) -> bool:
+    def _fits(self, place: Residents[P], request: GenerateRequest[P], n_finished: int) -> bool:
         """Whether it may join: a slot and room are left, and when all have as many tokens as is likely a step still keeps the
-        inter-token SLO, with a chunk of a prompt if one is not done at once: whoever begins can go on."""
+        inter-token SLO, with a chunk of a prompt unless all prompts are done (`n_finished` of them in this step): who begins can go on."""
         if not place.slots_left or place.room_left < request.room:
             return False
         if not place:
             return True
         context = int(place.n_likely + self._n_likely(request))
         step_s = self.forecast.decode_s(len(place) + 1, context)
-        if request.length > self.limits.chunk or place.prefilling:
+        if request.length > self.limits.chunk or len(place.prefilling) > n_finished:
             step_s += self.forecast.prefill_s(self.limits.chunk)
         return step_s * self.forecast.margin <= self.limits.gap_s
 

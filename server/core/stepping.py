@@ -25,14 +25,16 @@ class Plan(Generic[P]):
         self._decode_s = decode_s
         self._must = decode_s == 0.0  # a step of nothing is none: one chunk at least
         self.takes_s = decode_s
+        self.n_finished = 0  # prompts that end in this step
         self.chunks: list[Chunk[P]] = []
 
     def first_at(self, request: GenerateRequest[P]) -> float:
-        """When a prompt would give its first token if it joined now: at the end of this step, or of so many more as it takes."""
+        """When a prompt would give its first token if it joined now: at the end of this step, or of so many more as it takes, the
+        margin for slow ones included."""
         own_s = self._forecast.prefill_s(request.length)
         missing_s, spare_s = own_s - (self._most_s - self.takes_s), self._most_s - self._decode_s
         n_more = ceil(missing_s / spare_s) if missing_s > 0 and spare_s > 0 else 0
-        return self._now + self.takes_s + own_s + n_more * self._decode_s
+        return self._now + (self.takes_s + own_s + n_more * self._decode_s) * self._forecast.margin
 
     def add(self, request: GenerateRequest[P], start: int) -> bool:
         """As much of its prompt as fits, from `start`. False when nothing does."""
@@ -43,8 +45,10 @@ class Plan(Generic[P]):
         self._tokens_left -= stop - start
         self.takes_s += self._forecast.prefill_s(stop - start)
         self.chunks.append(Chunk(request, start, stop))
-        if stop == request.length and self._now + self.takes_s <= request.deadline_at:
-            self._first_by = min(self._first_by, request.deadline_at)
+        if stop == request.length:
+            self.n_finished += 1
+            if self._now + self.takes_s <= request.deadline_at:
+                self._first_by = min(self._first_by, request.deadline_at)
         return True
 
     def _stop(self, length: int, start: int) -> int:
