@@ -89,8 +89,10 @@ class Device(Generic[P]):
         """Whose residents could not wait for another's batch; who is owed the floor; else by priority, and there the smallest latest
         safe start. Where that would make another one late, who has had less of the device goes first."""
         promised = min(ready, key=lambda lane: lane.promised_start)
-        if any(promised.promised_start < now + min(one.next_s, self.most_s(one, now)) for one in ready if one is not promised):
-            return promised
+        if (start_at := promised.promised_start) < float("inf"):
+            others = [now + min(one.next_s, self.most_s(one, now)) for one in ready if one is not promised]
+            if start_at < max(others, default=0.0):
+                return promised
         owed = [lane for lane in ready if lane.owed_s >= lane.next_s / lane.instances]
         if owed:
             return max(owed, key=lambda lane: lane.owed_s)

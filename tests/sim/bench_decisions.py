@@ -1,5 +1,5 @@
 """What a decision costs in CPU time: python -m tests.sim.bench_decisions. Not a test: times on a shared machine prove nothing by
-themselves; tests/sim/test_decisions.py counts the work instead. The last figures are in docs/decisions/0015."""
+themselves; tests/sim/test_decisions.py counts the work instead. The last figures are in docs/decisions/0015 and 0020."""
 
 from __future__ import annotations
 
