@@ -16,7 +16,7 @@ class Outlook:
 
     def __init__(
         self, places: Mapping[int, Residents[P]], running: Mapping[int, Stepping[P]], limits: ResidentLimits, forecast: StepForecast,
-        lifetimes: Lifetimes, step_s: float | None,
+        lifetimes: Lifetimes, step_s: float | None, now: float,
     ) -> None:  # fmt: skip
         self._forecast = forecast
         self._lifetimes = lifetimes
@@ -26,8 +26,8 @@ class Outlook:
         self._step_s = step_s or self._decode_s or forecast.decode_s(1, 0)
         self._spare_s = max(limits.gap_s / forecast.margin - self._decode_s, forecast.prefill_s(limits.chunk))
         self._n_places = max(1, len(places))
-        ends = [running[place].expected_at if place in running else 0.0 for place in places]
-        self._first_end = min(ends, default=0.0)
+        ends = [running[place].expected_at if place in running else now for place in places]
+        self._first_end = min(ends, default=now)
         self._unfinished_s = sum([
             forecast.prefill_s(resident.request.length - resident.n_prefilled)
             for place in places.values() for resident in place.prefilling.values()

@@ -136,7 +136,7 @@ class ResidentLane(Tenant[P]):
     def _first_at(self, share: float, length: int, new_tokens: int, priority: int, deadline_at: float, now: float) -> float:
         """When a newcomer behind this share of those who wait would have its first token."""
         if self._outlook is None:
-            self._outlook = Outlook(self.places, self.running, self.limits, self.forecast, self.lifetimes, self.step_s)
+            self._outlook = Outlook(self.places, self.running, self.limits, self.forecast, self.lifetimes, self.step_s, now)
         waiting = self.waiting
         n_before, room_before, work_before_s = share * len(waiting), share * waiting.room, share * waiting.work_s
         first_at = self._outlook.first_at(n_before, room_before, work_before_s, length, new_tokens, now)

@@ -23,8 +23,8 @@ def place(*n_new: int, limits: ResidentLimits = LIMITS, number: int = 0) -> Resi
 
 
 def outlook(
-    *places: Residents[str], ends_ms: tuple[float, ...] = (), limits: ResidentLimits = LIMITS, all_take: int = 0
-) -> Outlook:
+    *places: Residents[str], ends_ms: tuple[float, ...] = (), limits: ResidentLimits = LIMITS, all_take: int = 0, now_ms: float = 0.0
+) -> Outlook:  # fmt: skip
     """Steps of 5 ms."""
     lifetimes = Lifetimes()
     if all_take:
@@ -32,7 +32,7 @@ def outlook(
     step: Iteration[str] = Iteration(1, KEY, 0, (), (), 0, 0.0)
     running = {number: Stepping(step, end_ms * MS, 0.0, 0.0) for number, end_ms in enumerate(ends_ms)}
     by_number = {one.instance: one for one in places}
-    return Outlook(by_number, running, limits, StepForecast(STEPS), lifetimes, 5 * MS)
+    return Outlook(by_number, running, limits, StepForecast(STEPS), lifetimes, 5 * MS, now_ms * MS)
 
 
 def first_ms(
@@ -74,6 +74,11 @@ def test_when_all_slots_are_taken_it_waits_for_the_first_to_leave() -> None:
     full = outlook(place(10, 20, 30, 40), ends_ms=(0,), all_take=50)
     assert [round(first_ms(full, n_before=count) - 5 - 2) for count in range(4)] == [50, 100, 150, 200]
     assert round(first_ms(full, n_before=4) - 5 - 2) == 50 + 250, "and then for the first of those who came for them"
+
+
+def test_those_whose_turn_on_a_shared_device_has_not_come_stay_on() -> None:
+    waits = outlook(place(10, 20, 30, 40), all_take=50, now_ms=1000)
+    assert round(first_ms(waits, now_ms=1000) - 5 - 2) == 1050
 
 
 def test_free_slots_come_first() -> None:
