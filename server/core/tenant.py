@@ -139,7 +139,8 @@ class Tenant(ABC, Generic[P]):
             return self.device.free_at(self, now)
         if self.idle > 0 or not self.instances:
             return now
-        return max(now, sorted(self.ends())[-self.idle])
+        ends = sorted([running.expected_at for running in self.running.values()])
+        return max(now, ends[-self.idle])
 
     def refusal(self, request: InferRequest[P], now: float) -> Refuse[P] | None:
         """The refusal that a newcomer deserves, or None."""
