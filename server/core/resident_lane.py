@@ -119,7 +119,7 @@ class ResidentLane(Tenant[P]):
             return Refusal.TOO_LONG, None
         if self.latest_start(request) < now:
             return Refusal.DEADLINE, None
-        if len(self.waiting) >= self.limits.queue:
+        if len(self.waiting) >= self.limits.queue and self._is_full_for(request.priority):
             return Refusal.QUEUE_FULL, self.retry_after(now)
         if self.instances and not self.waiting and not all(self.places.values()) and not self.device.is_shared:
             return None  # an idle instance always tries: it is how a pessimistic forecast is unlearnt
@@ -129,6 +129,10 @@ class ResidentLane(Tenant[P]):
             - request.deadline_at
         )
         return None if late_s <= 0 else (Refusal.DEADLINE, late_s)
+
+    def _is_full_for(self, priority: int) -> bool:
+        """Whether the queue is full without those that are less urgent: they must not keep it from others."""
+        return self.waiting.share_before(priority, float("inf")) * len(self.waiting) >= self.limits.queue
 
     def retry_after(self, now: float) -> float:
         return max(0.0, self._first_at(1.0, self.limits.chunk, 1, 0, now, now) - now)

@@ -167,6 +167,14 @@ def test_a_full_queue_says_when_to_come_again() -> None:
     assert refused.startswith("refuse 3: queue_full, retry ")
 
 
+def test_the_less_urgent_do_not_fill_the_queue_for_the_others() -> None:
+    play = Play(LIMITS._replace(slots=1, queue=1))
+    play.submit(0, prompt(1, new_tokens=10))
+    assert play.submit(1, prompt(2, priority=1)) == []
+    assert play.submit(1, prompt(3)) == []
+    assert [action.split(",")[0] for action in play.submit(1, prompt(4))] == ["refuse 4: queue_full"]
+
+
 def test_a_first_token_that_is_predicted_late_is_refused() -> None:
     """A slot is expected to be free when about half of 400 tokens are taken, at 2 ms."""
     play = Play(LIMITS._replace(slots=1))
