@@ -6,10 +6,25 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from server.core.costs import CostTable
-from server.core.events import Action, Answer, Event, InstanceUp, Open, Refuse, Run, StepDone, Submit, Wake
+from server.core.costs import CostTable, StepCosts
+from server.core.events import (
+    Action,
+    Answer,
+    Emit,
+    Event,
+    InstanceUp,
+    Iterate,
+    IterationDone,
+    Open,
+    OpenResident,
+    Refuse,
+    Run,
+    StepDone,
+    Submit,
+    Wake,
+)  # fmt: skip
 from server.core.scheduler import Scheduler
-from server.core.types import Batch, Limits, Mixing, ModelKey
+from server.core.types import Batch, Iteration, Limits, Mixing, ModelKey, ResidentLimits
 from server.simulation.clients import MODEL, Request
 from server.simulation.instances import Instances
 from server.simulation.laws import Truth
@@ -46,7 +61,27 @@ class Served:
         return takes_s + (self.hand_over_s if batch.formed_at == now else 0.0)
 
 
-def serve(requests: Sequence[Request], *models: Served, see: See | None = None) -> Tally:
+@dataclass(frozen=True)
+class ServedTokens:
+    """A generating model on offer. `costs`, `real` and `truth` as in Served, for its steps."""
+
+    costs: StepCosts
+    limits: ResidentLimits
+    key: ModelKey = MODEL
+    instances: int = 1
+    real: StepCosts | None = None
+    truth: Truth | None = None
+    device: str | None = None
+
+    def takes_s(self, iteration: Iteration[int], now: float) -> float:
+        """What it really takes."""
+        costs = self.real or self.costs
+        predicted_s = costs.decode_s(len(iteration.decode), iteration.context) if iteration.decode else 0.0
+        predicted_s += sum([costs.prefill_s(chunk.stop - chunk.start) for chunk in iteration.chunks])
+        return self.truth(predicted_s, now) if self.truth else predicted_s
+
+
+def serve(requests: Sequence[Request], *models: Served | ServedTokens, see: See | None = None) -> Tally:
     """Play the requests, which are in order of arrival, to the end of the last one; every answer is delivered at once."""
     return Station(models, see).run(requests)
 
@@ -54,20 +89,35 @@ def serve(requests: Sequence[Request], *models: Served, see: See | None = None) 
 class Station:
     """The agenda, the devices and the books of one run."""
 
-    def __init__(self, models: Sequence[Served], see: See | None = None) -> None:
+    def __init__(self, models: Sequence[Served | ServedTokens], see: See | None = None) -> None:
         self.scheduler: Scheduler[int] = Scheduler()
         self.tally = Tally()
         self.now = 0.0
         self._see = see
-        self._models = {model.key: model for model in models}
+        self._models: dict[ModelKey, Served] = {}
         self._instances: dict[ModelKey, Instances[int]] = {}
-        self._ends: list[tuple[float, int, StepDone[int]]] = []
+        self._decoders: dict[ModelKey, ServedTokens] = {}
+        self._n_tokens: dict[int, int] = {}
+        self._ends: list[tuple[float, int, StepDone[int] | IterationDone[int]]] = []
         for model in models:
-            self._instances[model.key] = Instances(self._begin)
-            self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device))
-            for _ in range(model.instances):
-                self._instances[model.key].free()
-                self._feed(InstanceUp(model.key))
+            if isinstance(model, Served):
+                self._open(model)
+            else:
+                self._open_decoder(model)
+
+    def _open(self, model: Served) -> None:
+        self._models[model.key] = model
+        self._instances[model.key] = Instances(self._begin)
+        self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device))
+        for _ in range(model.instances):
+            self._instances[model.key].free()
+            self._feed(InstanceUp(model.key))
+
+    def _open_decoder(self, model: ServedTokens) -> None:
+        self._decoders[model.key] = model
+        self._feed(OpenResident(model.key, model.limits, model.costs, model.device))
+        for number in range(model.instances):
+            self._feed(InstanceUp(model.key, number))
 
     def run(self, requests: Sequence[Request]) -> Tally:
         coming = iter(requests)
@@ -88,8 +138,9 @@ class Station:
                 self._end(event)
         return self.tally
 
-    def _end(self, event: StepDone[int]) -> None:
-        self._instances[event.batch.model].free()
+    def _end(self, event: StepDone[int] | IterationDone[int]) -> None:
+        if isinstance(event, StepDone):
+            self._instances[event.batch.model].free()
         self._feed(event)
 
     def _feed(self, event: Event[int]) -> None:
@@ -103,6 +154,15 @@ class Station:
         end_at = self.now + self._models[batch.model].takes_s(batch, self.now)
         heapq.heappush(self._ends, (end_at, batch.id, StepDone(batch, self.now)))
 
+    def _step(self, iteration: Iteration[int]) -> None:
+        """Each of its requests whose turn it is gets a token; its payload says how many it takes."""
+        got = [*iteration.decode, *[chunk.request for chunk in iteration.chunks if chunk.is_last]]
+        for request in got:
+            self._n_tokens[request.id] = self._n_tokens.get(request.id, 0) + 1
+        ended = tuple([request for request in got if self._n_tokens[request.id] == request.payload])
+        end_at = self.now + self._decoders[iteration.model].takes_s(iteration, self.now)
+        heapq.heappush(self._ends, (end_at, iteration.id, IterationDone(iteration, ended, self.now)))
+
     def _carry_out(self, action: Action[int]) -> None:
         match action:
             case Run(batch):
@@ -110,5 +170,10 @@ class Station:
                 self._instances[batch.model].give(batch)
             case Answer(_, answered):
                 self.tally.answer(answered, self.now)
+            case Iterate(iteration):
+                self.tally.streams.steps.append(iteration)
+                self._step(iteration)
+            case Emit(_, requests, ended):
+                self.tally.streams.emit(requests, ended, self.now)
             case Refuse(request):
                 self.tally.refused.append(request)

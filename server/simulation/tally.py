@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from server.core.types import Batch
 from server.simulation.clients import Request
+from server.simulation.streams import Streams
 
 _ROUNDING_S = 1e-9
 
@@ -20,12 +21,13 @@ def everyone(_: Request) -> bool:
 
 @dataclass
 class Tally:
-    """Requests with the time of their answer, those refused, and the batches, in order."""
+    """Requests with the time of their answer, those refused, and the batches, in order. Who gets many tokens is in `streams`."""
 
     answered: list[tuple[Request, float]] = field(default_factory=list)
     refused: list[Request] = field(default_factory=list)
     batches: list[Batch[int]] = field(default_factory=list)
     now: float = 0.0
+    streams: Streams = field(default_factory=Streams)
 
     def answer(self, requests: Sequence[Request], now: float) -> None:
         self.answered += [(request, now) for request in requests]
