@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from server.contract.profile import Profile
@@ -31,6 +32,25 @@ class StepCosts(Protocol):
 
     def prefill_s(self, tokens: int) -> float:
         """One chunk of a prompt of so many tokens, beside whatever else the step does."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSteps:
+    """A generating model by its law, in seconds: `step_s` + `row_s` · rows + `kept_s` · tokens kept for them, and for each chunk of a
+    prompt `chunk_s` + `token_s` · tokens."""
+
+    step_s: float
+    row_s: float = 0.0
+    kept_s: float = 0.0
+    chunk_s: float = 1e-6
+    token_s: float = 0.0
+    guard: float = 1.0
+
+    def decode_s(self, rows: int, context: int) -> float:
+        return self.step_s + self.row_s * rows + self.kept_s * context
+
+    def prefill_s(self, tokens: int) -> float:
+        return self.chunk_s + self.token_s * tokens
 
 
 class CostTable:

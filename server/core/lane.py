@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -120,19 +120,19 @@ class Lane(Tenant[P]):
         """Seconds until the work that waits now is done."""
         return self.free_at(now) - now + self.planned_s(self.waiting.work_s)
 
-    def start_next(self, now: float, ids: Iterator[int]) -> list[Action[P]]:
+    def start_next(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
         actions = self.refuse_late(now, at_wakeup=False)
         if not self.waiting:
             return actions
         choice = self.choose(now)
         if choice.requests:
-            actions.append(Run(self._form(choice, now, next(ids))))
+            actions.append(Run(self._form(choice, now, number())))
         else:
             assert choice.burden is not None, "no requests without a burden"
             actions.append(self.refuse(choice.burden, now))
         return actions
 
-    def look_ahead(self, now: float, ids: Iterator[int]) -> list[Action[P]]:
+    def look_ahead(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
         """Hand a batch over shortly before an instance is free, if it would not become better by waiting."""
         actions: list[Action[P]] = []
         while self.waiting and self.ahead_at is not None and self.ahead_at <= now and not self.device.is_wanted_beside(self):
@@ -143,7 +143,7 @@ class Lane(Tenant[P]):
             rows = sum(request.rows for request in choice.requests)
             if not is_complete(rows, choice.close, self.mixing, self.limits, len(self.waiting)):
                 break
-            actions.append(Run(self._form(choice, now, next(ids))))
+            actions.append(Run(self._form(choice, now, number())))
         self.looked_ahead = self.ahead_at is not None and self.ahead_at <= now
         return actions
 

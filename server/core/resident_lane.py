@@ -5,7 +5,7 @@ In every step of an instance all decode who have their first token; unfinished p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from server.core.costs import StepCosts
 from server.core.device import FLOOR, Device
@@ -155,18 +155,18 @@ class ResidentLane(Tenant[P]):
     def drop(self, request: InferRequest[P]) -> None:
         self.waiting.remove(request)
 
-    def start_next(self, now: float, ids: Iterator[int]) -> list[Action[P]]:
+    def start_next(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
         actions = self.refuse_late(now, at_wakeup=False)
         idle = self._idle_places()
         place = max(idle, key=len)
         if place.suspects:
-            return [*actions, self._start(place, *self._alone(place, now), now, next(ids))]
+            return [*actions, self._start(place, *self._alone(place, now), now, number())]
         plan = self._plan(place, now)
         if place.prefilling or (self.waiting and place.slots_left):
             n_may_join = -(-len(self.waiting) // len(idle))
             actions += self._fill(plan, place, n_may_join, now)
         if place.decoding or plan.chunks:
-            actions.append(self._start(place, list(place.decoding.values()), plan, now, next(ids)))
+            actions.append(self._start(place, list(place.decoding.values()), plan, now, number()))
         return actions
 
     def _fill(self, plan: Plan[P], place: Residents[P], n_may_join: int, now: float) -> list[Action[P]]:

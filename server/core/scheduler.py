@@ -8,7 +8,6 @@ batches in lane.py, steps of resident requests in resident_lane.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import count
 from typing import Generic
 
 from server.core.device import Device
@@ -45,7 +44,7 @@ class Scheduler(Generic[P]):
         self._lanes: dict[ModelKey, Lane[P]] = {}
         self._residents: dict[ModelKey, ResidentLane[P]] = {}
         self._devices: dict[str | ModelKey, Device[P]] = {}
-        self._ids = count(1)
+        self._n_batches = 0  # and steps
 
     def __repr__(self) -> str:
         return f"<Scheduler {' '.join(map(repr, [*self._lanes.values(), *self._residents.values()])) or 'empty'}>"
@@ -107,6 +106,11 @@ class Scheduler(Generic[P]):
                 self._tenant(model).draining = True
                 return self._close_empty(self._tenant(model).device)
 
+    def _next_number(self) -> int:
+        """For a batch or a step."""
+        self._n_batches += 1
+        return self._n_batches
+
     def _device(self, model: ModelKey, name: str | None) -> Device[P]:
         assert model not in {*self._lanes, *self._residents}, f"{model} is open"
         return self._devices.setdefault(name or model, Device())
@@ -153,9 +157,9 @@ class Scheduler(Generic[P]):
         """Fill the device, then look ahead."""
         actions: list[Action[P]] = []
         while (lane := device.next(now)) is not None:
-            actions += lane.start_next(now, self._ids)
+            actions += lane.start_next(now, self._next_number)
         for lane in device.lanes:
-            actions += lane.look_ahead(now, self._ids)
+            actions += lane.look_ahead(now, self._next_number)
         return actions
 
     def _done(self, batch: Batch[P], began_at: float | None, now: float) -> list[Action[P]]:

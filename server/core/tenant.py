@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, Protocol
 
 from server.core.device import ACTIVE_SLACKS, Device
@@ -87,10 +87,10 @@ class Tenant(ABC, Generic[P]):
         """Whether it would start something now, if the device had room."""
 
     @abstractmethod
-    def start_next(self, now: float, ids: Iterator[int]) -> list[Action[P]]:
-        """Refuse who is late, then start one batch or step, if any is left; it must be ready. `ids` numbers them."""
+    def start_next(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
+        """Refuse who is late, then start one batch or step, if any is left; it must be ready. `number` gives the next one."""
 
-    def look_ahead(self, now: float, ids: Iterator[int]) -> list[Action[P]]:
+    def look_ahead(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
         """Start what may be started before an instance is free: nothing, by default."""
         return []
 

@@ -8,11 +8,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from server.core.costs import CostTable
+from server.core.costs import CostTable, LinearSteps
 from server.core.events import Action, InstanceUp, Iterate, IterationDone, Open, OpenResident, Run, StepDone, Submit
 from server.core.scheduler import Scheduler
 from server.core.types import GenerateRequest, InferRequest, Iteration, Limits, Mixing, ModelKey, ResidentLimits
-from server.simulation.laws import LinearSteps, linear_profile
+from server.simulation.laws import linear_profile
 
 KEY = ModelKey("m", 1)
 ROUNDS = 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from server.core.costs import LinearSteps
 from server.core.events import (
     Action,
     Cancel,
@@ -15,7 +16,6 @@ from server.core.events import (
     Submit,
 )  # fmt: skip
 from server.core.types import GenerateRequest, Iteration, ModelKey, ResidentLimits
-from server.simulation.laws import LinearSteps
 from tests.sim.world import World
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 import pytest
 
+from server.core.costs import LinearSteps
 from server.core.events import Action, Cancel, Event, Iterate, Release
 from server.core.scheduler import Scheduler
 from server.core.types import GenerateRequest, ModelKey, ResidentLimits
 from server.simulation.baselines import generate_static
 from server.simulation.clients import MODEL, Request, ask, ask_for_tokens, geometric, merged, poisson_times
-from server.simulation.laws import LinearSteps, linear_costs, steady
+from server.simulation.laws import linear_costs, steady
 from server.simulation.station import Served, ServedTokens, serve
 from server.simulation.tally import Tally
 from tests.sim.watched import watched

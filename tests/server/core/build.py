@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from server.core.costs import HAND_OFF_S, CostTable
+from server.core.costs import HAND_OFF_S, CostTable, LinearSteps
 from server.core.device import Device
 from server.core.lane import Lane
 from server.core.resident_lane import ResidentLane
 from server.core.types import Batch, Close, GenerateRequest, InferRequest, Limits, Mixing, ModelKey, ResidentLimits
-from server.simulation.laws import LinearSteps, linear_profile
+from server.simulation.laws import linear_profile
 
 KEY = ModelKey("m", 1)
 Request = InferRequest[str]

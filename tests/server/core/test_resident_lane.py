@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from server.core.costs import LinearSteps
 from server.core.events import (
     Action,
     Cancel,
@@ -26,7 +27,6 @@ from server.core.events import (
 )  # fmt: skip
 from server.core.scheduler import Scheduler
 from server.core.types import GenerateRequest, Iteration, ResidentLimits
-from server.simulation.laws import LinearSteps
 from tests.server.core.build import KEY, LIMITS, MS, STEPS, ids, prompt, request, resident_lane
 
 

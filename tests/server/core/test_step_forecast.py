@@ -2,10 +2,10 @@
 
 import pytest
 
+from server.core.costs import LinearSteps
 from server.core.pace import N_ENOUGH, N_SETTLED, RATIO_LIMITS
 from server.core.step_forecast import StepForecast
 from server.core.types import Drift
-from server.simulation.laws import LinearSteps
 from tests.server.core.build import MS, STEPS
 
 

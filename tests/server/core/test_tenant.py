@@ -25,7 +25,7 @@ def pair() -> tuple[Device[str], Lane[str], ResidentLane[str]]:
 
 
 def begin(lane: ResidentLane[str], at_ms: float) -> Iteration[str]:
-    (action,) = lane.start_next(at_ms * MS, count(1))
+    (action,) = lane.start_next(at_ms * MS, count(1).__next__)
     assert isinstance(action, Iterate)
     return action.iteration
 
@@ -37,7 +37,7 @@ def test_only_one_of_them_runs_at_a_time() -> None:
     assert resident.wants_device
     first = device.next(0.0)
     assert first is one_shot, "whose last moment to start is earlier"
-    assert [type(action) for action in first.start_next(0.0, count(1))] == [Run]
+    assert [type(action) for action in first.start_next(0.0, count(1).__next__)] == [Run]
     assert device.next(0.0) is None
 
 
