@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from server.contract.profile import Profile
+from typing import NamedTuple, Protocol
 
 HAND_OFF_S = 100e-6
 """Forming a batch and waking the instance, which the profile (measured at the Session) does not contain."""
@@ -18,6 +17,22 @@ FULL = 0.997
 _STEPS = 64
 
 
+class Law(Protocol):
+    """What batches take: a profile, or what was learnt instead of one. Must not fall when rows or length grow."""
+
+    @property
+    def measured_lengths(self) -> tuple[int, ...]: ...
+    def predict(self, rows: int, length: int = 0) -> float: ...
+    def predict_p99(self, rows: int, length: int = 0) -> float: ...
+
+
+class Unmeasured(NamedTuple):
+    """Instead of costs: nothing is known yet of what batches take, of up to so many rows and so long."""
+
+    max_rows: int
+    longest: int
+
+
 class CostTable:
     """Costs in seconds by rows and length. Lengths are rounded up to 1/64 of the longest measured one, and cost what that
     one does past it (the contract refuses them earlier).
@@ -27,7 +42,7 @@ class CostTable:
 
     __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "max_rows")
 
-    def __init__(self, profile: Profile, max_rows: int) -> None:
+    def __init__(self, profile: Law, max_rows: int) -> None:
         longest = profile.measured_lengths[-1]
         step = max(1, -(-longest // _STEPS))
         lengths = range(0, longest + step, step)

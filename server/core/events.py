@@ -5,19 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from server.core.costs import CostTable
+from server.core.costs import CostTable, Unmeasured
 from server.core.types import Batch, Failure, InferRequest, Limits, Mixing, ModelKey, P, Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A model version begins to take requests. Those with the same `device` share it; None: it has one of its own."""
+    """A model version begins to take requests. Those with the same `device` share it; None: it has one of its own. Without known
+    costs they are learnt from the batches that run, and nobody is refused for what is not known."""
 
     model: ModelKey
     limits: Limits
     mixing: Mixing
-    costs: CostTable
+    costs: CostTable | Unmeasured
     device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recost:
+    """An open model's costs were measured: from now on these count instead of what was believed or learnt before. `limits` allow
+    batches of as many rows as before."""
+
+    model: ModelKey
+    limits: Limits
+    costs: CostTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,7 @@ class Wake:
     """The time that next_wakeup() asked for has come."""
 
 
-Event = Open | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | InstanceUp | InstanceLost[P] | Drain | Wake
+Event = Open | Recost | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | InstanceUp | InstanceLost[P] | Drain | Wake
 
 
 @dataclass(frozen=True, slots=True)

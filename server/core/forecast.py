@@ -35,6 +35,9 @@ N_BETWEEN_TRIALS = 64
 """Full batches that are tried under backlog at first, and one after every so many others, whatever is believed of them: what
 is believed may be wrong about just these."""
 
+ERROR_RATE = 0.05
+"""Weight of a new batch in the errors that are shown."""
+
 DRIFT_RATE = 0.02
 DRIFT_LIMITS = (0.8, 1.25)
 
@@ -42,15 +45,34 @@ DRIFT_LIMITS = (0.8, 1.25)
 class Forecast:
     """The ratio of measured to predicted time: of all batches, and of each batch size against all.
 
-    Both are moving averages, clamped; the sizes are kept at powers of two and interpolated between. The guard is a rolling high quantile of measured against expected.
+    Both are moving averages, clamped; the sizes are kept at powers of two and interpolated between. The guard is a rolling high quantile of
+    measured against expected. `error` and `profile_error` are for people: how far batches are from what was expected, on the average.
     """
 
     __slots__ = (
-        "_full_at", "_measured_at", "_n", "_n_full", "_ordered", "_places", "_recent", "_shape", "_shape_used", "_slow", "_targets", "_trend", "costs",
+        "_full_at",
+        "_measured_at",
+        "_n",
+        "_n_full",
+        "_ordered",
+        "_places",
+        "_recent",
+        "_shape",
+        "_shape_used",
+        "_slow",
+        "_targets",
+        "_trend",
+        "costs",
+        "error",
+        "profile_error",
         "ratio",
     )  # fmt: skip
 
     def __init__(self, costs: CostTable) -> None:
+        self._restart(costs)
+
+    def _restart(self, costs: CostTable) -> None:
+        """Expect what these costs say, uncorrected."""
         self.costs = costs
         self.ratio = 1.0
         self._places = [_place(rows) for rows in range(1, costs.max_rows + 1)]
@@ -60,6 +82,7 @@ class Forecast:
         self._n = self._n_full = self._full_at = 0
         self._measured_at = [-SHAPE_MEMORY] * n_sizes
         self._trend = 1.0
+        self.error = self.profile_error = 0.0
         self._targets: dict[int, tuple[int, int]] = {}
         self._slow: float | None = None
         self._recent: deque[float] = deque()
@@ -125,7 +148,10 @@ class Forecast:
         """Move towards what this batch took."""
         predicted_s, shape = self.costs.batch_s(rows, length), self._shape_of(rows)
         if self._n >= N_SETTLED:
-            self._remember(took_s / (predicted_s * self.ratio * shape))
+            surprise = took_s / (predicted_s * self.ratio * shape)
+            self._remember(surprise)
+            self.error += ERROR_RATE * (abs(surprise - 1) - self.error)
+            self.profile_error += ERROR_RATE * (abs(took_s / predicted_s - 1) - self.profile_error)
         ratio = _clamped(took_s / predicted_s, RATIO_LIMITS)
         self._n += 1
         if rows == self.costs.max_rows:

@@ -21,6 +21,7 @@ from server.core.events import (
     InstanceLost,
     InstanceUp,
     Open,
+    Recost,
     Refuse,
     Run,
     StepDone,
@@ -61,25 +62,32 @@ class Scheduler(Generic[P]):
                 return self._wake(now)
             case StepFailed(batch, detail):
                 return self._failed(batch, detail, now)
-            case Open(model, limits, mixing, costs, name):
-                assert model not in self._lanes, f"{model} is open"
-                device = self._devices.setdefault(name or model, Device())
-                self._lanes[model] = Lane(model, limits, mixing, costs, device)
-                return []
-            case InstanceUp(model):
-                lane = self._lanes[model]
-                lane.add_instance(now)
-                return [*self._dispatch(lane.device, now), *self._close_empty(lane.device)]
             case InstanceLost(model, batch, detail):
                 return self._lost(self._lanes[model], batch, detail, now)
-            case Drain(model):  # pragma: no branch  # the last kind of event
+            case Drain(model):
                 self._lanes[model].draining = True
                 return self._close_empty(self._lanes[model].device)
+            case Open() | Recost() | InstanceUp():  # pragma: no branch  # the last kinds of event
+                return self._arrange(event, now)
 
     def next_wakeup(self) -> float | None:
         """When a waiting request becomes hopeless or a batch may be formed ahead, unless something happens before; None when
         nothing waits."""
         return min([lane.wake_at for lane in self._lanes.values() if lane.waiting], default=None)
+
+    def _arrange(self, event: Open | Recost | InstanceUp, now: float) -> list[Action[P]]:
+        """What a model has to serve with, and how good it is."""
+        if isinstance(event, Open):
+            assert event.model not in self._lanes, f"{event.model} is open"
+            device = self._devices.setdefault(event.device or event.model, Device())
+            self._lanes[event.model] = Lane(event.model, event.limits, event.mixing, event.costs, device)
+            return []
+        lane = self._lanes[event.model]
+        if isinstance(event, Recost):
+            lane.recost(event.limits, event.costs)
+        else:
+            lane.add_instance(now)
+        return [*self._dispatch(lane.device, now), *self._close_empty(lane.device)]
 
     def _submit(self, model: ModelKey, requests: Iterable[InferRequest[P]], now: float) -> list[Action[P]]:
         lane = self._lanes.get(model)

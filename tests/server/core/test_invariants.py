@@ -36,6 +36,7 @@ OTHER = ModelKey("n", 1)
 class FakeLane:
     def __init__(self) -> None:
         self.forecast = Forecast(costs())
+        self.is_learning = False
 
 
 class FakeScheduler:

@@ -137,3 +137,13 @@ def test_the_sum_of_work_does_not_drift() -> None:
 def test_taking_what_does_not_wait_is_a_bug() -> None:
     with pytest.raises(AssertionError, match=r"<#9 .* does not wait"):
         waiting(request(1)).take([request(9)])
+
+
+def test_work_is_reckoned_anew_by_other_costs() -> None:
+    waiting: Waiting[str] = Waiting(costs())
+    for number in range(3):
+        waiting.add(request(number, rows=2))
+    waiting.recost(costs(alpha_ms=10, beta_ms=0.5))
+    assert waiting.work_s == pytest.approx(6 * 80.5 / 8 * 1e-3)
+    waiting.take(waiting.first(3))
+    assert waiting.work_s == 0.0
