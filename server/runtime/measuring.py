@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Protocol
 
 import numpy as np
@@ -28,8 +29,8 @@ from server.runtime.work import Work
 log = logging.getLogger(__name__)
 
 MOST = 0.5
-"""A batch is tried out if it is expected to take no more than this share of the tightest SLO: who comes meanwhile waits for it.
-What larger ones take is reckoned by the law of those that ran."""
+"""A batch is tried out if it takes no more than this share of the tightest SLO of all models: who comes meanwhile waits for it. What
+batches take that are longer than this share of the model's own SLO is reckoned by the law of those that ran."""
 
 LEAST_S = 1e-6
 """Nothing is expected to take less."""
@@ -112,29 +113,41 @@ class Measuring:
         self._lengths = grid_lengths(ragged.shortest, ragged.longest) if ragged else (0,)
         self._rows = grid_rows(model.max_rows)
         self._times: dict[tuple[int, int], list[float]] = {(r, n): [] for n in self._lengths for r in self._rows}
+        self._smallest = min(self._times, key=_size)
 
-    async def run(self) -> Profiles:
-        """What was measured, when all is. Raises FerryError when the model fails on made-up inputs."""
+    async def run(self) -> Profiles | None:
+        """What was measured, when all is; None when too little can be, because hardly a batch is short enough.
+
+        Raises FerryError when the model fails on made-up inputs.
+        """
         quiet_s = pause_s = self._pace.quiet_s
         while (place := self._next()) is not None:
             n_requests = self._engine.n_requests
             await asyncio.sleep(pause_s)
-            took_s = await self._measure(*place) if n_requests == self._engine.n_requests else None
+            took_s = None
+            if n_requests == self._engine.n_requests and self._is_short(place, self._engine.tightest_slo_s):
+                took_s = await self._measure(*place)
             if took_s is not None and self._engine.n_requests == n_requests + self._model.placement.instances:
                 quiet_s, pause_s = self._pace.quiet_s, took_s
             else:
                 quiet_s = pause_s = min(2 * quiet_s, self._pace.most_s)
-        return Profiles((self._profile(),))
+        rows_measured = {rows for (rows, _), times in self._times.items() if times}
+        return Profiles((self._profile(),)) if len(rows_measured) >= min(2, len(self._rows)) else None
 
     def _next(self) -> tuple[int, int] | None:
-        """The smallest batch that is not measured enough; None when the others would take too long."""
+        """The smallest batch that is not measured enough; None when all others would take too long."""
         n_wanted = (N_TIMES + 1) * self._model.placement.instances
-        left = [place for place, times in self._times.items() if len(times) < n_wanted]
-        place = min(left, key=_size, default=None)
-        return place if place is not None and (place == _first(self._times) or self._is_short(*place)) else None
+        left = (place for place in sorted(self._times, key=_size) if len(self._times[place]) < n_wanted)
+        return next((place for place in left if self._is_short(place, self._model.slo_s)), None)
 
-    def _is_short(self, rows: int, length: int) -> bool:
-        return self._expected_s(rows, length) <= MOST * self._engine.tightest_slo_s
+    def _is_short(self, place: tuple[int, int], slo_s: float) -> bool:
+        """The very first is tried whatever it takes."""
+        return place == self._smallest or self._at_most_s(*place) <= MOST * slo_s
+
+    def _at_most_s(self, rows: int, length: int) -> float:
+        """In proportion to a smaller one that was measured: no law can be trusted with what has not run yet."""
+        known = [(r, n, median(times)) for (r, n), times in self._times.items() if times and r <= rows and n <= length]
+        return min([took_s * (rows / r) * (max(1, length) / max(1, n)) for r, n, took_s in known], default=float("inf"))
 
     def _expected_s(self, rows: int, length: int) -> float:
         lane = self._engine.lane(self._model.key)
@@ -165,10 +178,6 @@ class Measuring:
 def _size(place: tuple[int, int]) -> tuple[int, int, int]:
     rows, length = place
     return rows * max(1, length), rows, length
-
-
-def _first(places: dict[tuple[int, int], list[float]]) -> tuple[int, int]:
-    return min(places, key=_size)
 
 
 def wants_measuring(terms: Terms, slo_s: float) -> bool:

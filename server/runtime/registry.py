@@ -195,6 +195,7 @@ class Registry:
         log.info("%s/%d: serving, SLO %g ms, %s", key.name, key.version, model.slo_s * 1e3, terms.why)
         if wants_measuring(terms, model.slo_s):
             self._measuring[key] = asyncio.create_task(self._measure(model, loaded))
+            self._measuring[key].add_done_callback(_tell_bug)
         if old is not None:
             replaced = old.key.version != key.version
             await self._retire(old, f"replaced by version {key.version}" if replaced else None)
@@ -204,6 +205,11 @@ class Registry:
         """In the background: learn what batches take on this machine, serve by that, and keep it for the next start."""
         try:
             profiles = await Measuring(self._engine, model, loaded.device, self._pace).run()
+            if profiles is None:
+                log.info(
+                    "%s: its batches are too long for its SLO to be tried out; it goes on learning from requests", model.key
+                )
+                return
             await asyncio.to_thread(self._cache.put, model.manifest, profiles)
             terms = terms_of(model.manifest, loaded.wants, profiles, Source.MEASURED)
             log.info("%s: measured in its idle time; it is served by that from now on", model.key)
@@ -249,6 +255,11 @@ class Registry:
         if known is None:
             return NotFound(f"model {name!r} has no version {version!r}; it has {_listing(list(map(str, status)))}")
         return NotReady(f"model {name}/{version} is not ready ({known.state.value}): {known.reason}")
+
+
+def _tell_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a bug in ferry: a model is not measured, it goes on learning", exc_info=error)
 
 
 def _listing(names: list[str]) -> str:

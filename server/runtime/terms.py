@@ -71,7 +71,8 @@ def terms_of(manifest: Manifest, wants: Wants, profiles: Profiles, source: Sourc
 def terms_to_learn(manifest: Manifest, wants: Wants, cores: int, elsewhere: Profiles | None) -> Terms:
     """The terms where no profile of such a machine is known. `elsewhere`: what was measured on another one, which says at most
     whether the model gains from many threads or from many instances."""
-    placement, why = Placement(1, cores), "all cores for one batch, until more is known"
+    placement = Placement(1, cores)
+    why = f"{placement}: all cores for one batch until more is known"
     if elsewhere is not None:
         theirs = elsewhere.choose(wants, manifest.max_rows, elsewhere.device.cores).profile.placement
         placement = _alike(theirs, elsewhere.device.cores, cores)

@@ -105,7 +105,7 @@ class World:
         costs = self._costs[model] = CostTable(profile, batch_rows)
         wrong = rnd.choice((1.0, 1.0, 0.5, 1.5))  # what the scheduler is told
         told = CostTable(linear_profile(wrong * alpha / max(1, lengths[-1] // 4), wrong * beta, lengths=lengths), batch_rows)
-        known: CostTable | Unmeasured = told if self._news.random() < 0.9 else Unmeasured(batch_rows, lengths[-1])
+        known: CostTable | Unmeasured = told if self._news.random() < 0.95 else Unmeasured(batch_rows, lengths[-1])
         self._instances[model] = Instances(self._begin)
         limits = Limits(batch_rows, rnd.choice((8, 1000)), rnd.choice((0, 1, 1, 2)))
         self.feed(Open(model, limits, mixing, known, device))

@@ -201,16 +201,16 @@ def sustained(profile: Profile, slo_s: float) -> float:
 
     def keeps(rate: float) -> bool:
         rnd = random.Random(1)
-        requests = ask(poisson_times(rate, 1500, rnd), rnd, slo_s)
+        requests = ask(poisson_times(rate, 1000, rnd), rnd, slo_s)
         return (
             serve(requests, Served(costs, instances=profile.placement.instances, truth=steady(0.02, rnd))).in_time_share()
             >= 0.99
         )
 
-    return max([share * peak for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if keeps(share * peak)], default=0.0)
+    return max([share * peak for share in (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9) if keeps(share * peak)], default=0.0)
 
 
-@pytest.mark.parametrize("slo_in_rows_alone", [2, 5, 10])
+@pytest.mark.parametrize("slo_in_rows_alone", [2, 5])
 @pytest.mark.parametrize(("alpha_ms", "beta_ms"), [(1, 4), (1, 20), (4, 0.3)])
 def test_the_choice_is_what_the_scheduler_itself_would_make(alpha_ms: float, beta_ms: float, slo_in_rows_alone: int) -> None:
     """The estimate against simulation. The chosen placement sustains nearly the rate of the best one."""

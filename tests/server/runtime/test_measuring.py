@@ -162,6 +162,54 @@ def test_batches_that_would_make_requests_late_are_not_tried_but_reckoned(tmp_pa
     asyncio.run(scenario())
 
 
+def test_a_model_of_which_hardly_anything_can_be_tried_goes_on_learning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One row takes more than half of the SLO, so nothing would be known of two."""
+
+    async def scenario() -> None:
+        publish_fake(tmp_path, slo_s=0.02)
+        missing(tmp_path)
+        with caplog.at_level("INFO"):
+            async with world(tmp_path, Script(doubled, law=law(12e-3))) as w:
+                await w.reaches(lambda: "too long for its SLO to be tried out" in caplog.text)
+                assert source(w) is Source.LEARNING
+                assert {len(batch["x"]) for batch in w.script.batches} == {1}
+
+    asyncio.run(scenario())
+
+
+def test_a_neighbour_with_a_tighter_slo_is_not_made_late(tmp_path: Path) -> None:
+    """3 ms a row: two rows are too long for a neighbour with 10 ms. When it has gone they are measured, too."""
+
+    async def scenario() -> None:
+        publish_fake(tmp_path, slo_s=1.0)
+        publish_fake(tmp_path, "neighbour", slo_s=0.01)
+        missing(tmp_path)
+        async with world(tmp_path, Script(doubled, law=law(0.0001, 0.003))) as w:
+            await w.reaches(lambda: len(w.script.batches) >= N_TIMES + 3)
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+            assert max(len(batch["x"]) for batch in w.script.batches) == 1
+            await w.registry.unload("neighbour")
+            await measured(w)
+            assert max(len(batch["x"]) for batch in w.script.batches) == 8
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_in_measuring_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        missing(tmp_path)
+        monkeypatch.setattr("server.runtime.measuring.Measuring._next", lambda self: 1 // 0)
+        async with world(tmp_path, Script(doubled, law=law())) as w:
+            await w.reaches(lambda: "a bug in ferry" in caplog.text)
+            assert values((await w.answers([w.ask(1.0)]))[0]) == [2.0]
+
+    asyncio.run(scenario())
+
+
 def test_lengths_are_measured_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         publish_fake(tmp_path, max_rows=2, ragged=Ragged("length", 1, 16, {"x": 0}, True))
