@@ -193,7 +193,7 @@ class Onlooker(Generic[P]):
         lane = self._scheduler.lane(batch.model)
         predicted_at = now + lane.forecast.at_best_s(batch.rows, batch.length)
         deadline_at = min(request.deadline_at for request in batch.requests)
-        if predicted_at > deadline_at + _ROUNDING_S and not lane.is_learning:
+        if predicted_at > deadline_at + _ROUNDING_S and not lane.tries_hopeless:
             raise BrokenLaw(f"law 4: {batch!r} starts at {now} but is predicted to end {predicted_at - deadline_at} s late")
         for request in batch.requests:
             del model.waiting[request.id]

@@ -21,7 +21,7 @@ than expected, late enough that few urgent requests come too late for it."""
 
 
 TRY = 0.1
-"""For this share of the time that it is allowed, a request is tried although it seems hopeless, where costs are being learnt."""
+"""For this share of the time that it is allowed, a request is tried although it seems hopeless, where costs were not known at first."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Lane(Generic[P]):
         device.lanes.append(self)
         self.limits = limits
         self.mixing = mixing
-        self.is_learning = isinstance(costs, Unmeasured)
+        self.tries_hopeless = isinstance(costs, Unmeasured)
         self.forecast: Forecast = Learning(costs) if isinstance(costs, Unmeasured) else Forecast(costs)
         self.waiting: Waiting[P] = Waiting(self.forecast.costs)
         self.suspects: set[int] = set()
@@ -137,10 +137,10 @@ class Lane(Generic[P]):
         return min(self.spaced_until, self.latest_safe_start)
 
     def latest_start(self, request: InferRequest[P] | Demand) -> float:
-        """The last moment at which this request, alone, can still end in time. While costs are being learnt it is tried for a
-        part of its time whatever is believed: what was learnt in a bad moment must not lock requests out for ever."""
+        """The last moment at which this request, alone, can still end in time. Where costs had to be learnt, or were measured beside
+        other work, it is tried for a part of its time whatever is believed: a bad moment must not lock requests out for ever."""
         latest = request.deadline_at - self.forecast.at_best_s(request.rows, request.length)
-        if self.is_learning and isinstance(request, InferRequest):
+        if self.tries_hopeless and isinstance(request, InferRequest):
             return max(latest, request.arrived_at + TRY * (request.deadline_at - request.arrived_at))
         return latest
 
@@ -296,7 +296,7 @@ class Lane(Generic[P]):
     def recost(self, limits: Limits, costs: CostTable) -> None:
         """Forget what was believed or learnt of batches: these costs are measured."""
         assert limits.batch_rows == self.limits.batch_rows, "what waits was accepted for batches of that many rows"
-        self.limits, self.forecast, self.is_learning = limits, Forecast(costs), False
+        self.limits, self.forecast = limits, Forecast(costs)
         self._costs_changed()
 
     def _costs_changed(self) -> None:

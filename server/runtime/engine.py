@@ -360,7 +360,8 @@ class Engine:
 
     def _end(self, request: WorkRequest | TextRequest, error: FerryError) -> None:
         model = self._models.get(request.model)
-        if model is not None and (not self._trials or self._trials.pop(request.id, None) is None):
+        is_trial = bool(self._trials) and self._trials.pop(request.id, None) is not None
+        if model is not None and not is_trial:
             model.stats.ended(request.arrived_at, error, self._clock())
         if not request.payload.answer.done():
             request.payload.answer.set_exception(error)

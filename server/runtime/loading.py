@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from server.backends.base import Backend, LoadError, Session, Tokenizer, TokenizerLibrary
+from server.backends.base import Array, Backend, LoadError, Session, Tokenizer, TokenizerLibrary
 from server.contract.device import Device, this_device
 from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles, read_version
@@ -20,10 +20,16 @@ from server.core.lifecycle import version_to_serve
 from server.intake.inspect import Signature
 from server.intake.samples import made_up_samples
 from server.intake.texts import TextReader, measure_text
+from server.intake.timer import now
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.terms import Source, Terms, terms_of, terms_to_learn
 
 log = logging.getLogger(__name__)
+
+N_CHECKS = 3
+OUTRUN, OUTRUN_S = 3.0, 0.001
+"""A profile that was kept is checked by timing one row so often; it is not used if it says so many times as much, and by so many
+seconds more, than the quickest took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,14 @@ def load_version(
     device = this_device(backend.runtime)
     terms = _terms(files, wants, device, cache)
     session = backend.load(files.folder, terms.placement.threads)
-    _warm_up(session, files.manifest)
+    took_s = _warm_up(session, files.manifest)
+    if terms.source is Source.CACHED and _is_outrun(terms, files.manifest, took_s):
+        log.warning(
+            "%s/%d: is faster than when it was measured: it is measured again while it serves", files.manifest.name, version
+        )
+        terms = replace(
+            terms_to_learn(files.manifest, wants, device.cores, files.profiles), placement=terms.placement, why=terms.why
+        )
     _warn_if_hopeless(files, terms, wants)
     return Loaded(files, wants, device, terms, session, _reader(files.manifest, tokenizer), _text_cost(files, tokenizer, terms))
 
@@ -110,15 +123,32 @@ def _text_cost(files: VersionFiles, tokenizer: Tokenizer | None, terms: Terms) -
     return known or measure_text(tokenizer, files.manifest.ragged.longest, ())
 
 
-def _warm_up(session: Session, manifest: Manifest) -> None:
-    """First calls allocate and plan; no client should pay for that."""
+def _warm_up(session: Session, manifest: Manifest) -> float:
+    """First calls allocate and plan; no client should pay for that. The least seconds that one row of the shortest takes then."""
     ragged = manifest.ragged
     signature = Signature(manifest.inputs, manifest.outputs, ragged.axis if ragged else None, True)
-    for length in sorted({ragged.shortest, ragged.longest}) if ragged else (0,):
-        try:
-            session.run(made_up_samples(signature, length, n_singles=1).batch(1, length))
-        except Exception as error:  # BatchError, or a bug of the backend: the model is not fit to serve either way
-            raise LoadError(f"the model fails on a warm-up input: {error}") from error
+    lengths = sorted({ragged.shortest, ragged.longest}, reverse=True) if ragged else [0]
+    try:
+        for length in lengths:
+            batch = made_up_samples(signature, length, n_singles=1).batch(1, length)
+            session.run(batch)
+        return min(_seconds(session, batch) for _ in range(N_CHECKS))
+    except Exception as error:  # BatchError, or a bug of the backend: the model is not fit to serve either way
+        raise LoadError(f"the model fails on a warm-up input: {error}") from error
+
+
+def _seconds(session: Session, batch: Mapping[str, Array]) -> float:
+    began_at = now()
+    session.run(batch)
+    return now() - began_at
+
+
+def _is_outrun(terms: Terms, manifest: Manifest, took_s: float) -> bool:
+    """Whether what was kept was measured in a bad moment: too slow a profile would refuse requests that can be answered, and so
+    would never be corrected."""
+    shortest = manifest.ragged.shortest if manifest.ragged else 0
+    said_s = terms.profile.predict(1, shortest) if terms.profile is not None else 0.0
+    return said_s > max(OUTRUN * took_s, took_s + OUTRUN_S)
 
 
 def _warn_if_hopeless(files: VersionFiles, terms: Terms, wants: Wants) -> None:

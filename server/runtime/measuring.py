@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -26,8 +25,6 @@ from server.runtime.served import ServedModel
 from server.runtime.terms import Terms
 from server.runtime.work import Work
 
-log = logging.getLogger(__name__)
-
 MOST = 0.5
 """A batch is tried out if it takes no more than this share of the tightest SLO of all models: who comes meanwhile waits for it. What
 batches take that are longer than this share of the model's own SLO is reckoned by the law of those that ran."""
@@ -35,8 +32,8 @@ batches take that are longer than this share of the model's own SLO is reckoned 
 LEAST_S = 1e-6
 """Nothing is expected to take less."""
 
-N_TIMES = 5
-"""How often each batch is timed, after a first time that does not count."""
+N_TIMES, N_LEAST, ENOUGH_S = 5, 3, 0.25
+"""How often each batch is timed, after a first time that does not count; and how often at least, when that took so long."""
 
 
 class Engine(Protocol):
@@ -135,17 +132,23 @@ class Measuring:
         return Profiles((self._profile(),)) if len(rows_measured) >= min(2, len(self._rows)) else None
 
     def _next(self) -> tuple[int, int] | None:
-        """The smallest batch that is not measured enough; None when all others would take too long."""
-        n_wanted = (N_TIMES + 1) * self._model.placement.instances
-        left = (place for place in sorted(self._times, key=_size) if len(self._times[place]) < n_wanted)
+        """Of those not measured enough the one measured least often, then the smallest: so all sizes are gone through in rounds, and
+        what disturbs the machine for a while does not spoil all times of one. None when the others would take too long."""
+        left = [place for place, times in self._times.items() if not self._is_done(times)]
+        left.sort(key=lambda place: (len(self._times[place]), _size(place)))
         return next((place for place in left if self._is_short(place, self._model.slo_s)), None)
+
+    def _is_done(self, times: Sequence[float]) -> bool:
+        instances = self._model.placement.instances
+        n_counted = len(times) / instances - 1
+        return n_counted >= N_TIMES or (n_counted >= N_LEAST and sum(times) / instances > ENOUGH_S)
 
     def _is_short(self, place: tuple[int, int], slo_s: float) -> bool:
         """The very first is tried whatever it takes."""
         return place == self._smallest or self._at_most_s(*place) <= MOST * slo_s
 
     def _at_most_s(self, rows: int, length: int) -> float:
-        """In proportion to a smaller one that was measured: no law can be trusted with what has not run yet."""
+        """In proportion to a smaller one that was measured: what has not run yet must not be expected to be cheaper."""
         known = [(r, n, median(times)) for (r, n), times in self._times.items() if times and r <= rows and n <= length]
         return min([took_s * (rows / r) * (max(1, length) / max(1, n)) for r, n, took_s in known], default=float("inf"))
 

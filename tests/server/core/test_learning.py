@@ -81,6 +81,8 @@ def test_what_seems_hopeless_is_tried_for_a_part_of_its_time() -> None:
     assert lane.latest_start(Demand(1, 0, 0.02)) == pytest.approx(0.02 - 1.0), "who is not there yet comes later"
     lane.add_instance(0.0)
     assert lane.why_not(hopeless, 0.0) is None
+    lane.recost(Limits(8, 100), costs(beta_ms=100))
+    assert lane.latest_start(hopeless) == pytest.approx(TRY * 20 * MS), "the bad moment may have been that of measuring"
     lane.recost(Limits(8, 100), costs())
     assert lane.latest_start(hopeless) == pytest.approx(15 * MS)
 
@@ -94,7 +96,7 @@ def test_costs_that_are_replaced_count_for_those_who_wait() -> None:
     lane = scheduler.lane(KEY)
     assert lane.waiting.work_s == pytest.approx(6 * HAND_OFF_S / 8)
     assert scheduler.handle(Recost(KEY, Limits(8, 10), costs()), 0.001) == []
-    assert (lane.is_learning, lane.limits.queue_rows) == (False, 10)
+    assert (isinstance(lane.forecast, Learning), lane.limits.queue_rows) == (False, 10)
     assert lane.waiting.work_s == pytest.approx(6 * 12 / 8 * MS)
     late = tuple(request(number, deadline_ms=200.0) for number in range(7, 12))
     assert [action.why for action in scheduler.handle(Submit(KEY, late), 0.001) if isinstance(action, Refuse)] == [
