@@ -72,8 +72,8 @@ def load_version(
     device = this_device(backend.runtime)
     terms = _terms(files, wants, device, cache)
     session = backend.load(files.folder, terms.placement.threads)
-    took_s = _warm_up(session, files.manifest)
-    if terms.source is Source.CACHED and _is_outrun(terms, files.manifest, took_s):
+    _warm_up(session, files.manifest)
+    if terms.source is Source.CACHED and _is_outrun(terms, files.manifest, session):
         log.warning(
             "%s/%d: is faster than when it was measured: it is measured again while it serves", files.manifest.name, version
         )
@@ -123,32 +123,35 @@ def _text_cost(files: VersionFiles, tokenizer: Tokenizer | None, terms: Terms) -
     return known or measure_text(tokenizer, files.manifest.ragged.longest, ())
 
 
-def _warm_up(session: Session, manifest: Manifest) -> float:
-    """First calls allocate and plan; no client should pay for that. The least seconds that one row of the shortest takes then."""
+def _warm_up(session: Session, manifest: Manifest) -> None:
+    """First calls allocate and plan; no client should pay for that."""
     ragged = manifest.ragged
-    signature = Signature(manifest.inputs, manifest.outputs, ragged.axis if ragged else None, True)
-    lengths = sorted({ragged.shortest, ragged.longest}, reverse=True) if ragged else [0]
-    try:
-        for length in lengths:
-            batch = made_up_samples(signature, length, n_singles=1).batch(1, length)
-            session.run(batch)
-        return min(_seconds(session, batch) for _ in range(N_CHECKS))
-    except Exception as error:  # BatchError, or a bug of the backend: the model is not fit to serve either way
-        raise LoadError(f"the model fails on a warm-up input: {error}") from error
+    for length in sorted({ragged.shortest, ragged.longest}) if ragged else (0,):
+        try:
+            session.run(_one_row(manifest, length))
+        except Exception as error:  # BatchError, or a bug of the backend: the model is not fit to serve either way
+            raise LoadError(f"the model fails on a warm-up input: {error}") from error
+
+
+def _one_row(manifest: Manifest, length: int) -> dict[str, Array]:
+    signature = Signature(manifest.inputs, manifest.outputs, manifest.ragged.axis if manifest.ragged else None, True)
+    return made_up_samples(signature, length, n_singles=1).batch(1, length)
+
+
+def _is_outrun(terms: Terms, manifest: Manifest, session: Session) -> bool:
+    """Whether what was kept was measured in a bad moment: too slow a profile would refuse requests that can be answered, and so
+    would never be corrected."""
+    shortest = manifest.ragged.shortest if manifest.ragged else 0
+    said_s = terms.profile.predict(1, shortest) if terms.profile is not None else 0.0
+    row = _one_row(manifest, shortest)
+    took_s = min(_seconds(session, row) for _ in range(N_CHECKS))
+    return said_s > max(OUTRUN * took_s, took_s + OUTRUN_S)
 
 
 def _seconds(session: Session, batch: Mapping[str, Array]) -> float:
     began_at = now()
     session.run(batch)
     return now() - began_at
-
-
-def _is_outrun(terms: Terms, manifest: Manifest, took_s: float) -> bool:
-    """Whether what was kept was measured in a bad moment: too slow a profile would refuse requests that can be answered, and so
-    would never be corrected."""
-    shortest = manifest.ragged.shortest if manifest.ragged else 0
-    said_s = terms.profile.predict(1, shortest) if terms.profile is not None else 0.0
-    return said_s > max(OUTRUN * took_s, took_s + OUTRUN_S)
 
 
 def _warn_if_hopeless(files: VersionFiles, terms: Terms, wants: Wants) -> None:

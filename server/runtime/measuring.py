@@ -133,10 +133,14 @@ class Measuring:
 
     def _next(self) -> tuple[int, int] | None:
         """Of those not measured enough the one measured least often, then the smallest: so all sizes are gone through in rounds, and
-        what disturbs the machine for a while does not spoil all times of one. None when the others would take too long."""
+        what disturbs the machine for a while does not spoil all times of one. None when the others would take too long; those that are
+        too long only for another model come last."""
         left = [place for place, times in self._times.items() if not self._is_done(times)]
         left.sort(key=lambda place: (len(self._times[place]), _size(place)))
-        return next((place for place in left if self._is_short(place, self._model.slo_s)), None)
+        short = [place for place in left if self._is_short(place, self._model.slo_s)]
+        return next(
+            (place for place in short if self._is_short(place, self._engine.tightest_slo_s)), short[0] if short else None
+        )
 
     def _is_done(self, times: Sequence[float]) -> bool:
         instances = self._model.placement.instances
