@@ -11,8 +11,9 @@ import pytest
 from server.backends.scripted import Script
 from server.contract.profile import Cell, Placement, Profile
 from server.contract.profiles import Profiles
+from server.runtime.rationed import REQUEST_S, cost_s
 from tests.server.runtime.scripted_world import MODEL, doubled, publish_fake, world
-from tests.server.runtime.test_measuring import HERE, foreign, law
+from tests.server.runtime.test_measuring import HERE, foreign, law, measured, missing
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,16 @@ def test_the_placement_is_that_for_the_slo_of_the_moment(tmp_path: Path) -> None
         asyncio.run(scenario())
     else:
         pytest.skip("the machine has one core, so neither fits")
+
+
+def test_a_client_is_charged_for_the_request_alone_while_it_is_not_known_what_rows_take(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        missing(tmp_path)
+        async with world(tmp_path, Script(doubled, law=law())) as w:
+            model = w.registry.find(MODEL)
+            assert cost_s(model, 8, 0) == REQUEST_S
+            await measured(w)
+            assert cost_s(model, 8, 0) > REQUEST_S
+
+    asyncio.run(scenario())
