@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from server.core.costs import CostTable, StepCosts
+from server.core.costs import CostTable, StepCosts, Unmeasured
 from server.core.types import (
     Batch,
     Failure,
@@ -23,12 +23,13 @@ from server.core.types import (
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A model version begins to take requests. Those with the same `device` share it; None: it has one of its own."""
+    """A model version begins to take requests. Those with the same `device` share it; None: it has one of its own. Without known
+    costs they are learnt from the batches that run, and nobody is refused for what is not known."""
 
     model: ModelKey
     limits: Limits
     mixing: Mixing
-    costs: CostTable
+    costs: CostTable | Unmeasured
     device: str | None = None
 
 
@@ -40,6 +41,16 @@ class OpenResident:
     limits: ResidentLimits
     costs: StepCosts
     device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recost:
+    """An open model's costs were measured: from now on these count instead of what was believed or learnt before. `limits` allow
+    batches of as many rows as before."""
+
+    model: ModelKey
+    limits: Limits
+    costs: CostTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +133,7 @@ class Wake:
 
 
 Event = (
-    Open | OpenResident | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | IterationDone[P] | IterationFailed[P] | InstanceUp
+    Open | OpenResident | Recost | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | IterationDone[P] | IterationFailed[P] | InstanceUp
     | InstanceLost[P] | Drain | Wake
 )  # fmt: skip
 

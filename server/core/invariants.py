@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Generic
 
-from server.core.costs import CostTable
 from server.core.device import FLOOR
 from server.core.events import (
     Action,
@@ -24,6 +23,7 @@ from server.core.events import (
     IterationFailed,
     Open,
     OpenResident,
+    Recost,
     Refuse,
     Release,
     Run,
@@ -56,7 +56,6 @@ class _Model(Generic[P]):
     def __init__(self, opened: Open) -> None:
         self.limits: Limits = opened.limits
         self.mixing: Mixing = opened.mixing
-        self.costs: CostTable = opened.costs
         self.waiting: dict[int, InferRequest[P]] = {}
         self.running: dict[int, Batch[P]] = {}
         self.device = opened.device or opened.model
@@ -129,17 +128,19 @@ class Onlooker(Generic[P]):
                 del self._models[batch.model].running[batch.id]
             case IterationDone() | IterationFailed():
                 self._residents[event.iteration.model].note_end(event)
-            case Open() | OpenResident() | InstanceUp() | InstanceLost() | Drain():
+            case Open() | OpenResident() | Recost() | InstanceUp() | InstanceLost() | Drain():
                 self._note_change(event)
             case Wake():  # pragma: no branch  # the last kind of event
                 pass
 
-    def _note_change(self, event: Open | OpenResident | InstanceUp | InstanceLost[P] | Drain) -> None:
+    def _note_change(self, event: Open | OpenResident | Recost | InstanceUp | InstanceLost[P] | Drain) -> None:
         match event:
             case Open(model):
                 self._models[model] = _Model(event)
             case OpenResident(model):
                 self._residents[model] = ResidentBooks(event)
+            case Recost(model, limits):
+                self._models[model].limits = limits
             case InstanceUp(model, number):
                 self._note_up(model, number)
             case InstanceLost(model, batch, _, number):
@@ -260,9 +261,10 @@ class Onlooker(Generic[P]):
         if others and ahead <= 0 and others + (len(model.running) + 1) / model.instances > 1 + _ROUNDING_S:
             raise BrokenLaw(f"law 4: {batch!r} does not fit on its device beside what runs there")
         self._check_order(batch, model)
-        predicted_at = now + self._scheduler.lane(batch.model).forecast.at_best_s(batch.rows, batch.length)
+        lane = self._scheduler.lane(batch.model)
+        predicted_at = now + lane.forecast.at_best_s(batch.rows, batch.length)
         deadline_at = min(request.deadline_at for request in batch.requests)
-        if predicted_at > deadline_at + _ROUNDING_S:
+        if predicted_at > deadline_at + _ROUNDING_S and not lane.tries_hopeless:
             raise BrokenLaw(f"law 4: {batch!r} starts at {now} but is predicted to end {predicted_at - deadline_at} s late")
         for request in batch.requests:
             del model.waiting[request.id]

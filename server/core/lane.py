@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from server.core.costs import CostTable
+from server.core.costs import CostTable, Unmeasured
 from server.core.device import FLOOR, Device
 from server.core.events import Action, Run
 from server.core.forecast import Forecast
+from server.core.learning import Learning
 from server.core.policy import WINDOW, Choice, cheapest_partition, choose, is_complete, of_one_priority
 from server.core.tenant import Tenant, WhyNot
 from server.core.types import Batch, Close, Demand, InferRequest, Limits, Mixing, ModelKey, P, Refusal
@@ -18,6 +19,10 @@ from server.core.waiting import Waiting
 LEAD = 0.25
 """The next batch may be formed when this share of the running one's time is left: early enough for a device that is faster
 than expected, late enough that few urgent requests come too late for it."""
+
+
+TRY = 0.1
+"""For this share of the time that it is allowed, a request is tried although it seems hopeless, where costs were not known at first."""
 
 
 @dataclass(slots=True)
@@ -35,16 +40,18 @@ class _Running(Generic[P]):
 class Lane(Tenant[P]):
     """One model's queue and instances. The Scheduler mutates it; everybody else reads."""
 
-    def __init__(self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable, device: Device[P]) -> None:
-        super().__init__(model, Waiting(costs), device)
+    def __init__(
+        self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable | Unmeasured, device: Device[P]
+    ) -> None:  # fmt: skip
+        self.forecast: Forecast = Learning(costs) if isinstance(costs, Unmeasured) else Forecast(costs)
+        super().__init__(model, Waiting(self.forecast.costs), device)
         self.limits = limits
         self.mixing = mixing
-        self.costs = costs
+        self.tries_hopeless = isinstance(costs, Unmeasured)
         self.suspects: set[int] = set()
         self.running: dict[int, _Running[P]] = {}
         self.ahead_at: float | None = None
         self.looked_ahead = False
-        self.forecast = Forecast(costs)
         self.owed_rows: dict[int, float] = {}
         self._groups: dict[int, Sequence[InferRequest[P]]] = {}
         self.spaced_until = float("-inf")
@@ -52,6 +59,11 @@ class Lane(Tenant[P]):
     def __repr__(self) -> str:
         state = "draining" if self.draining else f"idle {max(0, self.idle)}"
         return f"<{self.model} {state}, running {len(self.running)}, {self.waiting!r}, pace {self.forecast.ratio:.2f}>"
+
+    @property
+    def costs(self) -> CostTable:
+        """What is believed of batches before any correction."""
+        return self.forecast.costs
 
     @property
     def wake_at(self) -> float:
@@ -97,8 +109,12 @@ class Lane(Tenant[P]):
         return min(self.spaced_until, self.latest_safe_start)
 
     def latest_start(self, request: InferRequest[P] | Demand) -> float:
-        """The last moment at which this request, alone, can still end in time."""
-        return request.deadline_at - self.forecast.at_best_s(request.rows, request.length)
+        """The last moment at which this request, alone, can still end in time. Where costs had to be learnt, or were measured beside
+        other work, it is tried for a part of its time whatever is believed: a bad moment must not lock requests out for ever."""
+        latest = request.deadline_at - self.forecast.at_best_s(request.rows, request.length)
+        if self.tries_hopeless and isinstance(request, InferRequest):
+            return max(latest, request.arrived_at + TRY * (request.deadline_at - request.arrived_at))
+        return latest
 
     def why_not(self, request: InferRequest[P] | Demand, now: float) -> WhyNot | None:
         """Admission by predicted completion: None when a newcomer is welcome, else why not, and in how many seconds it may be."""
@@ -263,10 +279,24 @@ class Lane(Tenant[P]):
     def learn(self, batch: Batch[P], began_at: float | None, now: float) -> None:
         """A batch that still runs has ended well. Of one that was formed ahead nothing is learnt unless it is known when an
         instance began it: never from a guess."""
+        before = self.forecast.costs
         if not self.running[batch.id].is_ahead:
             self.forecast.learn(batch.rows, batch.length, now - batch.formed_at)
         elif began_at is not None:
             self.forecast.learn(batch.rows, batch.length, now - began_at)
+        if self.forecast.costs is not before:
+            self._costs_changed()
+
+    def recost(self, limits: Limits, costs: CostTable) -> None:
+        """Forget what was believed or learnt of batches: these costs are measured."""
+        assert limits.batch_rows == self.limits.batch_rows, "what waits was accepted for batches of that many rows"
+        self.limits, self.forecast = limits, Forecast(costs)
+        self._costs_changed()
+
+    def _costs_changed(self) -> None:
+        self.waiting.recost(self.forecast.costs)
+        self._groups = {}
+        self._plan_ahead()
 
     def add_instance(self, now: float, instance: int = 0) -> None:
         """One more, no matter which; it takes a batch that was formed ahead, if there is one."""
@@ -329,7 +359,7 @@ class Lane(Tenant[P]):
         if self.mixing is Mixing.ANY:
             rows = min(int(share * self.waiting.rows) + request.rows, self.limits.batch_rows)
             own_s = max(own_s, self.forecast.takes_s(rows, request.length))
-            before_s = max(0.0, before_s - (rows - request.rows) * self.costs.row_s(request.length))
+            before_s = max(0.0, before_s - (rows - request.rows) * self.forecast.costs.row_s(request.length))
         end_at = self.free_at(now) + self.planned_s(before_s) + own_s
         if self.device.is_shared:
             end_at += self.device.work_before_s(self, request.priority, request.deadline_at, now)

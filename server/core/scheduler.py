@@ -25,6 +25,7 @@ from server.core.events import (
     IterationFailed,
     Open,
     OpenResident,
+    Recost,
     Refuse,
     StepDone,
     StepFailed,
@@ -80,12 +81,14 @@ class Scheduler(Generic[P]):
                 lane = self._residents[iteration.model]
                 return self._go_on(lane, *lane.fail(iteration, detail), now)
             case (
-                Open() | OpenResident() | InstanceUp() | InstanceLost() | Drain()
+                Open() | OpenResident() | Recost() | InstanceUp() | InstanceLost() | Drain()
             ):  # pragma: no branch  # the last kinds of event
                 return self._changed(event, now)
 
-    def _changed(self, event: Open | OpenResident | InstanceUp | InstanceLost[P] | Drain, now: float) -> list[Action[P]]:
-        """What is on offer, or on how many instances, is another."""
+    def _changed(
+        self, event: Open | OpenResident | Recost | InstanceUp | InstanceLost[P] | Drain, now: float
+    ) -> list[Action[P]]:
+        """What is on offer, or on how many instances, or how good they are, is another."""
         match event:
             case Open(model, limits, mixing, costs, name):
                 self._lanes[model] = Lane(model, limits, mixing, costs, self._device(model, name))
@@ -93,6 +96,10 @@ class Scheduler(Generic[P]):
             case OpenResident(model, limits, costs, name):
                 self._residents[model] = ResidentLane(model, limits, costs, self._device(model, name))
                 return []
+            case Recost(model, limits, costs):
+                recosted = self._lanes[model]
+                recosted.recost(limits, costs)
+                return [*self._dispatch(recosted.device, now), *self._close_empty(recosted.device)]
             case InstanceUp(model, instance):
                 tenant = self._tenant(model)
                 tenant.add_instance(now, instance)

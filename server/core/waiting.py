@@ -92,6 +92,12 @@ class Waiting(Generic[P]):
             found = self.remove(request)
             assert found, f"{request!r} does not wait"
 
+    def recost(self, costs: PerRow) -> None:
+        """Reckon the work that waits by other costs."""
+        self._costs = costs
+        self._entries = [(*entry[:4], entry[3].rows * costs.row_s(entry[3].length)) for entry in self._entries]
+        self.work_s = sum([entry[4] for entry in self._entries])
+
     def _forget(self, start: int, stop: int) -> None:
         gone = self._entries[start:stop]
         del self._entries[start:stop]

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, assert_never
 
-from server.core.costs import CostTable, LinearSteps, StepCosts
+from server.contract.profile import Profile
+from server.contract.profiles import Profiles
+from server.core.costs import CostTable, LinearSteps, StepCosts, Unmeasured
 from server.core.events import (
     Action,
     Answer,
@@ -23,6 +25,7 @@ from server.core.events import (
     IterationFailed,
     Open,
     OpenResident,
+    Recost,
     Refuse,
     Release,
     Run,
@@ -31,6 +34,7 @@ from server.core.events import (
     Submit,
     Wake,
 )  # fmt: skip
+from server.core.sketch import Drawn
 from server.core.types import GenerateRequest, InferRequest
 
 LONGEST_TEXT = 256
@@ -38,7 +42,7 @@ LONGEST_TEXT = 256
 
 Facts = list[Any] | tuple[Any, ...]
 
-Costs = CostTable | StepCosts
+Costs = CostTable | Unmeasured | StepCosts
 
 
 def event_facts(event: Event[Any]) -> Facts:
@@ -61,13 +65,13 @@ def event_facts(event: Event[Any]) -> Facts:
             return "iteration_done", iteration.id, _ids(ended), began_at
         case IterationFailed(iteration, detail):
             return "iteration_failed", iteration.id, plain(detail)
-        case Open() | OpenResident() | InstanceUp() | InstanceLost() | Drain():
+        case Open() | OpenResident() | Recost() | InstanceUp() | InstanceLost() | Drain():
             return _change_facts(event)
         case _:
             assert_never(event)
 
 
-def _change_facts(event: Open | OpenResident | InstanceUp | InstanceLost[Any] | Drain) -> Facts:
+def _change_facts(event: Open | OpenResident | Recost | InstanceUp | InstanceLost[Any] | Drain) -> Facts:
     match event:
         case InstanceUp(model, instance):
             return "instance_up", tuple(model), instance
@@ -79,6 +83,8 @@ def _change_facts(event: Open | OpenResident | InstanceUp | InstanceLost[Any] | 
             return "open", tuple(model), tuple(limits), mixing.value, costs_facts(costs), device
         case OpenResident(model, room, steps, device):
             return "open_resident", tuple(model), tuple(room), costs_facts(steps), device
+        case Recost(model, limits, costs):
+            return "recost", tuple(model), tuple(limits), costs_facts(costs)
         case _:
             assert_never(event)
 
@@ -121,8 +127,12 @@ def request_facts(request: InferRequest[Any]) -> Facts:
 
 def costs_facts(costs: Costs) -> dict[str, Any]:
     """What they were made from. Raises TypeError for costs of a kind that this module does not know."""
-    if isinstance(costs, CostTable):
-        return {"max_rows": costs.max_rows, "profile": costs.profile.to_json()}
+    if isinstance(costs, CostTable) and isinstance(costs.law, Profile):
+        return {"max_rows": costs.max_rows, "profile": Profiles((costs.law,)).to_json()}
+    if isinstance(costs, CostTable) and isinstance(costs.law, Drawn):
+        return {"max_rows": costs.max_rows, "drawn": tuple(costs.law)}
+    if isinstance(costs, Unmeasured):
+        return {"unmeasured": tuple(costs)}
     if isinstance(costs, LinearSteps):
         return {"steps": asdict(costs)}
     raise TypeError(f"costs of the kind {type(costs).__name__} are nothing that a recording can hold; see {__name__}")

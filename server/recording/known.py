@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from server.contract.profile import Profile
-from server.core.costs import CostTable, LinearSteps, StepCosts
+from server.contract.profiles import Profiles
+from server.core.costs import CostTable, LinearSteps, StepCosts, Unmeasured
 from server.core.events import (
     Action,
     Answer,
@@ -21,6 +21,7 @@ from server.core.events import (
     IterationFailed,
     Open,
     OpenResident,
+    Recost,
     Refuse,
     Release,
     Run,
@@ -29,6 +30,7 @@ from server.core.events import (
     Submit,
     Wake,
 )  # fmt: skip
+from server.core.sketch import Drawn
 from server.core.types import Batch, GenerateRequest, InferRequest, Iteration, Limits, Mixing, ModelKey, ResidentLimits
 from server.recording.facts import Costs, Facts
 
@@ -45,13 +47,22 @@ def read_request(model: ModelKey, facts: Facts) -> InferRequest[None]:
 
 
 def read_costs(facts: dict[str, Any]) -> Costs:
-    """Raises ContractError for a profile that is none."""
+    """Raises ContractError for a profile that is none, ValueError for several."""
     return read_steps(facts) if "steps" in facts else read_table(facts)
 
 
 def read_table(facts: dict[str, Any]) -> CostTable:
     """The same, of models whose requests take one step."""
-    return CostTable(Profile.from_json(facts["profile"], "profile"), facts["max_rows"])
+    if "drawn" in facts:
+        longest, least, costs, spread = facts["drawn"]
+        return CostTable(Drawn(longest, tuple(least), tuple(costs), spread), facts["max_rows"])
+    (profile,) = Profiles.from_json(facts["profile"], "profile").profiles
+    return CostTable(profile, facts["max_rows"])
+
+
+def read_open(facts: dict[str, Any]) -> CostTable | Unmeasured:
+    """The same where nothing may be known yet."""
+    return Unmeasured(*facts["unmeasured"]) if "unmeasured" in facts else read_table(facts)
 
 
 def read_steps(facts: dict[str, Any]) -> StepCosts:
@@ -96,7 +107,9 @@ class Known:
             case ["drain", model]:
                 return Drain(read_model(model))
             case ["open", model, limits, mixing, costs, device]:
-                return Open(read_model(model), Limits(*limits), Mixing(mixing), read_table(costs), device)
+                return Open(read_model(model), Limits(*limits), Mixing(mixing), read_open(costs), device)
+            case ["recost", model, limits, costs]:
+                return Recost(read_model(model), Limits(*limits), read_table(costs))
             case ["open_resident", model, room, steps, device]:
                 return OpenResident(read_model(model), ResidentLimits(*room), read_steps(steps), device)
         raise ValueError(f"{facts[0]!r} with {len(facts) - 1} values is no event that this ferry knows")

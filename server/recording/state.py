@@ -16,17 +16,20 @@ from server.core import (
     device,
     forecast,
     lane,
+    learning,
     lifetimes,
     outlook,
     resident_lane,
     residents,
     scheduler,
+    sketch,
     step_forecast,
     types,
     waiting,
 )  # fmt: skip
 from server.core.costs import CostTable, LinearSteps
 from server.core.forecast import Forecast
+from server.core.learning import Learning
 from server.core.scheduler import Scheduler
 from server.core.types import Batch, GenerateRequest, InferRequest, Iteration
 from server.recording.facts import Costs, Facts, request_facts
@@ -35,10 +38,10 @@ from server.recording.known import Known, read_model, read_request
 _PLAIN = frozenset((int, str, bool, type(None)))
 
 _MODULES = (
-    device, forecast, lane, lifetimes, outlook, resident_lane, residents, scheduler, step_forecast, types, waiting,
+    device, forecast, lane, learning, lifetimes, outlook, resident_lane, residents, scheduler, sketch, step_forecast, types, waiting,
 )  # fmt: skip
 
-_FOLLOWS: dict[type, dict[str, Any]] = {Forecast: {"_targets": {}}}
+_FOLLOWS: dict[type, dict[str, Any]] = {Forecast: {"_targets": {}}, Learning: {"_targets": {}}}
 """Attributes that follow from the others, and what they begin with."""
 
 

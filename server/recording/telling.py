@@ -279,7 +279,7 @@ def fact_words(facts: Facts) -> str:
             return f"fail #{number}: {why}, {detail}"
         case ["cancel", model, request]:
             return f"request #{request[0]} for {read_model(model)} is cancelled"
-        case ["open" | "open_resident" | "closed" | "drain" | "instance_up" as kind, model, *_]:
+        case ["open" | "open_resident" | "recost" | "closed" | "drain" | "instance_up" as kind, model, *_]:
             return f"{kind.replace('_', ' ')}: {read_model(model)}"
         case ["nothing"]:
             return "nothing"

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from server.core.costs import CostTable, StepCosts
+from server.core.costs import CostTable, StepCosts, Unmeasured
 from server.core.events import (
     Action,
     Answer,
@@ -36,10 +36,10 @@ See = Callable[[Scheduler[int], Event[int], list[Action[int]], float], None]
 
 @dataclass(frozen=True)
 class Served:
-    """A model on offer. `costs`: what the scheduler is told. `truth`: what a batch takes, given what `real` predicts (`costs` by
+    """A model on offer. `costs`: what the scheduler is told; Unmeasured: nothing. `truth`: what a batch takes, given what `real` predicts (`costs` by
     default). `hand_over_s`: how long an idle instance takes to begin a batch; one that was formed ahead it begins at once."""
 
-    costs: CostTable
+    costs: CostTable | Unmeasured
     key: ModelKey = MODEL
     mixing: Mixing = Mixing.ANY
     instances: int = 1
@@ -56,7 +56,9 @@ class Served:
 
     def takes_s(self, batch: Batch[int], now: float) -> float:
         """What it really takes."""
-        predicted_s = (self.real or self.costs).batch_s(batch.rows, batch.length)
+        real = self.real or self.costs
+        assert isinstance(real, CostTable), "a model without known costs has real ones"
+        predicted_s = real.batch_s(batch.rows, batch.length)
         takes_s = self.truth(predicted_s, now) if self.truth else predicted_s
         return takes_s + (self.hand_over_s if batch.formed_at == now else 0.0)
 

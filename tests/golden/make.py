@@ -44,12 +44,17 @@ def recordings() -> Iterator[tuple[str, bytes]]:
     yield "shared-device", _played(*_neighbours())
     for seed in ACCIDENTS:
         yield f"accidents-{seed}", _lived(RecordedWorld(seed))
+    for seed in LEARNING:
+        yield f"learning-{seed}", _lived(RecordedWorld(seed))
     for seed in RESIDENTS:
         yield f"residents-{seed}", _lived(RecordedMixedWorld(seed))
 
 
 ACCIDENTS = (38, 45)
 """Seeds of small worlds that have cancelled requests, failed batches, lost instances and drained models between them."""
+
+LEARNING = (52,)
+"""The same of worlds in which a model's costs are not known at first, learnt from its batches, and measured later."""
 
 RESIDENTS = (37, 65)
 """The same of worlds with generating models."""

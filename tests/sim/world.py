@@ -8,9 +8,10 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from server.core.costs import CostTable
+from server.core.costs import CostTable, Unmeasured
 from server.core.events import (
     Action,
     Cancel,
@@ -19,6 +20,7 @@ from server.core.events import (
     InstanceLost,
     InstanceUp,
     Open,
+    Recost,
     Run,
     StepDone,
     StepFailed,
@@ -51,6 +53,7 @@ class World:
 
     def __init__(self, seed: int, scheduler: Scheduler[str] | None = None) -> None:
         self.random = random.Random(seed)
+        self._news = random.Random(-seed)  # of its own, so that the other worlds stay what they were
         self.scheduler: Scheduler[str] = scheduler or Scheduler()
         self.onlooker: Onlooker[str] = Onlooker(self.scheduler)
         self.now = 0.0
@@ -110,8 +113,10 @@ class World:
         costs = self._costs[model] = CostTable(profile, batch_rows)
         wrong = rnd.choice((1.0, 1.0, 0.5, 1.5))  # what the scheduler is told
         told = CostTable(linear_profile(wrong * alpha / max(1, lengths[-1] // 4), wrong * beta, lengths=lengths), batch_rows)
+        known: CostTable | Unmeasured = told if self._news.random() < 0.95 else Unmeasured(batch_rows, lengths[-1])
         self._instances[model] = Instances(self._begin)
-        self.feed(Open(model, Limits(batch_rows, rnd.choice((8, 1000)), rnd.choice((0, 1, 1, 2))), mixing, told, device))
+        limits = Limits(batch_rows, rnd.choice((8, 1000)), rnd.choice((0, 1, 1, 2)))
+        self.feed(Open(model, limits, mixing, known, device))
         for _ in range(rnd.choice((1, 1, 2, 3))):
             self.at(rnd.choice((0.0, 0.05)), lambda: self._come_up(model))
         priorities = rnd.choice(((0,), (0,), (0, 1), (-1, 0, 5)))
@@ -122,6 +127,9 @@ class World:
             at += rnd.expovariate(1 / gap_s)
             self.at(at, lambda: self._arrive(model, slo_s, batch_rows, lengths[-1], priorities))
         self.at(at * rnd.choice((0.5, 1.0, 2.0)), lambda: self.feed(Drain(model)))
+        if self._news.random() < 0.15:
+            limits = limits._replace(queue_rows=self._news.choice((8, 1000)), ahead=self._news.choice((0, 1)))
+            self.at(at * self._news.choice((0.1, 0.5, 1.5)), lambda: self._recost(Recost(model, limits, told)))
 
     def _arrive(self, model: ModelKey, slo_s: float, batch_rows: int, longest: int, priorities: tuple[int, ...]) -> None:
         rnd = self.random
@@ -138,6 +146,11 @@ class World:
         for request in requests:
             if rnd.random() < self.nature.cancels:
                 self.at(self.now + rnd.expovariate(2 / slo_s), lambda r=request: self.feed(Cancel(r)))  # type: ignore[misc]
+
+    def _recost(self, event: Recost) -> None:
+        with suppress(KeyError):  # the model may have closed meanwhile
+            self.scheduler.lane(event.model)
+            self.feed(event)
 
     def _carry_out(self, actions: list[Action[str]]) -> None:
         for action in actions:

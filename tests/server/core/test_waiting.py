@@ -150,3 +150,13 @@ def test_newcomers_know_the_room_that_they_will_need() -> None:
     assert queue.head_of(2) == []
     queue.remove(first)
     assert queue.room == 12 + 15
+
+
+def test_work_is_reckoned_anew_by_other_costs() -> None:
+    waiting: Waiting[str] = Waiting(costs())
+    for number in range(3):
+        waiting.add(request(number, rows=2))
+    waiting.recost(costs(alpha_ms=10, beta_ms=0.5))
+    assert waiting.work_s == pytest.approx(6 * 80.5 / 8 * 1e-3)
+    waiting.take(waiting.first(3))
+    assert waiting.work_s == 0.0

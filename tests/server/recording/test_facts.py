@@ -4,7 +4,7 @@ from typing import Any, get_args
 import orjson
 import pytest
 
-from server.core.costs import CostTable
+from server.core.costs import CostTable, Unmeasured
 from server.core.events import (
     Action,
     Answer,
@@ -21,6 +21,7 @@ from server.core.events import (
     IterationFailed,
     Open,
     OpenResident,
+    Recost,
     Refuse,
     Release,
     Run,
@@ -29,6 +30,7 @@ from server.core.events import (
     Submit,
     Wake,
 )  # fmt: skip
+from server.core.sketch import Drawn
 from server.core.types import (
     Batch,
     Chunk,
@@ -68,6 +70,9 @@ EVENTS: list[Event[None]] = [
     InstanceLost(MODEL, None, "gone", 3),
     Drain(MODEL),
     Wake(),
+    Open(MODEL, Limits(8, 100, 1), Mixing.ANY, Unmeasured(8, 64)),
+    Recost(MODEL, Limits(8, 90, 1), TABLE),
+    Recost(MODEL, Limits(8, 90, 1), CostTable(Drawn(64, (2, 3), (0.1, 0.2, 0.0, 0.4), 0.05), 8)),
     OpenResident(MODEL, ResidentLimits(4, 1000, 500, 256, 100, 0.02), STEPS, "cpu"),
     Submit(MODEL, (PROMPT, OTHER_PROMPT)),
     IterationDone(STEP, (PROMPT,), 1.33),
@@ -125,7 +130,7 @@ def test_an_event_comes_back_from_its_facts_with_everything_that_it_holds(event:
         if field.name == "requests":
             assert [repr(one) for one in told] == [repr(one) for one in kept]
         elif field.name == "costs" and isinstance(kept, CostTable):
-            assert [told.line(0), told.max_rows, told.profile] == [kept.line(0), kept.max_rows, kept.profile]
+            assert [told.line(0), told.max_rows, told.law] == [kept.line(0), kept.max_rows, kept.law]
         else:
             assert told == kept
 

@@ -12,6 +12,9 @@ from tests.server.recording.build import HEADER, Tape
 
 N_WORLDS = 20
 
+LEARNING = 89
+"""The seed of a world with a model that learns its costs for a long while."""
+
 
 @pytest.fixture(params=[RecordedWorld, RecordedMixedWorld])
 def kind(request: pytest.FixtureRequest) -> type[RecordedWorld]:
@@ -31,6 +34,15 @@ def test_a_scheduler_goes_on_from_any_of_its_states_as_it_went_on(kind: type[Rec
             assert first_difference(rest) is None, f"seed {seed}, part {place}"
         n_parts += len(recording.parts)
     assert n_parts > 2 * N_WORLDS
+
+
+def test_what_was_learnt_of_a_model_without_a_profile_is_in_its_states() -> None:
+    world = RecordedWorld(LEARNING, chunk_bytes=3000)
+    world.run()
+    recording = read(b"".join(pieces(HEADER, world.ring.chunks())))
+    assert any(b'"Learning"' in orjson.dumps(part.saved.tree) for part in recording.parts)
+    for place in range(len(recording.parts)):
+        assert first_difference(recording._replace(parts=recording.parts[place:])) is None
 
 
 def test_what_is_saved_is_whole(kind: type[RecordedWorld]) -> None:
