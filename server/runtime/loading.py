@@ -22,7 +22,7 @@ from server.intake.inspect import Signature
 from server.intake.measure import Effort
 from server.intake.samples import made_up_samples
 from server.intake.texts import TextReader
-from server.runtime.served import placement
+from server.runtime.terms import placement
 
 log = logging.getLogger(__name__)
 
