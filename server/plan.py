@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from server.contract.durations import format_duration
 from server.contract.errors import ContractError
-from server.simulate import device_flags
+from server.simulate import device_flags, write_values
 from server.simulate_report import ms, n_of, run_values, who
 from server.simulation.capacity import IN_SLO
 from server.simulation.errors import BadWorkload
@@ -65,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
         )
     print("\n".join(_lines(args, scene, scene.traffic[0], found)))
     if args.json is not None:
-        args.json.write_text(json.dumps(_values(args, scene, found), indent=2) + "\n", encoding="utf-8")
+        write_values(args.json, _values(args, scene, found))
     return 0
 
 

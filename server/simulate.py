@@ -41,7 +41,7 @@ class SimulateVerb:
         modes.add_argument(
             "--find-capacity",
             action="store_true",
-            help=f"the highest rate with {IN_SLO:.0%} of the answers in the SLO, and no more",
+            help=f"the highest rate with {100 * IN_SLO:g} of 100 answers in the SLO, and no more",
         )
         modes.add_argument("--duration", type=duration, help="of a run, as 10s, 1m (default: what --requests need)")
         modes.add_argument("--requests", type=count, default=10_000, help="in each run, about (default: %(default)s)")
@@ -105,7 +105,7 @@ def _run(args: argparse.Namespace) -> int:
     for notice in scene.notices:
         print(f"! {notice}")
     if args.json is not None:
-        _write(args.json, _values(args, scene, found, runs))
+        write_values(args.json, _values(args, scene, found, runs))
     return 0
 
 
@@ -164,7 +164,8 @@ def _values(args: argparse.Namespace, scene: Stage, found: Capacity | None, runs
     return made | {"runs": values} | (values[0] if len(values) == 1 else {})
 
 
-def _write(file: Path, content: dict[str, Any]) -> None:
+def write_values(file: Path, content: dict[str, Any]) -> None:
+    """Raises BadWorkload for a file that cannot be written."""
     try:
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

@@ -1,11 +1,12 @@
-"""How much load can be offered: the search for the highest rate that still keeps a condition."""
+"""How much load can be offered: the search for the highest rate at which nearly all answers are in time, and what ends it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from server.simulation.arrivals import Trace
 from server.simulation.play import Played, Setting, Version, play
@@ -22,21 +23,10 @@ HOPELESS = 0.95
 """A try that has a share below this after so much of it is not carried on."""
 
 N_SAMPLES = 200
-_PRECISION = 0.01
+_PRECISION = 1.01
 _LEAST = 1 / 500
 _STEP = 1.25
 _BUSY = 0.85
-
-
-def highest(keeps: Callable[[float], bool], low: float, high: float, precision: float = 0.005) -> float:
-    """The highest load in [low, high] that keeps, by bisection; `low` when none does. `keeps` must fall once only."""
-    while high - low > precision:
-        middle = (low + high) / 2
-        if keeps(middle):
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 class Limit(Enum):
@@ -59,25 +49,31 @@ class Capacity:
 
 
 def capacity(setting: Setting, traffic: Sequence[Traffic], n_requests: int) -> Capacity:
-    """By steps and bisection; each try has about so many requests, and the same ones at every rate."""
+    """In steps until it is between two factors, then by bisection; each try has about so many requests, and the same ones at every rate."""
 
+    @cache
     def attempt(factor: float) -> Played:
         lasting_s = lasts_s(traffic, factor, n_requests)
         glance = play(setting, traffic, factor, GLANCE * lasting_s)
         is_hopeless = any(one.in_slo_share < HOPELESS for one in glance.traffic)
         return glance if is_hopeless else play(setting, traffic, factor, lasting_s)
 
-    full = _full(setting, traffic)
-    low, high = full, full
-    while is_kept(attempt(high)):
-        low, high = high, _STEP * high
-    while low == high or not is_kept(attempt(low)):
-        low, high = low / _STEP, low
+    full = low = _full(setting, traffic)
+    while not is_kept(attempt(low)):
+        low /= _STEP
         if low < _LEAST * full:
             return Capacity(0.0, Limit.ALONE, attempt(low))
-    exponent = highest(lambda one: is_kept(attempt(math.exp(one))), math.log(low), math.log(high), _PRECISION)
-    played = attempt(math.exp(exponent))
-    return Capacity(math.exp(exponent), _limit(played), played)
+    high = _STEP * low
+    while is_kept(attempt(high)):
+        low, high = high, _STEP * high
+    while high / low > _PRECISION:
+        middle = math.sqrt(low * high)
+        if is_kept(attempt(middle)):
+            low = middle
+        else:
+            high = middle
+    found = attempt(low)
+    return Capacity(low * _more(found, traffic, low), _limit(found), found)
 
 
 def is_kept(played: Played) -> bool:
@@ -106,6 +102,14 @@ def _request_s(version: Version, traffic: Traffic) -> float:
     lengths = traffic.some_lengths(N_SAMPLES)
     row_s = sum(version.costs.row_s(length) for length in lengths) / len(lengths)
     return traffic.rows * row_s / version.placement.instances
+
+
+def _more(played: Played, traffic: Sequence[Traffic], factor: float) -> float:
+    """How many times more requests chance has sent than were to be expected: they are what was kept."""
+    expected = sum(
+        factor * one.rate * (figures.duration_s - one.start_s) for one, figures in zip(traffic, played.traffic, strict=True)
+    )
+    return sum(figures.scheduled for figures in played.traffic) / expected
 
 
 def _limit(played: Played) -> Limit:

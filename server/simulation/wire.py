@@ -10,14 +10,14 @@ from enum import Enum
 from server.contract.manifest import Manifest
 from server.contract.tensors import TensorSpec
 
-TRAVEL_S = 500e-6
+TRAVEL_S = 600e-6
 """From the moment a request is due at its client to its first byte in the server's hands, and from the written answer to the client's:
 both ways together, without what the event loop does."""
 
 HAND_OVER_S = 200e-6
 """From the scheduler's decision to the first instruction of an idle instance's thread."""
 
-WAKE_S = 100e-6
+WAKE_S = 200e-6
 """From the end of a batch to the event loop that hears of it."""
 
 READ_S = 20e-6
