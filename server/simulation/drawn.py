@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 from server.contract.profile import Profile
+from server.simulation.wire import JOIN_S
 
 _P95, _P99 = 0.95, 0.99
 
@@ -14,7 +15,7 @@ class Drawn:
     """Satisfies station.Times. Straight lines between the profile's quantiles, and on beyond the last one; the lower half reaches half as
     far from the median as the 95th percentile does, which is what repeated runs look like.
 
-    `slower`: how many times longer than profiled everything takes.
+    `slower`: how many times longer than profiled the model takes. Joining and splitting comes on top.
     """
 
     def __init__(self, profile: Profile, rnd: random.Random, slower: float = 1.0) -> None:
@@ -28,7 +29,7 @@ class Drawn:
         p50_s = self._profile.predict(rows, length)
         p95_s = max(p50_s, self._p95.predict(rows, length))
         p99_s = max(p95_s, self._profile.predict_p99(rows, length))
-        return self._slower * _quantile(self._random.random(), p50_s, p95_s, p99_s)
+        return self._slower * _quantile(self._random.random(), p50_s, p95_s, p99_s) + JOIN_S * rows
 
 
 def _quantile(share: float, p50_s: float, p95_s: float, p99_s: float) -> float:

@@ -73,7 +73,8 @@ class Station:
     """The agenda, the devices, the event loop and the books of one run.
 
     The event loop does one thing after the other: it reads a request, carries out what the scheduler decides, writes answers. What
-    becomes due meanwhile waits. Where the models' wires cost nothing, it never is in anybody's way.
+    becomes due meanwhile waits; so do idle instances that it has given a batch, because they need the interpreter to begin. Where the
+    models' wires cost nothing, it is in nobody's way.
     """
 
     def __init__(self, models: Sequence[Served], see: See | None = None) -> None:
@@ -103,7 +104,7 @@ class Station:
             if wake_at is not None and wake_at < min(arrives_at, ends_at):
                 self._feed(Wake(), wake_at)
             elif newcomer is not None and arrives_at < ends_at:
-                self._feed(Submit(newcomer.model, (newcomer,)), arrives_at)
+                self._feed(Submit(newcomer.model, (newcomer,)), self._awake_at(newcomer.model, arrives_at))
                 newcomer = next(coming, None)
             else:
                 self._go_on(*heapq.heappop(self._agenda))
@@ -118,10 +119,16 @@ class Station:
     def _arrives_at(self, request: Request) -> float:
         return request.arrived_at + self._models[request.model].wire.travel_s / 2
 
+    def _awake_at(self, model: ModelKey, at: float) -> float:
+        """When the event loop can turn to what happens at `at`: later, if it sleeps then."""
+        wake_s = self._models[model].wire.wake_s if self._loop_at < at else 0.0
+        self.tally.loop_s += wake_s
+        return at + wake_s
+
     def _end(self, event: StepDone[int], at: float) -> None:
         self._begins_at = at
         self._instances[event.batch.model].free()
-        self._feed(event, at + self._models[event.batch.model].wire.wake_s)
+        self._feed(event, self._awake_at(event.batch.model, at))
 
     def _run_inline(self, batch: Batch[int], at: float) -> None:
         began_at = max(at, self._loop_at)
@@ -141,6 +148,9 @@ class Station:
             self._read(event, actions)
         for action in actions:
             self._carry_out(action)
+        for action in actions:
+            if isinstance(action, Run):
+                self._start(action.batch)
 
     def _read(self, event: Submit[int], actions: Sequence[Action[int]]) -> None:
         """Who is refused is hardly looked at."""
@@ -160,8 +170,6 @@ class Station:
 
     def _carry_out(self, action: Action[int]) -> None:
         match action:
-            case Run(batch):
-                self._start(batch)
             case Answer(_, answered):
                 for request in answered:
                     wire = self._models[request.model].wire

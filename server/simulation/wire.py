@@ -11,18 +11,20 @@ from server.contract.manifest import Manifest
 from server.contract.tensors import TensorSpec
 
 TRAVEL_S = 600e-6
-"""From the moment a request is due at its client to its first byte in the server's hands, and from the written answer to the client's:
-both ways together, without what the event loop does."""
+"""From the moment a request is due at its client until it can be read, and from the written answer until the client has it, both together."""
 
-HAND_OVER_S = 200e-6
-"""From the scheduler's decision to the first instruction of an idle instance's thread."""
+HAND_OVER_S = 170e-6
+"""From the end of the event loop's turn until the thread of an idle instance has begun the batch that it was given in it."""
 
-WAKE_S = 200e-6
-"""From the end of a batch to the event loop that hears of it."""
+WAKE_S = 140e-6
+"""What an event costs more that finds the event loop asleep: waking it, and cold caches."""
 
-READ_S = 20e-6
-REPLY_S = 12e-6
-"""CPU of the event loop for a small request and for its answer."""
+JOIN_S = 5e-6
+"""For each row of a batch: joining the inputs and splitting the outputs, which the profile does not contain."""
+
+READ_S = 10e-6
+REPLY_S = 22e-6
+"""CPU of the event loop for a small request and for its answer, while it is busy anyway."""
 
 JSON_VALUE_S = 73e-9
 BINARY_BYTE_S = 0.42e-9
@@ -53,7 +55,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """One model's requests on their way. `travel_s`: there and back; `wake_s`: as WAKE_S."""
+    """One model's requests on their way; `travel_s`, `wake_s`: as TRAVEL_S, WAKE_S."""
 
     travel_s: float = 0.0
     wake_s: float = 0.0
