@@ -27,7 +27,7 @@ from loadtests.call import get_json
 from loadtests.capacity import find_capacity
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.environment import environment
-from loadtests.errors import LoadTestError
+from loadtests.errors import BadInput, LoadTestError
 from loadtests.job import Wanted, make_ready
 from loadtests.lengths import sample
 from loadtests.load import Generator
@@ -44,19 +44,24 @@ Ran = Mapping[int, tuple[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model and how it is asked. `lengths`: None for a model whose inputs are all alike."""
+    """A model, how it is asked, and what `ferry optimize` is told of it. `lengths`: None for a model whose inputs are all alike."""
 
     model: str
     slo: str
     lengths: str | None = None
     binary: bool = False
+    flags: tuple[str, ...] = ()
 
     @property
     def slo_s(self) -> float:
         return float(self.slo.removesuffix("ms")) / 1e3
 
 
-CASES = (Case(_PACED, "108ms"), Case("minilm", "300ms", "lognormal:40:0.7:256"), Case("resnet18", "500ms", binary=True))
+CASES = (
+    Case(_PACED, "108ms"),
+    Case("minilm", "300ms", "lognormal:40:0.7:256", flags=("--max-rows", "32", "--lengths", "3:256")),
+    Case("resnet18", "500ms", binary=True, flags=("--max-rows", "16")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class Options:
     server: str
     paced_server: str
     simulate: str
+    optimize: str
+    as_published: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,11 +114,17 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--plot", type=Path, help="an SVG file")
     parser.add_argument("--models", nargs="+", default=[case.model for case in CASES], choices=[case.model for case in CASES])
     parser.add_argument("--loads", type=float, nargs="+", default=[0.3, 0.6, 0.9], help="shares of the predicted capacity")
-    parser.add_argument("--run-s", type=float, default=15.0, help="of each load")
-    parser.add_argument("--probe-s", type=float, default=4.0, help="of a try in the search for the capacity; 0: no search")
+    parser.add_argument("--run-s", type=float, default=12.0, help="of each load")
+    parser.add_argument("--probe-s", type=float, default=3.0, help="of a try in the search for the capacity; 0: no search")
     parser.add_argument("--server", default="python -m server.cli serve --grpc-port off --metrics-port 0", help="its command")
     parser.add_argument("--paced-server", default="python -m tests.measure.serve_paced", help="of the paced model")
     parser.add_argument("--simulate", default="python -m server.cli simulate", help="the command that predicts")
+    parser.add_argument("--optimize", default="python -m server.cli optimize", help="the command that measures a profile")
+    parser.add_argument(
+        "--as-published",
+        action="store_true",
+        help="use the profiles in the repository; default: measure them now, as machines change their pace",
+    )
     return Options(**vars(parser.parse_args(arguments)))
 
 
@@ -163,18 +176,44 @@ def _at_load(
 def _serving(case: Case, options: Options, scratch: Path) -> Iterator[tuple[Child, Path]]:
     """ferry with the case's model alone on its device, its SLO in model.toml, and where its repository is."""
     repository = scratch / "repository"
+    command = shlex.split(options.server)
     if case.model == _PACED:
         command = [*shlex.split(options.paced_server), "--slo-ms", str(case.slo_s * 1e3)]
-    else:
-        command = shlex.split(options.server)
+    elif options.as_published:
         shutil.copytree(options.repository / case.model, repository / case.model)
         wants = repository / case.model / "model.toml"
         wants.write_text(re.sub(r"(?m)^slo\s*=.*$", f'slo = "{case.slo}"', wants.read_text()))
+    else:
+        _publish(case, options, repository)
     port = free_port()
-    with running(
-        [*command, "--repository", str(repository), "--port", str(port)], port, ready_path=f"/v2/models/{case.model}/ready"
-    ) as child:
+    command += ["--repository", str(repository), "--port", str(port)]
+    with running(command, port, ready_path=f"/v2/models/{case.model}/ready") as child:
         yield child, repository
+
+
+def _publish(case: Case, options: Options, repository: Path) -> None:
+    """The same model file with a profile of this minute."""
+    files = sorted((options.repository / case.model).glob("[0-9]*/model.onnx"), key=lambda one: int(one.parent.name))
+    if not files:
+        raise BadInput(f"no model file {options.repository / case.model}/N/model.onnx; give --repository, or leave it out with --models")
+    flags = [
+        "--name",
+        case.model,
+        "--slo",
+        case.slo,
+        "--repository",
+        str(repository),
+        "--cache",
+        str(repository) + ".cache",
+        *case.flags,
+    ]
+    _run([*shlex.split(options.optimize), str(files[-1]), *flags])
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LoadTestError(f"`{shlex.join(command)}` failed: {done.stderr.strip()[-500:]}")
 
 
 def _wanted(case: Case, child: Child, arrivals: str) -> Wanted:
@@ -234,9 +273,7 @@ class Prediction:
             *shlex.split(self.options.simulate), self.case.model, "--repository", str(self.repository), "--beside", str(beside),
             "--json", str(file), *(["--binary"] if self.case.binary else []), *flags,
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise LoadTestError(f"`{shlex.join(command)}` failed: {done.stderr.strip()}")
+        _run(command)
         return dict(json.loads(file.read_text()))
 
 

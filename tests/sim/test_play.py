@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from server.contract.profile import Cell, Placement, Profile
+from server.core.costs import HAND_OFF_S
+from server.core.types import Limits
 from server.simulation.capacity import Capacity, Limit, capacity, lasts_s
 from server.simulation.drawn import Drawn
 from server.simulation.laws import DEVICE
 from server.simulation.play import Played, play
 from server.simulation.sizing import Size, size
-from server.simulation.wire import Wire, Work
+from server.simulation.wire import HAND_OVER_S, JOIN_S, Wire, Work
 from tests.sim.setting import ALPHA_S, BETA_S, FULL_S, KEY, PEAK, setting, traffic, version
 
 N = 1_000
@@ -50,8 +52,22 @@ def test_alone_a_request_takes_its_way_there_its_batch_and_its_way_back() -> Non
     wire = Wire(travel_s=0.002, wake_s=0.0005, read=Work(0.001), reply=Work(0.0005))
     alone_s = played(1.0, wire, 500.0).traffic[0].latency_s["p50"]
     assert alone_s is not None
-    # the hand-over is 0.2 ms, and the profile holds the hand-off of 0.1 ms not
-    assert alone_s == pytest.approx(0.002 + 0.001 + 0.0002 + ALPHA_S + BETA_S - 0.0001 + 0.0005 + 0.0005, rel=0.01)
+    batch_s = ALPHA_S + BETA_S - HAND_OFF_S + JOIN_S
+    assert alone_s == pytest.approx(0.002 + 0.0005 + 0.001 + HAND_OVER_S + batch_s + 0.0005 + 0.0005, rel=0.01)
+
+
+def test_an_idle_instance_begins_when_the_turn_of_the_event_loop_is_over() -> None:
+    """While the answers to one batch are written, the next one waits for the interpreter, so the device is busy less."""
+    quick, slow = (
+        play(
+            setting(replace(version(wire=Wire(reply=Work(any_s=reply_s))), limits=Limits(2, 10**6, 0))),
+            [traffic(300.0)],
+            1.0,
+            5.0,
+        )
+        for reply_s in (0.0, 0.0005)
+    )
+    assert slow.device_busy[KEY] < quick.device_busy[KEY]
 
 
 def test_the_event_loop_does_one_thing_after_the_other() -> None:
