@@ -195,7 +195,9 @@ def _publish(case: Case, options: Options, repository: Path) -> None:
     """The same model file with a profile of this minute."""
     files = sorted((options.repository / case.model).glob("[0-9]*/model.onnx"), key=lambda one: int(one.parent.name))
     if not files:
-        raise BadInput(f"no model file {options.repository / case.model}/N/model.onnx; give --repository, or leave it out with --models")
+        raise BadInput(
+            f"no model file {options.repository / case.model}/N/model.onnx; give --repository, or leave it out with --models"
+        )
     flags = [
         "--name",
         case.model,

@@ -72,8 +72,9 @@ def stage(repository: Path, asked: Sequence[Asked], tells_slo: bool, overrides: 
 def _wanted_version(folder: Path, asked: Sequence[Asked], overrides: Overrides) -> tuple[Version, VersionFiles, Wants]:
     wants = read_wants(folder / FILE)
     slos_s = [one.slo_s for one in asked if one.slo_s is not None]
-    instances = overrides.instances or wants.instances
-    wants = replace(wants, slo_s=max(slos_s, default=wants.slo_s), instances=instances)
+    wants = replace(wants, instances=overrides.instances or wants.instances)
+    if slos_s:
+        wants = replace(wants, slo_s=max(slos_s), declared=None)
     files = _read(folder, overrides.version)
     form = Form.BINARY if any(one.is_binary for one in asked) else Form.JSON
     return _version(files, wants, form), files, wants
