@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from server.contract.profile import Profile
 
@@ -16,6 +17,20 @@ FULL = 0.997
 """Under backlog rows are added until the rate is this close to the best; where more rows bring nothing, a batch is small."""
 
 _STEPS = 64
+
+
+class StepCosts(Protocol):
+    """What a step of a generating model takes, as its profile says: medians in seconds, more than 0, hand-over and sampling included."""
+
+    @property
+    def guard(self) -> float:
+        """The 99th percentile of a step's time ÷ its median."""
+
+    def decode_s(self, rows: int, context: int) -> float:
+        """One token for each of `rows` (at least 1), which have so many tokens before it, all together."""
+
+    def prefill_s(self, tokens: int) -> float:
+        """One chunk of a prompt of so many tokens, beside whatever else the step does."""
 
 
 class CostTable:

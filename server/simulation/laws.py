@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from server.contract.device import Device
 from server.contract.profile import Cell, Placement, Profile
@@ -38,6 +39,25 @@ def linear_costs(
     """Costs by the law alone: the hand-off is part of beta. `factor`: how wrong the profile is, 1.0 = right."""
     profile = linear_profile(factor * alpha_s, factor * beta_s - HAND_OFF_S, ROWS, lengths, noise=noise)
     return CostTable(profile, max_rows)
+
+
+@dataclass(frozen=True)
+class LinearSteps:
+    """A generating model by its law, in seconds: `step_s` + `row_s` · rows + `kept_s` · tokens kept for them, and for each chunk of a
+    prompt `chunk_s` + `token_s` · tokens. Satisfies core.costs.StepCosts."""
+
+    step_s: float
+    row_s: float = 0.0
+    kept_s: float = 0.0
+    chunk_s: float = 1e-6
+    token_s: float = 0.0
+    guard: float = 1.0
+
+    def decode_s(self, rows: int, context: int) -> float:
+        return self.step_s + self.row_s * rows + self.kept_s * context
+
+    def prefill_s(self, tokens: int) -> float:
+        return self.chunk_s + self.token_s * tokens
 
 
 def steady(noise: float, rnd: random.Random, factor: float = 1.0) -> Truth:

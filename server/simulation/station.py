@@ -7,10 +7,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.core.costs import CostTable
-from server.core.events import Action, Answer, Event, InstanceUp, Open, Refuse, Run, StepDone, Submit, Wake
+from server.core.costs import CostTable, StepCosts
+from server.core.events import (
+    Action,
+    Answer,
+    Emit,
+    Event,
+    InstanceUp,
+    Iterate,
+    IterationDone,
+    Open,
+    OpenResident,
+    Refuse,
+    Run,
+    StepDone,
+    Submit,
+    Wake,
+)  # fmt: skip
 from server.core.scheduler import Scheduler
-from server.core.types import Batch, Limits, Mixing, ModelKey
+from server.core.types import Batch, Iteration, Limits, Mixing, ModelKey, ResidentLimits
 from server.simulation.clients import MODEL, Request
 from server.simulation.instances import Instances
 from server.simulation.laws import Truth
@@ -57,7 +72,27 @@ class Served:
         return self.truth(predicted_s, now) if self.truth else predicted_s
 
 
-def serve(requests: Sequence[Request], *models: Served, see: See | None = None) -> Tally:
+@dataclass(frozen=True)
+class ServedTokens:
+    """A generating model on offer. `costs`, `real` and `truth` as in Served, for its steps."""
+
+    costs: StepCosts
+    limits: ResidentLimits
+    key: ModelKey = MODEL
+    instances: int = 1
+    real: StepCosts | None = None
+    truth: Truth | None = None
+    device: str | None = None
+
+    def takes_s(self, iteration: Iteration[int], now: float) -> float:
+        """What it really takes."""
+        costs = self.real or self.costs
+        predicted_s = costs.decode_s(len(iteration.decode), iteration.context) if iteration.decode else 0.0
+        predicted_s += sum([costs.prefill_s(chunk.stop - chunk.start) for chunk in iteration.chunks])
+        return self.truth(predicted_s, now) if self.truth else predicted_s
+
+
+def serve(requests: Sequence[Request], *models: Served | ServedTokens, see: See | None = None) -> Tally:
     """Play the requests, which are in order of arrival, until the last one has its outcome."""
     return Station(models, see).run(requests)
 
@@ -77,22 +112,38 @@ class Station:
     models' wires cost nothing, it is in nobody's way.
     """
 
-    def __init__(self, models: Sequence[Served], see: See | None = None) -> None:
+    def __init__(self, models: Sequence[Served | ServedTokens], see: See | None = None) -> None:
         self.scheduler: Scheduler[int] = Scheduler()
         self.tally = Tally()
         self.now = 0.0
         self._see = see
-        self._models = {model.key: model for model in models}
+        self._models: dict[ModelKey, Served] = {}
         self._instances: dict[ModelKey, Instances[int]] = {}
-        self._agenda: list[tuple[float, int, StepDone[int] | _Begin]] = []
+        self._decoders: dict[ModelKey, ServedTokens] = {}
+        self._n_tokens: dict[int, int] = {}
+        self._wires: dict[ModelKey, Wire] = {}
+        self._agenda: list[tuple[float, int, StepDone[int] | IterationDone[int] | _Begin]] = []
         self._loop_at = 0.0
         self._begins_at = 0.0
         for model in models:
-            self._instances[model.key] = Instances(self._begin)
-            self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device), 0.0)
-            for _ in range(model.instances):
-                self._instances[model.key].free()
-                self._feed(InstanceUp(model.key), 0.0)
+            if isinstance(model, Served):
+                self._open(model)
+            else:
+                self._open_decoder(model)
+
+    def _open(self, model: Served) -> None:
+        self._models[model.key], self._wires[model.key] = model, model.wire
+        self._instances[model.key] = Instances(self._begin)
+        self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device), 0.0)
+        for _ in range(model.instances):
+            self._instances[model.key].free()
+            self._feed(InstanceUp(model.key), 0.0)
+
+    def _open_decoder(self, model: ServedTokens) -> None:
+        self._decoders[model.key], self._wires[model.key] = model, NO_WIRE
+        self._feed(OpenResident(model.key, model.limits, model.costs, model.device), 0.0)
+        for number in range(model.instances):
+            self._feed(InstanceUp(model.key, number), 0.0)
 
     def run(self, requests: Sequence[Request]) -> Tally:
         coming = iter(requests)
@@ -110,18 +161,20 @@ class Station:
                 self._go_on(*heapq.heappop(self._agenda))
         return self.tally
 
-    def _go_on(self, at: float, _: int, event: StepDone[int] | _Begin) -> None:
+    def _go_on(self, at: float, _: int, event: StepDone[int] | IterationDone[int] | _Begin) -> None:
         if isinstance(event, StepDone):
             self._end(event, at)
+        elif isinstance(event, IterationDone):
+            self._feed(event, at)
         else:
             self._run_inline(event.batch, at)
 
     def _arrives_at(self, request: Request) -> float:
-        return request.arrived_at + self._models[request.model].wire.travel_s / 2
+        return request.arrived_at + self._wires[request.model].travel_s / 2
 
     def _awake_at(self, model: ModelKey, at: float) -> float:
         """When the event loop can turn to what happens at `at`: later, if it sleeps then."""
-        wake_s = self._models[model].wire.wake_s if self._loop_at < at else 0.0
+        wake_s = self._wires[model].wake_s if self._loop_at < at else 0.0
         self.tally.loop_s += wake_s
         return at + wake_s
 
@@ -157,7 +210,7 @@ class Station:
         refused = {action.request for action in actions if isinstance(action, Refuse)}
         for request in event.requests:
             if request not in refused:
-                self._keep_loop_busy(self._models[request.model].wire.read.of(request.rows, request.length), self._loop_at)
+                self._keep_loop_busy(self._wires[request.model].read.of(request.rows, request.length), self._loop_at)
 
     def _keep_loop_busy(self, seconds: float, since: float) -> None:
         self._loop_at = since + seconds
@@ -168,15 +221,29 @@ class Station:
         self.tally.worked(batch, takes_s)
         heapq.heappush(self._agenda, (self._begins_at + takes_s, batch.id, StepDone(batch, self._begins_at)))
 
+    def _step(self, iteration: Iteration[int]) -> None:
+        """Each of its requests whose turn it is gets a token; its payload says how many it takes."""
+        got = [*iteration.decode, *[chunk.request for chunk in iteration.chunks if chunk.is_last]]
+        for request in got:
+            self._n_tokens[request.id] = self._n_tokens.get(request.id, 0) + 1
+        ended = tuple([request for request in got if self._n_tokens[request.id] == request.payload])
+        end_at = self.now + self._decoders[iteration.model].takes_s(iteration, self.now)
+        heapq.heappush(self._agenda, (end_at, iteration.id, IterationDone(iteration, ended, self.now)))
+
     def _carry_out(self, action: Action[int]) -> None:
         match action:
             case Answer(_, answered):
                 for request in answered:
-                    wire = self._models[request.model].wire
+                    wire = self._wires[request.model]
                     self._keep_loop_busy(wire.reply.of(request.rows, request.length), self._loop_at)
                     self.tally.answer((request,), self._loop_at + wire.travel_s / 2)
+            case Iterate(iteration):
+                self.tally.streams.steps.append(iteration)
+                self._step(iteration)
+            case Emit(_, requests, ended):
+                self.tally.streams.emit(requests, ended, self.now)
             case Refuse(request):
-                self._keep_loop_busy(self._models[request.model].wire.refusal_s, self._loop_at)
+                self._keep_loop_busy(self._wires[request.model].refusal_s, self._loop_at)
                 self.tally.refused.append(request)
 
     def _start(self, batch: Batch[int]) -> None:
