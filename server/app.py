@@ -42,7 +42,7 @@ from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
 from server.fleet.hub import Hub
 from server.grpc_api.front import GrpcFront, PortTaken
-from server.runtime.clock import monotonic_clock
+from server.runtime.clock import busy_clock, monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.rationed import RationedEngine
@@ -126,7 +126,7 @@ class Ferry:
             engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes, clients
         )
         heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0, clients)
-        self.fast_lane = FastLane(heads, engine, registry, codecs, LoadShedder(loop, monotonic_clock), clients)
+        self.fast_lane = FastLane(heads, engine, registry, codecs, LoadShedder(loop, monotonic_clock, busy_clock), clients)
         hub = None
         if self._frames is not None:
             hub = Hub(loop, engine, registry)

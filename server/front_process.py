@@ -24,7 +24,7 @@ from server.fleet.proxy import Proxy, frames_address, web_address
 from server.fleet.remote import RemoteEngine
 from server.fleet.served_heads import ServedHeads
 from server.fleet.table import ModelTable
-from server.runtime.clock import monotonic_clock
+from server.runtime.clock import busy_clock, monotonic_clock
 from server.settings import Settings
 from server.web_server import WebServer, run_web_server, web_config
 
@@ -75,7 +75,7 @@ class FrontEnd:
             self._clients,
         )
         heads = ServedHeads(self._table, settings.max_body_bytes, settings.compress_from_bytes > 0, self._clients)
-        shedder = LoadShedder(loop, monotonic_clock)
+        shedder = LoadShedder(loop, monotonic_clock, busy_clock)
         self.fast_lane = FastLane(heads, engine, self._table, codecs, shedder, self._clients)
         self._engine = engine
         gc.collect()

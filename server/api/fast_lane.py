@@ -8,7 +8,7 @@ turned away before anything is spent on it; and under overload some are whatever
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from server.api.arrival import TICK_S, Arrivals
 from server.api.clients import Clients
@@ -20,22 +20,15 @@ from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder
 from server.api.terms import HeadTerms, head_priority, says_priority, together
 from server.backends.base import Array
-from server.core.types import ModelKey, Refusal
+from server.core.types import Refusal
 from server.errors import Cancelled, FerryError, Refused
 from server.runtime.clock import monotonic_clock
 from server.runtime.gathering import Gathering
-from server.runtime.refusals import read_too_late, shed
+from server.runtime.refusals import MOST_KNOWN, KnownRefusals, read_too_late, shed
 from server.runtime.serving import M, ServingEngine, ServingModel, ServingModels
 from server.runtime.work import WorkRequest
 
 log = logging.getLogger(__name__)
-
-_MOST_REFUSALS = 4096
-
-
-class _KnownRefusal(NamedTuple):
-    error: Refused
-    reply: Reply
 
 
 class Connection(Protocol):
@@ -109,7 +102,8 @@ class FastLane:
         self._engine: ServingEngine[Any] = engine
         self._registry: ServingModels[Any] = registry
         self._codecs = codecs
-        self._refusals: dict[tuple[ModelKey, Refusal, int], _KnownRefusal] = {}
+        self._refusals = KnownRefusals()
+        self._replies: dict[Refused, Reply] = {}
 
     def take(self, connection: Connection, head: InferHead, body: Body, arrivals: Arrivals) -> Ticket | None:
         """A ticket for a request that is on its way now, None for one that has its answer already."""
@@ -119,7 +113,7 @@ class FastLane:
             if head.terms is not None:
                 return self._by_terms(connection, model, head, head.terms, body, arrivals, is_shed)
             if is_shed:
-                connection.respond(self._shed(model))
+                connection.respond(self._turn_away(model, 0.0, self._shed(model)))
                 return None
             waited_s = arrivals.waited_s()
             arrived_at = monotonic_clock() - waited_s
@@ -127,11 +121,7 @@ class FastLane:
             refused = self._engine.crowded_out(model, arrived_at) if late_s <= 0 else None
             if (late_s <= 0 and refused is None) or says_priority(body, head.header_length):
                 return self._submit(connection, model, head, body, arrived_at)
-            if refused is None:
-                connection.respond(self._refuse_late(model, waited_s, late_s))
-            else:
-                self._engine.turned_away(model, waited_s, refused)
-                connection.respond(error_reply(refused))
+            connection.respond(self._turn_away(model, waited_s, refused or self._too_late(model, waited_s, late_s)))
         except FerryError as error:
             connection.respond(error_reply(error))
         except Exception:  # a client always gets an answer, and one bug must not end its connection
@@ -147,7 +137,7 @@ class FastLane:
         the default. Raises FerryError."""
         priority = head_priority(terms, model.classes, str(model.key))
         if is_shed and model.classes.urgency(priority) >= 0:
-            connection.respond(self._shed(model))
+            connection.respond(self._turn_away(model, 0.0, self._shed(model)))
             return None
         client = self._clients.known(terms.client, connection.client) if self._clients is not None else 0
         arrived_at = monotonic_clock() - arrivals.waited_s()
@@ -174,24 +164,20 @@ class FastLane:
                 self._engine.named(ticket.request.id, call.id)
         return ticket
 
-    def _refuse_late(self, model: ServingModel, waited_s: float, late_s: float) -> Reply:
+    def _too_late(self, model: ServingModel, waited_s: float, late_s: float) -> Refused:
         key = (model.key, Refusal.DEADLINE, round(waited_s * 1e3))
-        known = self._refusals.get(key) or self._remember(key, read_too_late(model, waited_s, late_s))
-        return self._turn_away(model, waited_s, known)
+        return self._refusals.find(key) or self._refusals.keep(key, read_too_late(model, waited_s, late_s))
 
-    def _shed(self, model: ServingModel) -> Reply:
+    def _shed(self, model: ServingModel) -> Refused:
         share, retry_after_s = self._shedder.share, self._shedder.retry_after_s
-        key = (model.key, Refusal.OVERLOAD, round(share * 100) * 1000 + round(retry_after_s * 1e3))
-        known = self._refusals.get(key) or self._remember(key, shed(model, share, retry_after_s))
-        return self._turn_away(model, 0.0, known)
+        key = (model.key, Refusal.OVERLOAD, round(share * 100), round(retry_after_s * 1e3))
+        return self._refusals.find(key) or self._refusals.keep(key, shed(model, share, retry_after_s))
 
-    def _turn_away(self, model: ServingModel, waited_s: float, known: _KnownRefusal) -> Reply:
-        self._engine.turned_away(model, waited_s, known.error)
-        return known.reply
-
-    def _remember(self, key: tuple[ModelKey, Refusal, int], error: Refused) -> _KnownRefusal:
-        """Under overload the same is said tens of thousands of times a second."""
-        if len(self._refusals) >= _MOST_REFUSALS:
-            self._refusals.clear()
-        self._refusals[key] = _KnownRefusal(error, error_reply(error))
-        return self._refusals[key]
+    def _turn_away(self, model: ServingModel, waited_s: float, refused: Refused) -> Reply:
+        self._engine.turned_away(model, waited_s, refused)
+        reply = self._replies.get(refused)
+        if reply is None:
+            if len(self._replies) >= MOST_KNOWN:
+                self._replies.clear()
+            reply = self._replies[refused] = error_reply(refused)
+        return reply

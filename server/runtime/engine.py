@@ -36,7 +36,7 @@ from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.measuring import Trial
-from server.runtime.refusals import REPLY_S, failure, read_too_late, refusal, refused
+from server.runtime.refusals import REPLY_S, KnownRefusals, failure, read_too_late, refusal, refused
 from server.runtime.served import ServedModel
 from server.runtime.terms import Terms
 from server.runtime.text_stage import TextRequest, TextStage
@@ -62,6 +62,7 @@ class Engine:
         self._instances: dict[ModelKey, Instances] = {}
         self._texts: dict[ModelKey, TextStage] = {}
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
+        self._refusals = KnownRefusals()
         self._n_requests = 0
         self._trials: dict[int, Trial] = {}
         self._arrived: dict[ModelKey, list[WorkRequest]] = {}
@@ -122,8 +123,12 @@ class Engine:
             return None
         urgency = model.classes.urgency(priority) if priority else 0
         smallest = Demand(1, model.shortest, arrived_at + slo_s - REPLY_S, urgency)
-        why = lane.why_not(smallest, self._clock())
-        return None if why is None else refusal(model, model.key, slo_s, *why)
+        why_not = lane.why_not(smallest, self._clock())
+        if why_not is None:
+            return None
+        why, retry_after_s = why_not
+        key = (model.key, slo_s, why, None if retry_after_s is None else round(retry_after_s * 1e3))
+        return self._refusals.find(key) or self._refusals.keep(key, refusal(model, model.key, slo_s, why, retry_after_s))
 
     def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
         """Note a request that was refused unread."""

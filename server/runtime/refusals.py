@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from server.core.types import Failure, ModelKey, Refusal
@@ -15,6 +16,26 @@ if TYPE_CHECKING:  # a front end in a process of its own has neither
 
 REPLY_S = 0.0005
 """Taken off every deadline: encoding the answer and writing it to the socket."""
+
+
+MOST_KNOWN = 4096
+
+
+class KnownRefusals:
+    """Under overload the same is said tens of thousands of times a second: it is put into words once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Refused] = {}
+
+    def find(self, key: Hashable) -> Refused | None:
+        """What was kept under a key: the model, and whatever else its words depend on."""
+        return self._known.get(key)
+
+    def keep(self, key: Hashable, refused: Refused) -> Refused:
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = refused
+        return refused
 
 
 def read_too_late(model: ServingModel, waited_s: float, late_s: float, priority: int = 0) -> Refused:

@@ -19,7 +19,7 @@ from server.api.http_protocol import FerryProtocol
 from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder
 from server.api.patience import Patience
-from server.runtime.clock import monotonic_clock
+from server.runtime.clock import busy_clock, monotonic_clock
 from tests.child_server import Reply
 from tests.server.runtime.scripted_world import World, publish_fake, world
 
@@ -108,7 +108,7 @@ class Bench:
 
     def __init__(self, w: World) -> None:
         self.world = w
-        self.shedder = LoadShedder(asyncio.get_running_loop(), monotonic_clock)
+        self.shedder = LoadShedder(asyncio.get_running_loop(), monotonic_clock, busy_clock)
         heads = KnownHeads(1 << 20, compresses=False)
         self.lane = FastLane(heads, w.engine, w.registry, Codecs(), self.shedder)
         self.patience = Patience(30)

@@ -19,8 +19,8 @@ class LoopWorld:
     behind it, where the server does not see it."""
 
     def __init__(self, answer_s: float, refusal_s: float, slo_s: float, n_clients: int = 1024) -> None:
-        self.now = 0.0
-        self.shedder = LoadShedder(self, lambda: self.now)  # type: ignore[arg-type]  # as much of a loop as it asks for
+        self.now = self.busy_s = 0.0
+        self.shedder = LoadShedder(self, lambda: self.now, lambda: self.busy_s)  # type: ignore[arg-type]  # as much of a loop as it asks for
         self.in_time: dict[float, int] = {}
         self.n_late = self.n_refused = 0
         self._answer_s, self._refusal_s, self._slo_s = answer_s, refusal_s, slo_s
@@ -81,11 +81,11 @@ class LoopWorld:
         self._to_read.clear()
         for client, due_at in requests:
             if self.shedder.sheds(self._slo_s):
-                self.now += self._refusal_s
+                self._work(self._refusal_s)
                 self.n_refused += 1
                 self._ask(client)
                 continue
-            self.now += self._answer_s
+            self._work(self._answer_s)
             taken.append((client, due_at))
             if len(taken) == GROUP:
                 self._answer(taken)
@@ -93,6 +93,10 @@ class LoopWorld:
         soon, self._soon = self._soon, []
         for callback in soon:
             callback()
+
+    def _work(self, seconds: float) -> None:
+        self.now += seconds
+        self.busy_s += seconds
 
     def _answer(self, taken: list[tuple[int, float]]) -> None:
         for client, due_at in taken:
