@@ -93,7 +93,7 @@ def action_facts(action: Action[Any]) -> Facts:
     """The kind of decision and what it says."""
     if isinstance(action, Run):
         batch = action.batch
-        return "run", batch.id, _ids(batch.requests), batch.rows, batch.length, batch.close.value
+        return "run", batch.id, [request.id for request in batch.requests], batch.rows, batch.length, batch.close.value
     if isinstance(action, Answer):
         whole = len(action.requests) == len(action.batch.requests)
         return "answer", action.batch.id, None if whole else _ids(action.requests)
