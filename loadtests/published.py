@@ -34,11 +34,15 @@ class Cells:
 
 
 def cells(version: Path) -> Cells:
-    """What `profile.json` in a version's folder holds. Raises MissingData."""
+    """What `profile.json` in a version's folder holds; of several placements the one with the highest rate, which is the first.
+
+    Raises MissingData.
+    """
     found = _json(version / "profile.json")
     try:
-        return Cells({(one["rows"], one["length"]): one["p50_s"] for one in found["cells"]})
-    except (KeyError, TypeError) as error:
+        grid = found["profiles"][0] if "profiles" in found else found
+        return Cells({(one["rows"], one["length"]): one["p50_s"] for one in grid["cells"]})
+    except (KeyError, TypeError, IndexError) as error:
         raise MissingData(f"{version / 'profile.json'} is no profile: {type(error).__name__} {error}") from error
 
 

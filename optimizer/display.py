@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from optimizer.job import Outcome, Verdict
-from optimizer.report import longest, slo_warning
+from optimizer.report import choice, longest, slo_warning
 from optimizer.run import Done
 from server.contract.durations import format_duration
 from server.contract.layout import VersionFiles
@@ -92,12 +92,13 @@ def _print_rejection(console: Console, outcome: Outcome) -> None:
 
 
 def _figures(outcome: Outcome, version: VersionFiles) -> list[tuple[str, str]]:
-    profile, length = version.profile, longest(version.manifest)
+    chosen, length = choice(outcome.wants, version), longest(version.manifest)
+    profile = chosen.profile
     found = {check.name: check.detail for check in version.manifest.checks}
     lengths = (profile.measured_lengths[0], length) if length else (0,)
     one_row = ", ".join(format_duration(profile.predict(1, n)) + (f" at length {n}" if n else "") for n in lengths)
     rates = ", ".join(f"{profile.peak_rate(n):,.0f} rows/s" + (f" at length {n}" if n else "") for n in lengths)
-    place = profile.placement
+    place = chosen.placement
     return [
         ("objective", format_duration(outcome.wants.slo_s)),
         ("parity", found.get("parity", "not checked: a finished .onnx file has no PyTorch original")),
@@ -105,7 +106,7 @@ def _figures(outcome: Outcome, version: VersionFiles) -> list[tuple[str, str]]:
         ("p50 at 1 row", one_row),
         ("best rate", rates),
         *([("text", _text_line(profile.text))] if profile.text else []),
-        ("placement", f"{place.instances} batch(es) at a time, {place.threads} thread(s) each"),
+        ("placement", f"{place.instances} batch(es) at a time, {place.threads} thread(s) each ({chosen.why})"),
         ("max rows", str(version.manifest.max_rows)),
         ("version", str(version.folder)),
         ("report", str(outcome.report)),

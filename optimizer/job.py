@@ -138,14 +138,15 @@ def _keep_wants(request: Request, name: str, wants: Wants) -> None:
 
 
 def _same_run(model_folder: Path, key: str) -> VersionFiles | None:
-    """The newest version, when an equal run made it and it is undamaged."""
+    """The newest version, when an equal run made it and it is whole."""
     numbers = versions(model_folder)
     if not numbers or run_key(model_folder / str(numbers[-1])) != key:
         return None
     try:
-        return read_version(model_folder, numbers[-1])
+        found = read_version(model_folder, numbers[-1])
     except ContractError:
         return None
+    return found if found.profiles is not None else None
 
 
 def _reject(request: Request, story: Story, plan: Plan) -> Outcome:

@@ -25,6 +25,7 @@ from optimizer.store import stable_hash
 from server.backends.base import Backend
 from server.contract.device import this_device
 from server.contract.layout import describe_file
+from server.contract.profiles import SCHEMA as PROFILE_SCHEMA
 from server.intake.build import MAX_ROWS
 from server.intake.checks import ATOL, RTOL
 from server.intake.measure import Progress
@@ -118,6 +119,7 @@ def _intake(name: str, backend: Backend, options: Options, reads: tuple[str, ...
         "most_rows": MAX_ROWS,
         "text": [dict(options.text_inputs), options.embedding],
         "effort": options.effort_config(),
+        "profile": PROFILE_SCHEMA,
         "device": asdict(this_device(backend.runtime)),
     }
     action = partial(intake, name=name, backend=backend, options=options)

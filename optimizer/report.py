@@ -15,6 +15,7 @@ from server.contract.durations import format_duration
 from server.contract.layout import VersionFiles
 from server.contract.manifest import Check, Manifest
 from server.contract.profile import Profile
+from server.contract.profiles import Chosen
 from server.contract.wants import Wants
 
 _TEMPLATE = "report.html.j2"
@@ -56,7 +57,7 @@ def headline(story: Story) -> str:
         return f"{story.name} was not published: the {rejection.stage.name} stage rejected it."
     assert story.version is not None
     length = longest(story.version.manifest)
-    p99 = story.version.profile.predict_p99(1, length)
+    p99 = choice(story.wants, story.version).profile.predict_p99(1, length)
     at = f" of length {length}" if length else ""
     keeps = "leaves room for" if p99 < story.wants.slo_s else "ALREADY BREAKS"
     return (
@@ -65,10 +66,17 @@ def headline(story: Story) -> str:
     )
 
 
+def choice(wants: Wants, version: VersionFiles) -> Chosen:
+    """The placement that a server on this machine would choose."""
+    profiles = version.profiles
+    assert profiles is not None, "what the optimizer makes is measured"
+    return profiles.choose(wants, version.manifest.max_rows, profiles.device.cores)
+
+
 def slo_warning(wants: Wants, version: VersionFiles) -> str | None:
     """Why the objective cannot be kept even by an idle server, or None."""
     length = longest(version.manifest)
-    p99 = version.profile.predict_p99(1, length)
+    p99 = choice(wants, version).profile.predict_p99(1, length)
     if wants.slo_s >= p99:
         return None
     at = f" of length {length}" if length else ""
@@ -121,7 +129,8 @@ def _parity_cell(differences: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 def _page(story: Story) -> dict[str, Any]:
     version, execution = story.version, story.execution
     parity, score = execution.result("parity"), execution.result("score")
-    profile = version.profile if version else None
+    chosen = choice(story.wants, version) if version else None
+    profile = chosen.profile if chosen else None
     return {
         "name": story.name,
         "command": story.command,
@@ -133,6 +142,7 @@ def _page(story: Story) -> dict[str, Any]:
         "checks": checks(story),
         "manifest": version.manifest if version else None,
         "profile": profile,
+        "chosen": chosen,
         "peaks": _peaks(profile) if profile else [],
         "plot": latency_plot(profile) if profile else "",
         "made_up": any(done.result.data.get("made_up_samples") for done in execution.done),

@@ -44,11 +44,12 @@ from server.fleet.hub import Hub
 from server.grpc_api.front import GrpcFront, PortTaken
 from server.runtime.clock import busy_clock, monotonic_clock
 from server.runtime.engine import Engine
+from server.runtime.profile_cache import ProfileCache
 from server.runtime.rationed import RationedEngine
 from server.runtime.recorder import Recorder, folder_of
 from server.runtime.registration import Registrar
 from server.runtime.registry import Registry
-from server.settings import Settings
+from server.settings import Settings, profile_cache_folder
 from server.telemetry.log_levels import LogLevels
 from server.telemetry.metrics import Metrics
 
@@ -103,7 +104,8 @@ class Ferry:
         metrics = self.metrics
         engine, clients = self._make_engine(loop)
         backend = OnnxRuntimeBackend()
-        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics, HfTokenizers())
+        cache = ProfileCache(profile_cache_folder(settings))
+        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics, HfTokenizers(), cache)
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)

@@ -42,7 +42,8 @@ def _check_model(folder: Path) -> list[tuple[str, bool]]:
         try:
             files = read_version(folder, version)
             checks = ", ".join(f"{check.name} {'passed' if check.passed else 'FAILED'}" for check in files.manifest.checks)
-            lines.append((f"{folder.name}/{version}: {len(files.manifest.files)} files verified; {checks}", False))
+            profile = "" if files.profiles else "; no profile: it is learnt while it serves"
+            lines.append((f"{folder.name}/{version}: {len(files.manifest.files)} files verified; {checks}{profile}", False))
         except ContractError as error:
             lines.append((f"PROBLEM {error}", True))
     return lines

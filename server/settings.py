@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         "off", description="Tensors in system shared memory, for clients on this machine: on or off"
     )
     max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model, also when unpacked")
+    profile_cache: Path | Literal["off"] | None = Field(
+        None,
+        description="Folder for profiles that the server measures of models which were profiled elsewhere; "
+        'by default ferry/profiles in the user\'s cache folder, "off" keeps none',
+    )
     registration_timeout_s: float = Field(600, gt=0, description="Longest time to check and profile an upload")
     receive_timeout_s: float = Field(
         20, gt=0, description="Longest time for a request's headers, and for its body beyond a second per 16 KiB"
@@ -86,6 +91,16 @@ def read_settings(flags: dict[str, Any], file: Path | None) -> Settings:
         return FromFile(**flags)
     except (ValidationError, ValueError) as error:
         raise SettingsError(_explain(error)) from None
+
+
+def profile_cache_folder(settings: Settings) -> Path | None:
+    """Where measured profiles are kept; None: nowhere."""
+    if settings.profile_cache is not None:
+        return None if settings.profile_cache == "off" else Path(settings.profile_cache)
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME")
+    if not home:
+        return None
+    return Path(home, *(() if os.environ.get("XDG_CACHE_HOME") else (".cache",)), "ferry", "profiles")
 
 
 def tell_libraries() -> None:

@@ -33,15 +33,16 @@ def intake(
         _with_samples(name, inputs["build"], options) if "build" in inputs else _without_samples(name, options, takes_text)
     )
     try:
-        manifest, profile = build_version(out, backend, request, progress)
+        manifest, profiles = build_version(out, backend, request, progress)
     except IntakeError as error:
         raise StageFailed(str(error)) from None
     (out / backend.model_file).unlink()
     (out / TOKENIZER).unlink(missing_ok=True)
     length = manifest.ragged.shortest if manifest.ragged else 0
-    note = f"placement {profile.placement}, up to {profile.peak_rate(length):,.0f} rows/s"
-    if profile.text is not None:
-        note += f", text {profile.text.token_s * 1e6:.2g} µs per token"
+    rates = [f"{one.placement} up to {one.peak_rate(length):,.0f} rows/s" for one in profiles.profiles]
+    note = f"placement {', '.join(rates)}"
+    if profiles.text is not None:
+        note += f", text {profiles.text.token_s * 1e6:.2g} µs per token"
     return Result(note, None, {"made_up_samples": "build" not in inputs})
 
 

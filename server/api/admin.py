@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from server.api.guard import Guard
 from server.contract.durations import format_duration, parse_duration
 from server.contract.errors import ContractError
+from server.contract.profile import Profile
 from server.errors import BadRequest, Cancelled
 from server.runtime.registration import Registrar, Registration
 from server.runtime.registry import Registry
@@ -102,8 +103,6 @@ def _describe(registry: Registry, name: str, model: ServedModel | None) -> dict[
 
 
 def _served(model: ServedModel) -> dict[str, Any]:
-    profile = model.profile
-    longest = profile.measured_lengths[-1]
     return {
         "serving": model.key.version,
         "slo": format_duration(model.slo_s),
@@ -112,13 +111,21 @@ def _served(model: ServedModel) -> dict[str, Any]:
         ],
         "default_class": model.classes.of(0).name,
         "max_rows": model.max_rows,
-        "placement": {"instances": model.placement.instances, "threads": model.placement.threads},
-        "profile": {
-            "device": profile.device.to_json(),
-            "one_row_ms": round(profile.predict(1, longest) * 1e3, 4),
-            "at_length": longest or None,
-            "peak_rows_per_s": round(profile.peak_rate(longest), 1),
-            "tokenizer_us_per_token": round(profile.text.token_s * 1e6, 3) if profile.text else None,
-        },
+        "placement": {"instances": model.placement.instances, "threads": model.placement.threads, "why": model.terms.why},
+        "profile": {"source": model.terms.source.value, **_profile(model.terms.profile)},
         "checks": [{"name": check.name, "passed": check.passed, "detail": check.detail} for check in model.manifest.checks],
+    }
+
+
+def _profile(profile: Profile | None) -> dict[str, Any]:
+    """Nothing while it is being learnt."""
+    if profile is None:
+        return {}
+    longest = profile.measured_lengths[-1]
+    return {
+        "device": profile.device.to_json(),
+        "one_row_ms": round(profile.predict(1, longest) * 1e3, 4),
+        "at_length": longest or None,
+        "peak_rows_per_s": round(profile.peak_rate(longest), 1),
+        "tokenizer_us_per_token": round(profile.text.token_s * 1e6, 3) if profile.text else None,
     }

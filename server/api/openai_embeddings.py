@@ -91,13 +91,14 @@ class EmbeddingModel:
         self.places = {self._place}
         self.size = output.wire_shape[1]
         self._max_rows = model.max_rows
-        self._peak_rate = model.profile.peak_rate(model.profile.measured_lengths[0])
+        profile = model.terms.profile
+        self._peak_rate = profile.peak_rate(profile.measured_lengths[0]) if profile else float("inf")
 
     def check(self, call: EmbeddingCall, priority: int = 0) -> None:
         """Raises BadParameter for what this model cannot do, in time for this class."""
         name, n_inputs = self.name, len(call.inputs)
         slo_s = self._classes.of(priority).slo_s
-        most_inputs = max(self._max_rows, int(slo_s * self._peak_rate))
+        most_inputs = max(self._max_rows, slo_s * self._peak_rate)
         if call.dimensions not in (None, self.size):
             raise BadParameter(
                 "dimensions", f"embeddings of {name} have {self.size} dimensions, not {call.dimensions}; leave 'dimensions' out"
@@ -105,7 +106,7 @@ class EmbeddingModel:
         if n_inputs > most_inputs:  # however short they were, and were the server idle
             raise BadParameter(
                 "input",
-                f"{name} cannot answer {n_inputs} inputs within its {slo_s * 1e3:g} ms; send at most {most_inputs} at a time",
+                f"{name} cannot answer {n_inputs} inputs within its {slo_s * 1e3:g} ms; send at most {int(most_inputs)} at a time",
                 "too_many_inputs",
             )
         for place, item in enumerate(call.inputs):

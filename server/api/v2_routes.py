@@ -171,7 +171,11 @@ def _config(model: ServedModel) -> dict[str, Any]:
         "default_model_filename": next(file.path for file in model.manifest.files if file.path != MANIFEST),
         "parameters": {
             name: {"string_value": value}
-            for name, value in {**class_parameters(model.classes), **text_parameters(model)}.items()
+            for name, value in {
+                **class_parameters(model.classes),
+                "placement": model.terms.why,
+                **text_parameters(model),
+            }.items()
         },
     }
 

@@ -13,6 +13,7 @@ from server.contract.errors import ContractError
 from server.contract.layout import MANIFEST, PROFILE, read_json
 from server.contract.manifest import Manifest
 from server.contract.profile import Profile
+from server.contract.profiles import Profiles
 from server.contract.tensors import TensorSpec
 
 Inputs = Mapping[str, Array]
@@ -29,7 +30,7 @@ class Script:
 
     `answer` computes the outputs. `poison` names what is wrong with a batch (None: nothing). `deaths` counts the
     batches still to die on. While `gate` is closed every batch waits at it. `batches` is what ran, as inputs.
-    `wait` takes the seconds that the profile predicts.
+    `wait` takes the seconds that `law` predicts, or the version's profile for so many threads where it is None.
     """
 
     answer: Answer
@@ -37,6 +38,7 @@ class Script:
     wait: Callable[[float], None] = time.sleep
     deaths: int = 0
     load_error: str | None = None
+    law: Profile | None = None
     n_open: int = 0
     batches: list[Inputs] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -69,7 +71,9 @@ class ScriptedBackend:
             raise LoadError(self._script.load_error)
         try:
             manifest = Manifest.from_json(read_json(folder / MANIFEST, MANIFEST), MANIFEST)
-            profile = Profile.from_json(read_json(folder / PROFILE, PROFILE), PROFILE)
+            profile = self._script.law or _of_threads(
+                Profiles.from_json(read_json(folder / PROFILE, PROFILE), PROFILE), threads
+            )
         except ContractError as error:
             raise LoadError(str(error)) from None
         axis = manifest.ragged.axis if manifest.ragged else None
@@ -77,7 +81,7 @@ class ScriptedBackend:
 
 
 class ScriptedSession:
-    """One loaded fake; `threads` changes nothing."""
+    """One loaded fake."""
 
     def __init__(
         self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], profile: Profile, script: Script,
@@ -112,3 +116,8 @@ class ScriptedSession:
         axis = spec.axis(self._ragged_axis) if self._ragged_axis else None
         shape = inputs[spec.name].shape
         return shape[0], shape[axis] if axis is not None else 0
+
+
+def _of_threads(profiles: Profiles, threads: int) -> Profile:
+    """The profile of a placement with so many threads, or the first."""
+    return next((one for one in profiles.profiles if one.placement.threads == threads), profiles.profiles[0])

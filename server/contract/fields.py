@@ -105,3 +105,14 @@ _KINDS: dict[object, str] = {
 def _kind(value: object) -> str:
     names = {type(None): "null", bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "a list"}
     return names.get(type(value), "an object" if isinstance(value, Mapping) else type(value).__name__)
+
+
+def check_schema(fields: Fields, known: int) -> int:
+    """The schema of a file. Raises ContractError for a newer one, before any other field is read."""
+    found = fields.integer("schema", 1)
+    if found > known:
+        raise ContractError(
+            f"{fields.where}: schema {found} is from a newer ferry (this one reads up to {known}); upgrade ferry "
+            "or publish the model again with this version"
+        )
+    return found

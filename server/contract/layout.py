@@ -11,7 +11,7 @@ from typing import Any
 
 from server.contract.errors import ContractError
 from server.contract.manifest import FileEntry, Manifest
-from server.contract.profile import Profile
+from server.contract.profiles import Profiles
 
 MANIFEST = "manifest.json"
 PROFILE = "profile.json"
@@ -27,12 +27,12 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 @dataclass(frozen=True, slots=True)
 class VersionFiles:
-    """One version on disk, read and verified."""
+    """One version on disk, read and verified. `profiles` is None where there is no such file: then it is learnt what batches take."""
 
     folder: Path
     version: int
     manifest: Manifest
-    profile: Profile
+    profiles: Profiles | None
 
 
 def check_model_name(name: str) -> str:
@@ -85,10 +85,7 @@ def read_folder(folder: Path, where: str, version: int) -> VersionFiles:
     manifest = Manifest.from_json(read_json(folder / MANIFEST, f"{where}/{MANIFEST}"), f"{where}/{MANIFEST}")
     for entry in manifest.files:
         _verify(folder / entry.path, entry, f"{where}/{entry.path}")
-    profile = Profile.from_json(read_json(folder / PROFILE, f"{where}/{PROFILE}"), f"{where}/{PROFILE}")
-    if (manifest.text is None) != (profile.text is None):
-        raise ContractError(f"{where}: manifest and profile do not agree on whether it takes text; publish the version again")
-    return VersionFiles(folder, version, manifest, profile)
+    return VersionFiles(folder, version, manifest, _read_profiles(folder / PROFILE, where, manifest))
 
 
 def read_json(path: Path, where: str) -> Any:
@@ -106,6 +103,15 @@ def read_json(path: Path, where: str) -> Any:
 def write_json(path: Path, data: Any) -> None:
     """Indented, with a final newline, so that people can read and diff it."""
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_profiles(path: Path, where: str, manifest: Manifest) -> Profiles | None:
+    if not path.exists():
+        return None
+    profiles = Profiles.from_json(read_json(path, f"{where}/{PROFILE}"), f"{where}/{PROFILE}")
+    if (manifest.text is None) != (profiles.text is None):
+        raise ContractError(f"{where}: manifest and profile do not agree on whether it takes text; publish the version again")
+    return profiles
 
 
 def _verify(path: Path, entry: FileEntry, where: str) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.contract.errors import ContractError
-from server.contract.fields import Fields
-from server.contract.profile import check_schema
+from server.contract.fields import Fields, check_schema
 from server.contract.tensors import TensorSpec
 from server.contract.text import SCHEMA as TEXT_SCHEMA
 from server.contract.text import TextInput, check_text

@@ -1,20 +1,16 @@
-"""A version's measured latency: (rows, length) → time. Measuring lives in server.intake, deciding in server.core."""
+"""A version's measured latency at one placement: (rows, length) → time. Its file: profiles.py. Measuring lives in server.intake."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
 
 from server.contract.device import Device
 from server.contract.errors import ContractError
 from server.contract.fields import Fields
-from server.contract.text import SCHEMA as TEXT_SCHEMA
 from server.contract.text import TextCost
-
-SCHEMA = 1
 
 FAR = 1024
 """Extrapolation ends at so many times the largest measured rows and length."""
@@ -30,11 +26,17 @@ class Placement:
     def __str__(self) -> str:
         return f"{self.instances}x{self.threads}"
 
+    @property
+    def cores(self) -> int:
+        """How many cores it keeps busy."""
+        return self.instances * self.threads
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """Time of one batch of `rows` rows padded to `length` (0 where the model has no ragged axis), in seconds,
-    while all instances of the placement were busy. `memory_bytes`: resident growth of the process by then."""
+    while all instances of the placement were busy. `samples`: 0 where it was reckoned from other cells, because measuring it would
+    have made requests late. `memory_bytes`: resident growth of the process by then."""
 
     rows: int
     length: int
@@ -52,7 +54,7 @@ class Cell:
             raise fields.wrong("p50_s", f"must be positive and p50 <= p95 <= p99, found {p50}, {p95}, {p99}")
         return Cell(
             fields.integer("rows", 1), fields.integer("length"), p50, p95, p99,
-            fields.integer("samples", 1), fields.integer("memory_bytes"),
+            fields.integer("samples"), fields.integer("memory_bytes"),
         )  # fmt: skip
 
 
@@ -62,7 +64,7 @@ class Profile:
 
     `predict` interpolates linearly between cells, extrapolates by the last slope (up to FAR times the grid), and never
     falls when rows or length grow. Raises ContractError when the grid has holes. `text`: the tokeniser's own stage, where the
-    version takes text; with it the file's schema is TEXT_SCHEMA.
+    version takes text.
     """
 
     device: Device
@@ -107,43 +109,6 @@ class Profile:
     def peak_rate(self, length: int = 0) -> float:
         """Highest measured rows per second at `length`, all instances together."""
         return self.placement.instances * max(rows / self.predict(rows, length) for rows in self._rows)
-
-    def to_json(self) -> dict[str, Any]:
-        made: dict[str, Any] = {
-            "schema": TEXT_SCHEMA if self.text else SCHEMA,
-            "device": self.device.to_json(),
-            "placement": asdict(self.placement),
-            "cells": [asdict(cell) for cell in self.cells],
-        }
-        return made | {"text": self.text.to_json()} if self.text else made
-
-    @staticmethod
-    def from_json(data: object, where: str) -> Profile:
-        """Raises ContractError for an unknown schema, a missing field or a grid with holes."""
-        fields = Fields(data, where)
-        schema = check_schema(fields, TEXT_SCHEMA)
-        fields.only(("schema", "device", "placement", "cells", *(("text",) if schema >= TEXT_SCHEMA else ())))
-        place = fields.child("placement")
-        place.only(Placement.__slots__)
-        placement = Placement(place.integer("instances", 1), place.integer("threads", 1))
-        cells = tuple(Cell.from_json(cell) for cell in fields.children("cells"))
-        device = Device.from_json(fields.child("device"))
-        text = TextCost.from_json(fields.child("text")) if fields.has("text") else None
-        try:
-            return Profile(device, placement, cells, text)
-        except ContractError as error:
-            raise ContractError(f"{where}: {error}") from None
-
-
-def check_schema(fields: Fields, known: int) -> int:
-    """The schema of a file. Raises ContractError for a newer one, before any other field is read."""
-    found = fields.integer("schema", 1)
-    if found > known:
-        raise ContractError(
-            f"{fields.where}: schema {found} is from a newer ferry (this one reads up to {known}); upgrade ferry "
-            "or publish the model again with this version"
-        )
-    return found
 
 
 def _surface(rows: Sequence[int], lengths: Sequence[int], grid: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

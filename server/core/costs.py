@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from server.contract.profile import Profile
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 HAND_OFF_S = 100e-6
 """Forming a batch and waking the instance, which the profile (measured at the Session) does not contain."""
@@ -18,6 +18,55 @@ FULL = 0.997
 _STEPS = 64
 
 
+class StepCosts(Protocol):
+    """What a step of a generating model takes, as its profile says: medians in seconds, more than 0, hand-over and sampling included."""
+
+    @property
+    def guard(self) -> float:
+        """The 99th percentile of a step's time ÷ its median."""
+
+    def decode_s(self, rows: int, context: int) -> float:
+        """One token for each of `rows` (at least 1), which have so many tokens before it, all together."""
+
+    def prefill_s(self, tokens: int) -> float:
+        """One chunk of a prompt of so many tokens, beside whatever else the step does."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSteps:
+    """A generating model by its law, in seconds: `step_s` + `row_s` · rows + `kept_s` · tokens kept for them, and for each chunk of a
+    prompt `chunk_s` + `token_s` · tokens."""
+
+    step_s: float
+    row_s: float = 0.0
+    kept_s: float = 0.0
+    chunk_s: float = 1e-6
+    token_s: float = 0.0
+    guard: float = 1.0
+
+    def decode_s(self, rows: int, context: int) -> float:
+        return self.step_s + self.row_s * rows + self.kept_s * context
+
+    def prefill_s(self, tokens: int) -> float:
+        return self.chunk_s + self.token_s * tokens
+
+
+class Law(Protocol):
+    """What batches take: a profile, or what was learnt instead of one. Must not fall when rows or length grow."""
+
+    @property
+    def measured_lengths(self) -> tuple[int, ...]: ...
+    def predict(self, rows: int, length: int = 0) -> float: ...
+    def predict_p99(self, rows: int, length: int = 0) -> float: ...
+
+
+class Unmeasured(NamedTuple):
+    """Instead of costs: nothing is known yet of what batches take, of up to so many rows and so long."""
+
+    max_rows: int
+    longest: int
+
+
 class CostTable:
     """Costs in seconds by rows and length. Lengths are rounded up to 1/64 of the longest measured one, and cost what that
     one does past it (the contract refuses them earlier).
@@ -25,19 +74,19 @@ class CostTable:
     Built once per model version: O(rows × 64) predictions, then a look-up per length.
     """
 
-    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "max_rows", "profile")
+    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "law", "max_rows")
 
-    def __init__(self, profile: Profile, max_rows: int) -> None:
-        longest = profile.measured_lengths[-1]
+    def __init__(self, law: Law, max_rows: int) -> None:
+        longest = law.measured_lengths[-1]
         step = max(1, -(-longest // _STEPS))
         lengths = range(0, longest + step, step)
         rows = range(1, max_rows + 1)
-        batch = [[HAND_OFF_S + profile.predict(r, n) for r in rows] for n in lengths]
-        guard = [[profile.predict_p99(r, n) - profile.predict(r, n) for r in rows] for n in lengths]
+        batch = [[HAND_OFF_S + law.predict(r, n) for r in rows] for n in lengths]
+        guard = [[law.predict_p99(r, n) - law.predict(r, n) for r in rows] for n in lengths]
         row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in batch]
         knee = [targets(line)[0] for line in batch]
         rounded = [-(-length // step) for length in range(longest + 1)]
-        self.profile = profile
+        self.law = law
         self.max_rows = max_rows
         self._longest = longest
         self._batch = [batch[n] for n in rounded]

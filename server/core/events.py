@@ -5,24 +5,57 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from server.core.costs import CostTable
-from server.core.types import Batch, Failure, InferRequest, Limits, Mixing, ModelKey, P, Refusal
+from server.core.costs import CostTable, StepCosts, Unmeasured
+from server.core.types import (
+    Batch,
+    Failure,
+    GenerateRequest,
+    InferRequest,
+    Iteration,
+    Limits,
+    Mixing,
+    ModelKey,
+    P,
+    Refusal,
+    ResidentLimits,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A model version begins to take requests. Those with the same `device` share it; None: it has one of its own."""
+    """A model version begins to take requests. Those with the same `device` share it; None: it has one of its own. Without known
+    costs they are learnt from the batches that run, and nobody is refused for what is not known."""
 
     model: ModelKey
     limits: Limits
     mixing: Mixing
-    costs: CostTable
+    costs: CostTable | Unmeasured
     device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class OpenResident:
+    """A model version begins to take requests that stay for many steps (GenerateRequest). `device` as in Open."""
+
+    model: ModelKey
+    limits: ResidentLimits
+    costs: StepCosts
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recost:
+    """An open model's costs were measured: from now on these count instead of what was believed or learnt before. `limits` allow
+    batches of as many rows as before."""
+
+    model: ModelKey
+    limits: Limits
+    costs: CostTable
+
+
+@dataclass(frozen=True, slots=True)
 class Submit(Generic[P]):
-    """Requests of one model that arrived together: all are queued before any batch is formed."""
+    """Requests of one model that arrived together: all are queued before any batch or step is formed."""
 
     model: ModelKey
     requests: tuple[InferRequest[P], ...]
@@ -52,19 +85,39 @@ class StepFailed(Generic[P]):
 
 
 @dataclass(frozen=True, slots=True)
+class IterationDone(Generic[P]):
+    """A step ran. `ended`: those of its requests that got their last token by it. `began_at` as in StepDone."""
+
+    iteration: Iteration[P]
+    ended: tuple[GenerateRequest[P], ...]
+    began_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IterationFailed(Generic[P]):
+    """A step raised; its instance and what it keeps for the residents are still good, and nobody got a token."""
+
+    iteration: Iteration[P]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceUp:
-    """An open model has one more instance; it takes the first batch that no other has begun."""
+    """An open model has one more instance; it takes the first batch that no other has begun. `instance`: its number, where requests are
+    resident and so must be told which they are on; the others are all alike."""
 
     model: ModelKey
+    instance: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceLost(Generic[P]):
-    """An instance died, together with the batch it had (None: it was idle)."""
+    """An instance died, together with the batch it had (None: it was idle) or the residents of this number."""
 
     model: ModelKey
     batch: Batch[P] | None
     detail: str
+    instance: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +132,10 @@ class Wake:
     """The time that next_wakeup() asked for has come."""
 
 
-Event = Open | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | InstanceUp | InstanceLost[P] | Drain | Wake
+Event = (
+    Open | OpenResident | Recost | Submit[P] | Cancel[P] | StepDone[P] | StepFailed[P] | IterationDone[P] | IterationFailed[P] | InstanceUp
+    | InstanceLost[P] | Drain | Wake
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +151,31 @@ class Answer(Generic[P]):
 
     batch: Batch[P]
     requests: tuple[InferRequest[P], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Iterate(Generic[P]):
+    """Give this step to the instance that it names, which has none."""
+
+    iteration: Iteration[P]
+
+
+@dataclass(frozen=True, slots=True)
+class Emit(Generic[P]):
+    """Deliver the tokens of a step to `requests` (those that got one and still want it). It was the last one for those in `ended`."""
+
+    iteration: Iteration[P]
+    requests: tuple[GenerateRequest[P], ...]
+    ended: tuple[GenerateRequest[P], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Generic[P]):
+    """These have left the instance: their slots and what was kept for them may be used by its next step."""
+
+    model: ModelKey
+    instance: int
+    requests: tuple[GenerateRequest[P], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +203,4 @@ class Closed:
     model: ModelKey
 
 
-Action = Run[P] | Answer[P] | Refuse[P] | Fail[P] | Closed
+Action = Run[P] | Answer[P] | Iterate[P] | Emit[P] | Release[P] | Refuse[P] | Fail[P] | Closed

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import deque
-
 from server.core.costs import CostTable, targets
-from server.core.types import Drift
-
-RATE = 0.1
-"""Weight of a new measurement in the ratio; the first ones count as much as all before them together."""
+from server.core.pace import DRIFT_RATE, N_SETTLED, RATE, RATIO_LIMITS, Pace, clamped
 
 SHAPE_RATES = (0.05, 1.0)
 SHAPE_MEMORY = 128
 """The same for one batch size against the others: low, because that does not change with the device's mood; the higher,
 the longer that size was not measured, up to so many batches."""
 
-RATIO_LIMITS = (0.25, 8.0)
 SHAPE_LIMITS = (0.33, 3.0)
-
-N_RECENT = 64
-N_ENOUGH = 20
-N_SLOWER = 2
-"""The guard is the slowest but one of the recent batches, about their 97th percentile, once there are enough of them."""
-
-N_SETTLED = 4
-"""Batches before a surprise counts: until then it is the profile that is wrong."""
 
 SHAPE_CHANGE = 0.03
 """How far the shape must have moved for the targets to be found anew, with the shape as it is then: whenever they are asked
@@ -36,49 +21,40 @@ N_BETWEEN_TRIALS = 64
 """Full batches that are tried under backlog at first, and one after every so many others, whatever is believed of them: what
 is believed may be wrong about just these."""
 
-DRIFT_RATE = 0.02
-DRIFT_LIMITS = (0.8, 1.25)
+ERROR_RATE = 0.05
+"""Weight of a new batch in the errors that are shown."""
 
 
-class Forecast:
+class Forecast(Pace):
     """The ratio of measured to predicted time: of all batches, and of each batch size against all.
 
-    Both are moving averages, clamped; the sizes are kept at powers of two and interpolated between. The guard is a rolling high quantile of measured against expected.
+    Both are moving averages, clamped; the sizes are kept at powers of two and interpolated between. The guard is a rolling high quantile of
+    measured against expected. `error` and `profile_error` are for people: how far batches are from what was expected, on the average.
     """
 
     __slots__ = (
-        "_full_at", "_measured_at", "_n", "_n_full", "_ordered", "_places", "_recent", "_shape", "_shape_used", "_slow", "_targets", "_trend", "costs",
-        "ratio",
+        "_full_at", "_measured_at", "_n_full", "_places", "_shape", "_shape_used", "_targets", "costs", "error", "profile_error", "ratio",
     )  # fmt: skip
 
     def __init__(self, costs: CostTable) -> None:
+        self._restart(costs)
+
+    def _restart(self, costs: CostTable) -> None:
+        """Expect what these costs say, uncorrected."""
+        super().__init__()
         self.costs = costs
         self.ratio = 1.0
         self._places = [_place(rows) for rows in range(1, costs.max_rows + 1)]
         n_sizes = self._places[-1][0] + 2
         self._shape = [1.0] * n_sizes
         self._shape_used = [1.0] * n_sizes
-        self._n = self._n_full = self._full_at = 0
+        self._n_full = self._full_at = 0
         self._measured_at = [-SHAPE_MEMORY] * n_sizes
-        self._trend = 1.0
+        self.error = self.profile_error = 0.0
         self._targets: dict[int, tuple[int, int]] = {}
-        self._slow: float | None = None
-        self._recent: deque[float] = deque()
-        self._ordered: list[float] = []
 
     def __repr__(self) -> str:
         return f"<{self.ratio:.2f} of the profile, guard {self.guard:.2f}, drift {self.drift.value}>"
-
-    @property
-    def guard(self) -> float:
-        """How many times longer than expected a slow batch takes; 1.0 until that was measured."""
-        return self._slow or 1.0
-
-    @property
-    def drift(self) -> Drift:
-        """The alarm: the long-term ratio has left its limits."""
-        low, high = DRIFT_LIMITS
-        return Drift.SLOWER if self._trend > high else Drift.FASTER if self._trend < low else Drift.NONE
 
     def ratio_of(self, rows: int) -> float:
         """Measured ÷ predicted for batches of so many rows."""
@@ -132,8 +108,11 @@ class Forecast:
         """Move towards what this batch took."""
         predicted_s, shape = self.costs.batch_s(rows, length), self._shape_of(rows)
         if self._n >= N_SETTLED:
-            self._remember(took_s / (predicted_s * self.ratio * shape))
-        ratio = _clamped(took_s / predicted_s, RATIO_LIMITS)
+            surprise = took_s / (predicted_s * self.ratio * shape)
+            self._remember(surprise)
+            self.error += ERROR_RATE * (abs(surprise - 1) - self.error)
+            self.profile_error += ERROR_RATE * (abs(took_s / predicted_s - 1) - self.profile_error)
+        ratio = clamped(took_s / predicted_s, RATIO_LIMITS)
         self._n += 1
         if rows == self.costs.max_rows:
             self._n_full, self._full_at = self._n_full + 1, self._n
@@ -149,25 +128,13 @@ class Forecast:
         low, high = SHAPE_RATES
         rate = weight * min(high, max(low, (self._n - self._measured_at[size]) / SHAPE_MEMORY))
         self._measured_at[size] = self._n
-        self._shape[size] = _clamped(self._shape[size] + rate * error, SHAPE_LIMITS)
+        self._shape[size] = clamped(self._shape[size] + rate * error, SHAPE_LIMITS)
         if abs(self._shape[size] - self._shape_used[size]) > SHAPE_CHANGE:
             self._shape_used = list(self._shape)
             self._targets.clear()
-
-    def _remember(self, surprise: float) -> None:
-        self._recent.append(surprise)
-        insort(self._ordered, surprise)
-        if len(self._recent) > N_RECENT:
-            self._ordered.remove(self._recent.popleft())
-        if len(self._recent) >= N_ENOUGH:
-            self._slow = max(1.0, self._ordered[-N_SLOWER])
 
 
 def _place(rows: int) -> tuple[int, float]:
     """Which power of two is at or below so many rows, and how far on they are to the next one, in shares of 1."""
     size = rows.bit_length() - 1
     return size, rows / (1 << size) - 1
-
-
-def _clamped(value: float, limits: tuple[float, float]) -> float:
-    return min(max(value, limits[0]), limits[1])

@@ -1,22 +1,28 @@
-"""The scheduler's state for one open model: who waits, what runs, how the device keeps to its profile."""
+"""The scheduler's state for one open model whose requests take one step: who waits, what runs, how the device keeps to its profile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from server.core.costs import CostTable
-from server.core.device import ACTIVE_SLACKS, FLOOR, Device
-from server.core.events import Refuse
+from server.core.costs import CostTable, Unmeasured
+from server.core.device import FLOOR, Device
+from server.core.events import Action, Run
 from server.core.forecast import Forecast
-from server.core.policy import WINDOW, Choice, cheapest_partition, choose, of_one_priority
+from server.core.learning import Learning
+from server.core.policy import WINDOW, Choice, cheapest_partition, choose, is_complete, of_one_priority
+from server.core.tenant import Tenant, WhyNot
 from server.core.types import Batch, Close, Demand, InferRequest, Limits, Mixing, ModelKey, P, Refusal
 from server.core.waiting import Waiting
 
 LEAD = 0.25
 """The next batch may be formed when this share of the running one's time is left: early enough for a device that is faster
 than expected, late enough that few urgent requests come too late for it."""
+
+
+TRY = 0.1
+"""For this share of the time that it is allowed, a request is tried although it seems hopeless, where costs were not known at first."""
 
 
 @dataclass(slots=True)
@@ -31,33 +37,23 @@ class _Running(Generic[P]):
     began: bool
 
 
-WhyNot = tuple[Refusal, float | None]
-
-
-class Lane(Generic[P]):
+class Lane(Tenant[P]):
     """One model's queue and instances. The Scheduler mutates it; everybody else reads."""
 
-    def __init__(self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable, device: Device[P]) -> None:
-        self.model = model
-        self.device = device
-        device.lanes.append(self)
+    def __init__(
+        self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable | Unmeasured, device: Device[P]
+    ) -> None:  # fmt: skip
+        self.forecast: Forecast = Learning(costs) if isinstance(costs, Unmeasured) else Forecast(costs)
+        super().__init__(model, Waiting(self.forecast.costs), device)
         self.limits = limits
         self.mixing = mixing
-        self.costs = costs
-        self.waiting: Waiting[P] = Waiting(costs)
+        self.tries_hopeless = isinstance(costs, Unmeasured)
         self.suspects: set[int] = set()
         self.running: dict[int, _Running[P]] = {}
-        self.instances = 0
         self.ahead_at: float | None = None
         self.looked_ahead = False
-        self.draining = False
-        self.forecast = Forecast(costs)
-        self.used_s = 0.0
-        self.owed_s = 0.0
         self.owed_rows: dict[int, float] = {}
         self._groups: dict[int, Sequence[InferRequest[P]]] = {}
-        self.slack_s = float("inf")
-        self.asked_at = float("-inf")
         self.spaced_until = float("-inf")
 
     def __repr__(self) -> str:
@@ -65,9 +61,9 @@ class Lane(Generic[P]):
         return f"<{self.model} {state}, running {len(self.running)}, {self.waiting!r}, pace {self.forecast.ratio:.2f}>"
 
     @property
-    def idle(self) -> int:
-        """Instances without a batch; below zero: so many batches are formed ahead."""
-        return self.instances - len(self.running)
+    def costs(self) -> CostTable:
+        """What is believed of batches before any correction."""
+        return self.forecast.costs
 
     @property
     def wake_at(self) -> float:
@@ -92,20 +88,8 @@ class Lane(Generic[P]):
         rows = min(self.waiting.rows, self.limits.batch_rows)
         return self.waiting.head.deadline_at - self.forecast.at_most_s(rows, self.waiting.head.length)
 
-    def asked(self, request: InferRequest[P], now: float) -> None:
-        """Note how much slack requests have: quickly when it is little, slowly when it is more, so about a low quantile."""
-        slack_s = max(0.0, request.deadline_at - now - self.forecast.at_best_s(request.rows, request.length))
-        known_s = slack_s if self.slack_s == float("inf") else self.slack_s
-        self.slack_s = known_s + (0.5 if slack_s < known_s else 0.01) * (slack_s - known_s)
-        self.asked_at = now
-
-    def is_active(self, now: float) -> bool:
-        """Whether requests are to be reckoned with."""
-        return bool(self.waiting) or now - self.asked_at < ACTIVE_SLACKS * self.slack_s
-
-    def ends(self) -> list[float]:
-        """When the batches that run are expected to end."""
-        return [running.expected_at for running in self.running.values()]
+    def is_ready(self, now: float) -> bool:
+        return bool(self.waiting) and self.idle > 0 and not self.holds_back(now)
 
     def holds_back(self, now: float) -> bool:
         """Whether an idle instance had better wait for a larger batch: deliberate deferral.
@@ -125,13 +109,12 @@ class Lane(Generic[P]):
         return min(self.spaced_until, self.latest_safe_start)
 
     def latest_start(self, request: InferRequest[P] | Demand) -> float:
-        """The last moment at which this request, alone, can still end in time."""
-        return request.deadline_at - self.forecast.at_best_s(request.rows, request.length)
-
-    def refusal(self, request: InferRequest[P], now: float) -> Refuse[P] | None:
-        """The refusal that a newcomer deserves, or None."""
-        why = self.why_not(request, now)
-        return None if why is None else Refuse(request, *why)
+        """The last moment at which this request, alone, can still end in time. Where costs had to be learnt, or were measured beside
+        other work, it is tried for a part of its time whatever is believed: a bad moment must not lock requests out for ever."""
+        latest = request.deadline_at - self.forecast.at_best_s(request.rows, request.length)
+        if self.tries_hopeless and isinstance(request, InferRequest):
+            return max(latest, request.arrived_at + TRY * (request.deadline_at - request.arrived_at))
+        return latest
 
     def why_not(self, request: InferRequest[P] | Demand, now: float) -> WhyNot | None:
         """Admission by predicted completion: None when a newcomer is welcome, else why not, and in how many seconds it may be."""
@@ -153,14 +136,41 @@ class Lane(Generic[P]):
         """Seconds until the work that waits now is done."""
         return self.free_at(now) - now + self.planned_s(self.waiting.work_s)
 
-    def free_at(self, now: float) -> float:
-        """When an instance is expected to be free for the next batch."""
-        if self.device.is_shared and self.instances:
-            return self.device.free_at(self, now)
-        if self.idle > 0 or not self.instances:
-            return now
-        ends = sorted([running.expected_at for running in self.running.values()])
-        return max(now, ends[-self.idle])
+    def start_next(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
+        actions = self.refuse_late(now, at_wakeup=False)
+        if not self.waiting:
+            return actions
+        choice = self.choose(now)
+        if choice.requests:
+            actions.append(Run(self._form(choice, now, number())))
+        else:
+            assert choice.burden is not None, "no requests without a burden"
+            actions.append(self.refuse(choice.burden, now))
+        return actions
+
+    def look_ahead(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
+        """Hand a batch over shortly before an instance is free, if it would not become better by waiting."""
+        actions: list[Action[P]] = []
+        while self.waiting and self.ahead_at is not None and self.ahead_at <= now and not self.device.is_wanted_beside(self):
+            start_at = self.free_at(now)
+            if self.latest_start(self.waiting.head) < start_at:
+                break  # its turn to be refused comes when an instance is really free
+            choice = self.choose(start_at)
+            rows = sum(request.rows for request in choice.requests)
+            if not is_complete(rows, choice.close, self.mixing, self.limits, len(self.waiting)):
+                break
+            actions.append(Run(self._form(choice, now, number())))
+        self.looked_ahead = self.ahead_at is not None and self.ahead_at <= now
+        return actions
+
+    def _form(self, choice: Choice, now: float, number: int) -> Batch[P]:
+        requests, close = choice.requests, choice.close
+        self.waiting.take(requests)
+        rows = sum(request.rows for request in requests)
+        length = max(request.length for request in requests)
+        batch = Batch(number, self.model, tuple(requests), rows, length, now, close)
+        self.start(batch)
+        return batch
 
     def choose(self, start_at: float) -> Choice:
         """The requests for a batch that starts then, none of them when one should be given up; something must wait."""
@@ -269,13 +279,27 @@ class Lane(Generic[P]):
     def learn(self, batch: Batch[P], began_at: float | None, now: float) -> None:
         """A batch that still runs has ended well. Of one that was formed ahead nothing is learnt unless it is known when an
         instance began it: never from a guess."""
+        before = self.forecast.costs
         if not self.running[batch.id].is_ahead:
             self.forecast.learn(batch.rows, batch.length, now - batch.formed_at)
         elif began_at is not None:
             self.forecast.learn(batch.rows, batch.length, now - began_at)
+        if self.forecast.costs is not before:
+            self._costs_changed()
 
-    def add_instance(self, now: float) -> None:
-        """One more; it takes a batch that was formed ahead, if there is one."""
+    def recost(self, limits: Limits, costs: CostTable) -> None:
+        """Forget what was believed or learnt of batches: these costs are measured."""
+        assert limits.batch_rows == self.limits.batch_rows, "what waits was accepted for batches of that many rows"
+        self.limits, self.forecast = limits, Forecast(costs)
+        self._costs_changed()
+
+    def _costs_changed(self) -> None:
+        self.waiting.recost(self.forecast.costs)
+        self._groups = {}
+        self._plan_ahead()
+
+    def add_instance(self, now: float, instance: int = 0) -> None:
+        """One more, no matter which; it takes a batch that was formed ahead, if there is one."""
         self.instances += 1
         self._begin_next(now)
 
@@ -335,11 +359,14 @@ class Lane(Generic[P]):
         if self.mixing is Mixing.ANY:
             rows = min(int(share * self.waiting.rows) + request.rows, self.limits.batch_rows)
             own_s = max(own_s, self.forecast.takes_s(rows, request.length))
-            before_s = max(0.0, before_s - (rows - request.rows) * self.costs.row_s(request.length))
+            before_s = max(0.0, before_s - (rows - request.rows) * self.forecast.costs.row_s(request.length))
         end_at = self.free_at(now) + self.planned_s(before_s) + own_s
         if self.device.is_shared:
-            end_at += self.device.work_before_s(self, request.priority, request.deadline_at)
+            end_at += self.device.work_before_s(self, request.priority, request.deadline_at, now)
         return end_at
+
+    def work_before_s(self, priority: int, deadline_at: float, now: float) -> float:
+        return self.planned_s(self.waiting.work_s * self.waiting.share_before(priority, deadline_at))
 
     def planned_s(self, work_s: float) -> float:
         """Wall time for so much of one instance's work, spread over all of them."""

@@ -1,7 +1,8 @@
 """The scheduler: handle(event, now) → actions, next_wakeup() → time. It decides; the runtime does.
 
 Dispatches whenever an instance is idle and something waits; the next batch forms while the device is busy. Under backlog
-it is handed over before an instance is free, so that the device never waits for us.
+it is handed over before an instance is free, so that the device never waits for us. What starts next is up to each model:
+batches in lane.py, steps of resident requests in resident_lane.py.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from server.core.events import (
     Fail,
     InstanceLost,
     InstanceUp,
+    IterationDone,
+    IterationFailed,
     Open,
+    OpenResident,
+    Recost,
     Refuse,
-    Run,
     StepDone,
     StepFailed,
     Submit,
     Wake,
 )  # fmt: skip
 from server.core.lane import Lane
-from server.core.policy import Choice, is_complete
+from server.core.resident_lane import ResidentLane
+from server.core.tenant import Tenant
 from server.core.types import Batch, Failure, InferRequest, ModelKey, P, Refusal
 
 
@@ -38,51 +43,94 @@ class Scheduler(Generic[P]):
 
     def __init__(self) -> None:
         self._lanes: dict[ModelKey, Lane[P]] = {}
+        self._residents: dict[ModelKey, ResidentLane[P]] = {}
         self._devices: dict[str | ModelKey, Device[P]] = {}
-        self._n_batches = 0
+        self._n_batches = 0  # and steps
 
     def __repr__(self) -> str:
-        return f"<Scheduler {' '.join(map(repr, self._lanes.values())) or 'empty'}>"
+        return f"<Scheduler {' '.join(map(repr, [*self._lanes.values(), *self._residents.values()])) or 'empty'}>"
 
     def lane(self, model: ModelKey) -> Lane[P]:
         """Read-only view of one open model, for metrics and tests. Raises KeyError when it is not open."""
         return self._lanes[model]
 
+    def resident_lane(self, model: ModelKey) -> ResidentLane[P]:
+        """The same for a model whose requests stay resident."""
+        return self._residents[model]
+
+    def _tenant(self, model: ModelKey) -> Tenant[P]:
+        return self._lanes.get(model) or self._residents[model]
+
     def handle(self, event: Event[P], now: float) -> list[Action[P]]:
         """The one entry. Actions come in the order to carry them out: the device is fed before answers are delivered."""
         match event:
             case Submit(model, requests):
-                return self._submit(model, requests, now)
+                return self._submit(self._lanes.get(model) or self._residents.get(model), requests, now)
             case StepDone(batch, began_at):
                 return self._done(batch, began_at, now)
+            case IterationDone(iteration, ended, began_at):
+                lane = self._residents[iteration.model]
+                return self._go_on(lane, *lane.finish(iteration, ended, began_at, now), now)
             case Cancel(request):
                 return self._cancel(request, now)
             case Wake():
                 return self._wake(now)
             case StepFailed(batch, detail):
                 return self._failed(batch, detail, now)
+            case IterationFailed(iteration, detail):
+                lane = self._residents[iteration.model]
+                return self._go_on(lane, *lane.fail(iteration, detail), now)
+            case (
+                Open() | OpenResident() | Recost() | InstanceUp() | InstanceLost() | Drain()
+            ):  # pragma: no branch  # the last kinds of event
+                return self._changed(event, now)
+
+    def _changed(
+        self, event: Open | OpenResident | Recost | InstanceUp | InstanceLost[P] | Drain, now: float
+    ) -> list[Action[P]]:
+        """What is on offer, or on how many instances, or how good they are, is another."""
+        match event:
             case Open(model, limits, mixing, costs, name):
-                assert model not in self._lanes, f"{model} is open"
-                device = self._devices.setdefault(name or model, Device())
-                self._lanes[model] = Lane(model, limits, mixing, costs, device)
+                self._lanes[model] = Lane(model, limits, mixing, costs, self._device(model, name))
                 return []
-            case InstanceUp(model):
-                lane = self._lanes[model]
-                lane.add_instance(now)
-                return [*self._dispatch(lane.device, now), *self._close_empty(lane.device)]
-            case InstanceLost(model, batch, detail):
+            case OpenResident(model, limits, costs, name):
+                self._residents[model] = ResidentLane(model, limits, costs, self._device(model, name))
+                return []
+            case Recost(model, limits, costs):
+                recosted = self._lanes[model]
+                recosted.recost(limits, costs)
+                return [*self._dispatch(recosted.device, now), *self._close_empty(recosted.device)]
+            case InstanceUp(model, instance):
+                tenant = self._tenant(model)
+                tenant.add_instance(now, instance)
+                return [*self._dispatch(tenant.device, now), *self._close_empty(tenant.device)]
+            case InstanceLost(model, batch, detail, instance):
+                if model in self._residents:
+                    lane = self._residents[model]
+                    return self._go_on(lane, [], lane.lose(instance, detail), now)
                 return self._lost(self._lanes[model], batch, detail, now)
             case Drain(model):  # pragma: no branch  # the last kind of event
-                self._lanes[model].draining = True
-                return self._close_empty(self._lanes[model].device)
+                self._tenant(model).draining = True
+                return self._close_empty(self._tenant(model).device)
+
+    def _next_number(self) -> int:
+        """For a batch or a step."""
+        self._n_batches += 1
+        return self._n_batches
+
+    def _device(self, model: ModelKey, name: str | None) -> Device[P]:
+        assert model not in {*self._lanes, *self._residents}, f"{model} is open"
+        return self._devices.setdefault(name or model, Device())
 
     def next_wakeup(self) -> float | None:
         """When a waiting request becomes hopeless or a batch may be formed ahead, unless something happens before; None when
         nothing waits."""
-        return min([lane.wake_at for lane in self._lanes.values() if lane.waiting], default=None)
+        wakes = [lane.wake_at for lane in self._lanes.values() if lane.waiting]
+        if self._residents:
+            wakes += [lane.wake_at for lane in self._residents.values() if lane.waiting]
+        return min(wakes, default=None)
 
-    def _submit(self, model: ModelKey, requests: Iterable[InferRequest[P]], now: float) -> list[Action[P]]:
-        lane = self._lanes.get(model)
+    def _submit(self, lane: Tenant[P] | None, requests: Iterable[InferRequest[P]], now: float) -> list[Action[P]]:
         if lane is None or lane.draining:
             return [Refuse(request, Refusal.DRAINING, None) for request in requests]
         refused: list[Action[P]] = []
@@ -103,7 +151,8 @@ class Scheduler(Generic[P]):
         actions: list[Action[P]] = []
         while True:
             decided = [action for device in self._devices.values() for action in self._dispatch(device, now)]
-            decided += [action for lane in self._lanes.values() for action in _refuse_late(lane, now, at_wakeup=True)]
+            for lane in (*self._lanes.values(), *self._residents.values()):
+                decided += lane.refuse_late(now, at_wakeup=True)
             if not decided:
                 break
             actions += decided
@@ -115,43 +164,10 @@ class Scheduler(Generic[P]):
         """Fill the device, then look ahead."""
         actions: list[Action[P]] = []
         while (lane := device.next(now)) is not None:
-            actions += _refuse_late(lane, now, at_wakeup=False)
-            if not lane.waiting:
-                continue
-            choice = lane.choose(now)
-            if choice.requests:
-                actions.append(Run(self._form(lane, choice, now)))
-            else:
-                assert choice.burden is not None, "no requests without a burden"
-                actions.append(_refuse(lane, choice.burden, now))
+            actions += lane.start_next(now, self._next_number)
         for lane in device.lanes:
-            actions += self._form_ahead(lane, now)
+            actions += lane.look_ahead(now, self._next_number)
         return actions
-
-    def _form_ahead(self, lane: Lane[P], now: float) -> list[Action[P]]:
-        """Hand a batch over shortly before an instance is free, if it would not become better by waiting."""
-        actions: list[Action[P]] = []
-        while lane.waiting and lane.ahead_at is not None and lane.ahead_at <= now and not lane.device.is_wanted_beside(lane):
-            start_at = lane.free_at(now)
-            if lane.latest_start(lane.waiting.head) < start_at:
-                break  # its turn to be refused comes when an instance is really free
-            choice = lane.choose(start_at)
-            rows = sum(request.rows for request in choice.requests)
-            if not is_complete(rows, choice.close, lane.mixing, lane.limits, len(lane.waiting)):
-                break
-            actions.append(Run(self._form(lane, choice, now)))
-        lane.looked_ahead = lane.ahead_at is not None and lane.ahead_at <= now
-        return actions
-
-    def _form(self, lane: Lane[P], choice: Choice, now: float) -> Batch[P]:
-        requests, close = choice.requests, choice.close
-        lane.waiting.take(requests)
-        self._n_batches += 1
-        rows = sum(request.rows for request in requests)
-        length = max(request.length for request in requests)
-        batch = Batch(self._n_batches, lane.model, tuple(requests), rows, length, now, close)
-        lane.start(batch)
-        return batch
 
     def _done(self, batch: Batch[P], began_at: float | None, now: float) -> list[Action[P]]:
         lane = self._lanes[batch.model]
@@ -180,39 +196,30 @@ class Scheduler(Generic[P]):
         failed: list[Action[P]] = [Fail(request, Failure.INSTANCE_LOST, detail) for request in wanted]
         return [*self._dispatch(lane.device, now), *failed, *self._close_empty(lane.device)]
 
+    def _go_on(self, lane: ResidentLane[P], before: list[Action[P]], after: list[Action[P]], now: float) -> list[Action[P]]:
+        """A step has ended: what the next one may build on, the next steps, what clients are told."""
+        return [*before, *self._dispatch(lane.device, now), *after, *self._close_empty(lane.device)]
+
     def _cancel(self, request: InferRequest[P], now: float) -> list[Action[P]]:
         lane = self._lanes.get(request.model)
         if lane is None:
-            return []
+            return self._cancel_resident(request, now)
         lane.cancel(request)
         actions = self._dispatch(lane.device, now) if lane.device.is_shared else []  # it may have been in another's way
         return actions + self._close_empty(lane.device)
 
+    def _cancel_resident(self, request: InferRequest[P], now: float) -> list[Action[P]]:
+        lane = self._residents.get(request.model)
+        return [] if lane is None else self._go_on(lane, lane.cancel(request), [], now)
+
     def _close_empty(self, device: Device[P]) -> list[Action[P]]:
         """Close the draining models of a device that have nothing left; a decision for one may have emptied another."""
         closed: list[Action[P]] = []
-        for lane in [lane for lane in device.lanes if lane.draining and not lane.running and not lane.waiting]:
-            del self._lanes[lane.model]
+        for lane in [lane for lane in device.lanes if lane.draining and lane.is_empty]:
+            self._lanes.pop(lane.model, None)
+            self._residents.pop(lane.model, None)
             device.lanes.remove(lane)
             closed.append(Closed(lane.model))
         if closed and not device.lanes:
             self._devices = {name: one for name, one in self._devices.items() if one is not device}
         return closed
-
-
-def _refuse_late(lane: Lane[P], now: float, at_wakeup: bool) -> list[Action[P]]:
-    """Refuse from the head of each priority what cannot end in time even alone. At a wake-up no instance is free for them, so
-    a request whose last moment to start is now is late too."""
-    refused: list[Action[P]] = []
-    while lane.waiting:
-        heads = list(lane.waiting.heads()) if lane.waiting.is_mixed else [lane.waiting.head]
-        late = [head for head in heads if (latest := lane.latest_start(head)) < now or (latest == now and at_wakeup)]
-        if not late:
-            break
-        refused += [_refuse(lane, head, now) for head in late]
-    return refused
-
-
-def _refuse(lane: Lane[P], request: InferRequest[P], now: float) -> Refuse[P]:
-    lane.drop(request)
-    return Refuse(request, Refusal.DEADLINE, lane.retry_after(now))

@@ -1,8 +1,8 @@
-"""What the scheduler talks about: requests, batches, limits. Payloads are opaque (the type variable P)."""
+"""What the scheduler talks about: requests, batches, steps, limits. Payloads are opaque (the type variable P)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
@@ -36,6 +36,22 @@ class InferRequest(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<#{self.id} {self.model} {self.rows}x{self.length} by {self.deadline_at:.6f}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenerateRequest(InferRequest[P]):
+    """A request that stays for many steps: one row, whose `length` is that of its prompt in tokens (at least 1) and whose `deadline_at` is
+    that of its first token. It gets at most `new_tokens` (at least 1); whoever runs it says when it has ended."""
+
+    new_tokens: int = field(kw_only=True)
+
+    def __repr__(self) -> str:
+        return f"<#{self.id} {self.model} {self.length}+{self.new_tokens} tokens, first by {self.deadline_at:.6f}>"
+
+    @property
+    def room(self) -> int:
+        """Tokens that are kept for it at most: what is set aside when it gets its slot."""
+        return self.length + self.new_tokens
 
 
 class Demand(NamedTuple):
@@ -76,6 +92,42 @@ class Batch(Generic[P]):
         return f"<batch {self.id}: {ids} ({self.rows}x{self.length}, {self.close.value})>"
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk(Generic[P]):
+    """Tokens [start, stop) of a prompt. With the first it joins, from the last comes its first token."""
+
+    request: GenerateRequest[P]
+    start: int
+    stop: int
+
+    @property
+    def is_last(self) -> bool:
+        return self.stop == self.request.length
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Iteration(Generic[P]):
+    """One step of one instance: a token more for each of `decode`, and these chunks of prompts. `context`: tokens kept for `decode`
+    until now, together."""
+
+    id: int
+    model: ModelKey
+    instance: int
+    decode: tuple[GenerateRequest[P], ...]
+    chunks: tuple[Chunk[P], ...]
+    context: int
+    formed_at: float
+
+    def __repr__(self) -> str:
+        decode = ",".join(str(request.id) for request in self.decode)
+        chunks = ",".join(f"{chunk.request.id}[{chunk.start}:{chunk.stop}]" for chunk in self.chunks)
+        return f"<step {self.id} on {self.instance}: decode {decode or '-'}, prefill {chunks or '-'}>"
+
+    @property
+    def n_requests(self) -> int:
+        return len(self.decode) + len(self.chunks)
+
+
 class Mixing(Enum):
     """Which requests of a model may share a batch."""
 
@@ -92,6 +144,20 @@ class Limits(NamedTuple):
     ahead: int = 0
 
 
+class ResidentLimits(NamedTuple):
+    """Budgets of a model whose requests stay resident. Of each instance: slots, tokens kept (`room`), prompt tokens in one step. Of one
+    request: prompt and new tokens together (`longest`). `queue`: requests waiting. `gap_s`: the inter-token SLO. Prompts are cut at
+    multiples of `chunk`."""
+
+    slots: int
+    room: int
+    longest: int
+    step_tokens: int
+    queue: int
+    gap_s: float
+    chunk: int = 64
+
+
 class Refusal(Enum):
     """Why a request was not served; `value` is the metric label."""
 
@@ -99,6 +165,7 @@ class Refusal(Enum):
     QUEUE_FULL = "queue_full"
     DRAINING = "draining"
     OVERLOAD = "overload"  # refused unread: requests come faster than they can be taken on
+    TOO_LONG = "too_long"  # more tokens than there is ever room for, or than keep the inter-token SLO
 
 
 class Failure(Enum):

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
-from typing import Generic
+from typing import Generic, Protocol, cast
 
-from server.core.costs import CostTable
-from server.core.types import InferRequest, P
+from server.core.types import GenerateRequest, InferRequest, P
 
 _Entry = tuple[int, float, int, InferRequest[P], float]  # priority, deadline, id, request, its seconds of work
 
 _LAST = float("inf")  # behind every id
 
 
+class PerRow(Protocol):
+    """Knows what a waiting row of a length adds to the work: a CostTable does."""
+
+    def row_s(self, length: int) -> float: ...
+
+
 class Waiting(Generic[P]):
     """Sorted by (priority, deadline_at, id). `rows` and `work_s` are what waits in all, the latter in seconds of one instance."""
 
-    def __init__(self, costs: CostTable) -> None:
+    def __init__(self, costs: PerRow) -> None:
         self._costs = costs
         self._entries: list[_Entry[P]] = []
         self.work_s = 0.0
@@ -87,6 +92,12 @@ class Waiting(Generic[P]):
             found = self.remove(request)
             assert found, f"{request!r} does not wait"
 
+    def recost(self, costs: PerRow) -> None:
+        """Reckon the work that waits by other costs."""
+        self._costs = costs
+        self._entries = [(*entry[:4], entry[3].rows * costs.row_s(entry[3].length)) for entry in self._entries]
+        self.work_s = sum([entry[4] for entry in self._entries])
+
     def _forget(self, start: int, stop: int) -> None:
         gone = self._entries[start:stop]
         del self._entries[start:stop]
@@ -94,3 +105,29 @@ class Waiting(Generic[P]):
         self.work_s -= sum([entry[4] for entry in gone])
         if not self._entries:
             self.work_s = 0.0  # rounding must not pile up over millions of requests
+
+
+class Newcomers(Waiting[P]):
+    """Those who wait for a slot where they stay. `room`: tokens that will be kept for them, all together."""
+
+    def __init__(self, costs: PerRow) -> None:
+        super().__init__(costs)
+        self.room = 0
+
+    def add(self, request: InferRequest[P]) -> None:
+        assert isinstance(request, GenerateRequest), f"{request!r} takes one step only"
+        super().add(request)
+        self.room += request.room
+
+    def first_few(self, count: int) -> list[GenerateRequest[P]]:
+        """Up to `count` most urgent requests, in order."""
+        return cast("list[GenerateRequest[P]]", self.first(count))  # add() takes no others
+
+    def head_of(self, priority: int) -> list[GenerateRequest[P]]:
+        """The most urgent of one priority, if any waits."""
+        return cast("list[GenerateRequest[P]]", self.first_of(priority, 1))
+
+    def _forget(self, start: int, stop: int) -> None:
+        gone = cast("list[GenerateRequest[P]]", [entry[3] for entry in self._entries[start:stop]])
+        self.room -= sum([request.room for request in gone])
+        super()._forget(start, stop)

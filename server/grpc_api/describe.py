@@ -41,7 +41,8 @@ def config(model: ServedModel) -> ModelConfig:
         instance_group=[{"kind": "KIND_CPU", "count": model.placement.instances}],
         default_model_filename=next(file.path for file in manifest.files if file.path != MANIFEST),
     )
-    for name, value in {**class_parameters(model.classes), **text_parameters(model)}.items():
+    parameters = {**class_parameters(model.classes), "placement": model.terms.why, **text_parameters(model)}
+    for name, value in parameters.items():
         made.parameters[name].string_value = value
     return made
 

@@ -12,12 +12,12 @@ from server.contract.device import this_device
 from server.contract.errors import ContractError
 from server.contract.layout import LINEAGE, MANIFEST, PROFILE, TOKENIZER, describe_file, write_json
 from server.contract.manifest import Check, Manifest, Ragged
-from server.contract.profile import Profile
+from server.contract.profiles import Profiles
 from server.contract.text import TextCost, TextInput, check_text
 from server.intake.checks import check_padding, check_rows
 from server.intake.errors import IntakeError
 from server.intake.inspect import Signature, read_signature
-from server.intake.measure import Effort, Progress, choose_placement, grid_lengths, grid_rows, measure_profile
+from server.intake.measure import Effort, Progress, grid_lengths, grid_rows, measure_placements
 from server.intake.samples import Samples, made_up_samples
 from server.intake.texts import TextReader, TextWish, check_vocabulary, describe_text, measure_text
 
@@ -45,7 +45,7 @@ class Intake:
     text: TextWish | None = None
 
 
-def build_version(folder: Path, backend: Backend, intake: Intake, progress: Progress) -> tuple[Manifest, Profile]:
+def build_version(folder: Path, backend: Backend, intake: Intake, progress: Progress) -> tuple[Manifest, Profiles]:
     """Check and measure `folder/<model file>`, then write manifest.json and profile.json beside it.
 
     Raises IntakeError when the file is not a model of this backend or fails a check; nothing is written then.
@@ -60,9 +60,9 @@ def build_version(folder: Path, backend: Backend, intake: Intake, progress: Prog
         if intake.text is not None:
             readable = _prepare_text(folder, intake.text, session, signature, ragged)
             checks = (*checks, readable.check)
-    profile = _measure(folder, backend, samples, ragged, max_rows, progress, intake.effort)
+    profiles = _measure(folder, backend, samples, ragged, max_rows, progress, intake.effort)
     if readable is not None:
-        profile = replace(profile, text=readable.cost)
+        profiles = profiles.with_text(readable.cost)
     optional = (TOKENIZER,) if readable else ()
     names = [backend.model_file, *optional, *(name for name in (LINEAGE,) if (folder / name).exists())]
     manifest = Manifest(
@@ -77,25 +77,25 @@ def build_version(folder: Path, backend: Backend, intake: Intake, progress: Prog
         lineage_sha256=intake.lineage_sha256,
         text=readable.text if readable else None,
     )
-    write_json(folder / PROFILE, profile.to_json())
+    write_json(folder / PROFILE, profiles.to_json())
     write_json(folder / MANIFEST, manifest.to_json())
-    return manifest, profile
+    return manifest, profiles
 
 
 def measure_again(
     folder: Path, backend: Backend, manifest: Manifest, progress: Progress, effort: Effort, tokenizer: Tokenizer | None = None
-) -> Profile:
-    """A profile of a published version on the machine we are on, with made-up inputs; nothing is written.
+) -> Profiles:
+    """The profiles of a published version on the machine we are on, with made-up inputs; nothing is written.
 
     `tokenizer`: that of a version which takes text, loaded for its longest.
     """
     axis = manifest.ragged.axis if manifest.ragged else None
     signature = Signature(manifest.inputs, manifest.outputs, axis, isinstance(manifest.inputs[0].shape[0], str))
     samples = made_up_samples(signature, manifest.ragged.longest if manifest.ragged else 0)
-    profile = _measure(folder, backend, samples, manifest.ragged, manifest.max_rows, progress, effort)
+    profiles = _measure(folder, backend, samples, manifest.ragged, manifest.max_rows, progress, effort)
     if tokenizer is None or manifest.ragged is None:
-        return profile
-    return replace(profile, text=measure_text(tokenizer, manifest.ragged.longest, ()))
+        return profiles
+    return profiles.with_text(measure_text(tokenizer, manifest.ragged.longest, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +161,13 @@ def _measure(
     max_rows: int,
     progress: Progress,
     effort: Effort,
-) -> Profile:
+) -> Profiles:
     lengths = grid_lengths(ragged.shortest, ragged.longest) if ragged else (0,)
     device = this_device(backend.runtime)
     try:
-        placement = choose_placement(
-            lambda threads: _load(backend, folder, threads), samples, max_rows, lengths, device.cores, progress
+        return measure_placements(
+            lambda threads: _load(backend, folder, threads), device, samples, grid_rows(max_rows), lengths, progress, effort
         )
-        with closing(_load(backend, folder, placement.threads)) as session:
-            return measure_profile(session, placement, device, samples, grid_rows(max_rows), lengths, progress, effort)
     except BatchError as error:
         raise IntakeError(f"the model fails while it is timed, at a size that no check tried: {error}") from None
 

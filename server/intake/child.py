@@ -64,7 +64,7 @@ def _examine_packed(folder: Path, backend: Backend, name: str) -> None:
             raise IntakeError("the manifest's inputs and outputs are not the model file's; build the version again")
         _check_again(session, signature, manifest)
         tokenizer = _check_text_again(folder, session, manifest)
-    if files.profile.device.difference(this_device(backend.runtime)):
+    if files.profiles is None or files.profiles.device.difference(this_device(backend.runtime)):
         write_json(folder / PROFILE, measure_again(folder, backend, manifest, _silent, Effort(), tokenizer).to_json())
     if manifest.name != name:
         write_json(folder / MANIFEST, replace(manifest, name=name).to_json())

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from server.contract.errors import ContractError
-from server.recording.facts import Facts, read_costs
+from server.recording.facts import Facts
+from server.recording.known import read_costs
 from server.recording.ring import NAME, Chunk
 from server.recording.state import Saved
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from server.core.types import InferRequest
-from server.recording.facts import Facts, read_model, read_request
-from server.recording.file import BadRecording, Line, Recording
+from server.core.types import GenerateRequest, InferRequest
+from server.recording.facts import Facts
+from server.recording.file import BadRecording, Recording
+from server.recording.known import read_model, read_request
 from server.recording.replay import Player
 
 
@@ -22,11 +23,13 @@ class Which(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request and its end, if that is an answer or a refusal. `why`: that of a refusal."""
+    """A request and its end, if that is an answer or a refusal. `why`: that of a refusal. `first_at`: when it had what its deadline is
+    for, the answer or, where tokens come one by one, the first of them; None: before the recording."""
 
     request: InferRequest[None]
     at: float
     why: str | None
+    first_at: float | None
 
     @property
     def latency_s(self) -> float:
@@ -34,7 +37,7 @@ class Ended:
 
     @property
     def late_s(self) -> float:
-        return self.at - self.request.deadline_at
+        return float("-inf") if self.first_at is None else self.first_at - self.request.deadline_at
 
 
 def listed(recording: Recording, which: Which, most: int) -> tuple[list[Ended], int]:
@@ -48,31 +51,49 @@ def listed(recording: Recording, which: Which, most: int) -> tuple[list[Ended], 
 def ended(recording: Recording) -> Iterator[Ended]:
     """Every request that was answered or refused, in that order. Decisions are taken as they were recorded. Raises BadRecording."""
     player = Player(recording.parts[0])
-    requests = player.known.requests
-    batches = {number: [one.id for one in batch.requests] for number, batch in player.known.batches.items()}
+    books = _Books(player)
     for part in recording.parts:
         for line in part.lines:
             if line.event[0] == "submit":
                 model = read_model(line.event[1])
-                requests.update((facts[0], read_request(model, facts)) for facts in line.event[2])
+                books.requests.update((facts[0], read_request(model, facts)) for facts in line.event[2])
             try:
                 for facts in line.actions:
-                    yield from _outcomes(facts, line, requests, batches)
+                    yield from books.outcomes(facts, line.at)
             except LookupError as error:
                 raise BadRecording(f"a decision at {line.at} speaks of a request or batch that is not known: {error}") from None
 
 
-def _outcomes(
-    facts: Facts, line: Line, requests: dict[int, InferRequest[None]], batches: dict[int, list[int]]
-) -> Iterator[Ended]:
-    if facts[0] == "run":
-        batches[facts[1]] = facts[2]
-    elif facts[0] == "answer":
-        numbers = batches.pop(facts[1])
-        for number in numbers if facts[2] is None else facts[2]:
-            yield Ended(requests.pop(number), line.at, None)
-    elif facts[0] == "refuse":
-        yield Ended(requests.pop(facts[1]), line.at, facts[2])
+class _Books:
+    """Who has no outcome yet, in which batch, and since when with a token."""
+
+    def __init__(self, player: Player) -> None:
+        self.requests = player.known.requests
+        self._batches = {number: [one.id for one in batch.requests] for number, batch in player.known.batches.items()}
+        self._first_at: dict[int, float | None] = dict.fromkeys(_with_tokens(player))
+
+    def outcomes(self, facts: Facts, at: float) -> Iterator[Ended]:
+        if facts[0] == "run":
+            self._batches[facts[1]] = facts[2]
+        elif facts[0] == "answer":
+            numbers = self._batches.pop(facts[1])
+            for number in numbers if facts[2] is None else facts[2]:
+                yield Ended(self.requests.pop(number), at, None, at)
+        elif facts[0] == "emit":
+            for number in facts[2]:
+                self._first_at.setdefault(number, at)
+            for number in facts[3]:
+                yield Ended(self.requests.pop(number), at, None, self._first_at.pop(number))
+        elif facts[0] == "refuse":
+            yield Ended(self.requests.pop(facts[1]), at, facts[2], at)
+
+
+def _with_tokens(player: Player) -> Iterator[int]:
+    """Those that had a token when the recording begins."""
+    models = {request.model for request in player.known.requests.values() if isinstance(request, GenerateRequest)}
+    for model in models:
+        for place in player.scheduler.resident_lane(model).places.values():
+            yield from place.decoding
 
 
 def _latency(one: Ended) -> float:

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from server.core.costs import CostTable
 from server.core.events import Action, Event
 from server.core.scheduler import Scheduler
-from server.recording.facts import action_facts, costs_facts, event_facts, plain
+from server.recording.facts import Costs, action_facts, costs_facts, event_facts, plain
 from server.recording.state import Saved, save
 
 CHUNK_BYTES = 4 << 20
@@ -31,7 +30,7 @@ class Chunk(NamedTuple):
     """`state` is JSON, `costs` the tables that it names by their place, `pages` hold the lines that followed."""
 
     state: bytes
-    costs: Sequence[CostTable]
+    costs: Sequence[Costs]
     pages: Sequence[bytes | bytearray]
 
     def pieces(self) -> Iterator[bytes]:

@@ -12,18 +12,36 @@ from math import isfinite
 from types import ModuleType
 from typing import Any
 
-from server.core import device, forecast, lane, scheduler, types, waiting
-from server.core.costs import CostTable
+from server.core import (
+    device,
+    forecast,
+    lane,
+    learning,
+    lifetimes,
+    outlook,
+    resident_lane,
+    residents,
+    scheduler,
+    sketch,
+    step_forecast,
+    types,
+    waiting,
+)  # fmt: skip
+from server.core.costs import CostTable, LinearSteps
 from server.core.forecast import Forecast
+from server.core.learning import Learning
 from server.core.scheduler import Scheduler
-from server.core.types import Batch, InferRequest
-from server.recording.facts import Facts, Known, read_model, read_request, request_facts
+from server.core.types import Batch, GenerateRequest, InferRequest, Iteration
+from server.recording.facts import Costs, Facts, request_facts
+from server.recording.known import Known, read_model, read_request
 
 _PLAIN = frozenset((int, str, bool, type(None)))
 
-_MODULES = (device, forecast, lane, scheduler, types, waiting)
+_MODULES = (
+    device, forecast, lane, learning, lifetimes, outlook, resident_lane, residents, scheduler, sketch, step_forecast, types, waiting,
+)  # fmt: skip
 
-_FOLLOWS: dict[type, dict[str, Any]] = {Forecast: {"_targets": {}}}
+_FOLLOWS: dict[type, dict[str, Any]] = {Forecast: {"_targets": {}}, Learning: {"_targets": {}}}
 """Attributes that follow from the others, and what they begin with."""
 
 
@@ -41,7 +59,7 @@ class Saved:
 
     __slots__ = ("costs", "requests", "tree")
 
-    def __init__(self, tree: Any, requests: list[Facts], costs: list[CostTable]) -> None:
+    def __init__(self, tree: Any, requests: list[Facts], costs: list[Costs]) -> None:
         self.tree = tree
         self.requests = requests
         self.costs = costs
@@ -55,7 +73,7 @@ def save(scheduler: Scheduler[Any]) -> Saved:
 
 
 def restore(saved: Saved) -> tuple[Scheduler[None], Known]:
-    """The scheduler, and the requests and batches that it holds. Raises KeyError, TypeError or ValueError for a tree that is none."""
+    """The scheduler, and the requests, batches and steps that it holds. Raises KeyError, TypeError or ValueError for a tree that is none."""
     reader = _Reader(saved)
     found = reader.read(saved.tree)
     if not isinstance(found, Scheduler):
@@ -64,18 +82,20 @@ def restore(saved: Saved) -> tuple[Scheduler[None], Known]:
 
 
 def _attributes(value: object) -> list[str]:
-    return list(vars(value) if hasattr(value, "__dict__") else type(value).__slots__)  # type: ignore[attr-defined]
+    if hasattr(value, "__dict__"):
+        return list(vars(value))
+    return [name for kind in reversed(type(value).__mro__) for name in vars(kind).get("__slots__", ())]
 
 
 class _Writer:
     def __init__(self) -> None:
         self.requests: dict[int, InferRequest[Any]] = {}
-        self.costs: list[CostTable] = []
+        self.costs: list[Costs] = []
         self._seen: dict[int, int] = {}
 
     def write(self, value: Any) -> Any:
         kind = type(value)
-        if kind is InferRequest:
+        if kind is InferRequest or kind is GenerateRequest:
             self.requests[value.id] = value
             return {"request": value.id}
         if kind is tuple or kind is deque:
@@ -90,7 +110,7 @@ class _Writer:
             return {"set": self._write_all(sorted(value))}
         if kind is dict:
             return {"dict": [self._write_all(pair) for pair in value.items()]}
-        if kind is CostTable:
+        if kind is CostTable or kind is LinearSteps:
             return {"costs": self._place_of(value)}
         if kind.__name__ not in _CLASSES:
             raise TypeError(f"a {kind.__name__} is nothing that a recording can hold; see {__name__}")
@@ -115,7 +135,7 @@ class _Writer:
         names = [one for one in _attributes(value) if one not in _FOLLOWS.get(type(value), ())]
         return {name: {one: self.write(getattr(value, one)) for one in names}}
 
-    def _place_of(self, costs: CostTable) -> int:
+    def _place_of(self, costs: Costs) -> int:
         for place, known in enumerate(self.costs):
             if known is costs:
                 return place
@@ -157,7 +177,7 @@ class _Reader:
             return kind(held)
         if issubclass(kind, tuple):
             return kind(*map(self.read, held))
-        made = object.__new__(kind)
+        made = Scheduler() if kind is Scheduler else object.__new__(kind)  # an older ferry's does not know what came later
         self._seen.append(made)
         for name, tree in held.items():
             object.__setattr__(made, name, self.read(tree))
@@ -165,4 +185,6 @@ class _Reader:
             object.__setattr__(made, name, type(begins)(begins))
         if isinstance(made, Batch):
             self.known.batches[made.id] = made
+        elif isinstance(made, Iteration):
+            self.known.iterations[made.id] = made
         return made

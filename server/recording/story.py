@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from server.core.events import Answer, Cancel, Fail, InstanceLost, Refuse, Run, StepDone, StepFailed, Submit
-from server.core.lane import Lane, WhyNot
-from server.core.types import Batch, InferRequest, ModelKey
+from server.core.lane import Lane
+from server.core.resident_lane import ResidentLane
+from server.core.tenant import WhyNot
+from server.core.types import Batch, GenerateRequest, InferRequest, ModelKey
 from server.recording.file import Line, Recording
 from server.recording.replay import Player, Step
 from server.recording.state import restore, save
+from server.recording.stay import Stay, newcomer, under_way
 
 
 class End(Enum):
@@ -75,7 +78,8 @@ class Ride:
 @dataclass(slots=True)
 class Story:
     """`admission` is None when the request came before the recording begins; `before` are the batches on its device that ran
-    between its arrival and its own first batch; `rides` its own, several when one failed. `why` is the metric label of its end."""
+    between its arrival and its own first batch; `rides` its own, several when one failed. `why` is the metric label of its end.
+    A request that stays for many steps has a `stay` instead of an admission and rides."""
 
     request: InferRequest[None]
     name: str | None
@@ -88,6 +92,7 @@ class Story:
     detail: str = ""
     retry_after_s: float | None = None
     was_hopeless: bool = False
+    stay: Stay | None = None
 
 
 class NotThere(LookupError):
@@ -159,6 +164,8 @@ class _Witness:
         request = player.known.requests.get(number)
         if request is not None:
             self.story = Story(request, name)
+            if isinstance(request, GenerateRequest):
+                self.story.stay = under_way(self._resident_lane(request.model), request)
         for batch in list(player.known.batches.values()):
             self._note_run(batch)
 
@@ -176,8 +183,14 @@ class _Witness:
             return
         for place, request in enumerate(event.requests):
             if request.id == self._number:
-                self.story = Story(request, self._name, self._admission(event, place, line.at))
+                self.story = self._newcomer(event, place, line.at)
                 self.story.before = [ride for ride in self._running.values() if self._is_neighbour(ride.batch.model)]
+
+    def _newcomer(self, event: Submit[None], place: int, now: float) -> Story:
+        request = event.requests[place]
+        if not isinstance(request, GenerateRequest):
+            return Story(request, self._name, self._admission(event, place, now))
+        return Story(request, self._name, stay=newcomer(self._resident_lane(event.model), place, now))
 
     def _admission(self, event: Submit[None], place: int, now: float) -> Admission | None:
         """On a copy of the scheduler, to which those that came with it are added first."""
@@ -207,6 +220,12 @@ class _Witness:
         except KeyError:
             return None
 
+    def _resident_lane(self, model: ModelKey) -> ResidentLane[None] | None:
+        try:
+            return self._player.scheduler.resident_lane(model)
+        except KeyError:
+            return None
+
     def _note_rides(self, step: Step) -> None:
         if isinstance(step.event, StepDone | StepFailed | InstanceLost) and step.event.batch is not None:
             ride = self._running.pop(step.event.batch.id, None)
@@ -232,6 +251,9 @@ class _Witness:
     def _ends(self, story: Story, step: Step) -> bool:
         if isinstance(step.event, Cancel) and step.event.request.id == self._number:
             story.end, story.ended_at = End.CANCELLED, step.at
+            return True
+        if story.stay is not None and story.stay.note(self._number, step):
+            story.end, story.ended_at = End.ANSWERED, step.at
             return True
         for action in step.actions:
             if isinstance(action, Answer) and any(request.id == self._number for request in action.requests):

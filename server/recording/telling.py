@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from server.core.types import Close, Failure, Refusal
-from server.recording.facts import Facts, read_model
+from server.core.types import Close, Failure, GenerateRequest, InferRequest, Refusal
+from server.recording.facts import Facts
 from server.recording.file import Header
+from server.recording.known import read_model
 from server.recording.listing import Ended
 from server.recording.replay import Difference
 from server.recording.story import Admission, End, Ride, Story
+from server.recording.telling_stay import ending, stay_lines, why_so
+from server.recording.units import after, ms
 
 MOST_BEFORE = 3
 """So many of the batches that ran before are told one by one."""
@@ -36,42 +39,58 @@ def story_lines(story: Story, header: Header) -> Iterator[str]:
     request = story.request
     arrived_at = request.arrived_at
     named = f" {story.name!r}" if story.name else ""
-    long = f", length {request.length}" if request.length else ""
-    urgency = f", priority {request.priority}" if request.priority else ""
-    yield f"request {request.id}{named}: {_rows(request.rows)} for {request.model}{long}{urgency}"
+    yield f"request {request.id}{named}: {_asked(request)}"
 
     def line(at: float, text: str) -> str:
-        return f"  {_after(at - arrived_at):>12}  {text}"
+        return f"  {after(at - arrived_at):>12}  {text}"
 
     when = calendar(header, arrived_at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     allowed_s = request.deadline_at - arrived_at + header.reply_s
+    wanted, so = ("answer", "its batch must end") if story.stay is None else ("first token", "its prompt must be done")
     yield line(
         arrived_at,
-        f"arrived ({when} UTC); answer wanted within {_ms(allowed_s)}, so its batch must end by "
-        f"{_after(request.deadline_at - arrived_at)}: {_ms(header.reply_s)} are kept for the reply",
+        f"arrived ({when} UTC); {wanted} wanted within {ms(allowed_s)}, so {so} by "
+        f"{after(request.deadline_at - arrived_at)}: {ms(header.reply_s)} are kept for the reply",
     )
-    if story.admission is None:
+    came = story.admission if story.stay is None else story.stay.came_at
+    if came is None:
         yield f"  {'':>12}  how it was admitted is not in the recording, which begins later, or its model was not open"
-    else:
-        for text in _admission(story, story.admission):
-            yield line(story.admission.at, text)
-    for ride in story.rides:
-        yield line(ride.batch.formed_at, _formed(story, ride))
-        for text in _before(story, ride) if ride is story.rides[0] else ():
-            yield f"  {'':>12}  {text}"
-        if ride.ended_at is not None:
-            yield line(ride.ended_at, _ended(ride))
+    for at, text in _ridden(story) if story.stay is None else stay_lines(story, story.stay):
+        yield f"  {'':>12}  {text}" if at is None else line(at, text)
     if story.end is not End.OPEN:
-        yield line(story.ended_at, _ending(story))
+        yield line(story.ended_at, _ending(story) if story.stay is None else ending(story, story.stay))
     yield f"why: {why(story, header)}"
+
+
+def _asked(request: InferRequest[None]) -> str:
+    urgency = f", priority {request.priority}" if request.priority else ""
+    if isinstance(request, GenerateRequest):
+        return f"a prompt of {request.length} tokens and up to {request.new_tokens} new ones for {request.model}{urgency}"
+    long = f", length {request.length}" if request.length else ""
+    return f"{_rows(request.rows)} for {request.model}{long}{urgency}"
+
+
+def _ridden(story: Story) -> Iterator[tuple[float | None, str]]:
+    """Its admission and its batches; without a time: what belongs to the line before."""
+    if story.admission is not None:
+        for text in _admission(story, story.admission):
+            yield story.admission.at, text
+    for ride in story.rides:
+        yield ride.batch.formed_at, _formed(story, ride)
+        for text in _before(story, ride) if ride is story.rides[0] else ():
+            yield None, text
+        if ride.ended_at is not None:
+            yield ride.ended_at, _ended(ride)
 
 
 def why(story: Story, header: Header) -> str:
     """The reason for the end, with its numbers and, where there is one, the remedy."""
+    if story.stay is not None:
+        return why_so(story, story.stay)
     match story.end:
         case End.ANSWERED:
             left_s = story.request.deadline_at - story.ended_at
-            return f"in time, {_ms(left_s)} were left." if left_s >= 0 else _why_late(story, -left_s)
+            return f"in time, {ms(left_s)} were left." if left_s >= 0 else _why_late(story, -left_s)
         case End.REFUSED:
             return _why_refused(story, header)
         case End.FAILED:
@@ -85,18 +104,18 @@ def why(story: Story, header: Header) -> str:
 def _admission(story: Story, seen: Admission) -> Iterator[str]:
     request = story.request
     late_s = seen.at - request.arrived_at
-    came = f"reached the scheduler{f' after {_ms(late_s)} of reading and preparing' if late_s > 1e-4 else ''}"
+    came = f"reached the scheduler{f' after {ms(late_s)} of reading and preparing' if late_s > 1e-4 else ''}"
     busy = (
         "an instance was free"
         if seen.free_at <= seen.at
-        else f"no instance was expected to be free before {_ms(seen.free_at - seen.at)}"
+        else f"no instance was expected to be free before {ms(seen.free_at - seen.at)}"
     )
     yield f"{came}; {seen.n_waiting} requests waited ({_rows(seen.rows_waiting)}), {busy}"
     slack_s = request.deadline_at - seen.end_at
-    verdict = f"{_ms(abs(slack_s))} {'before' if slack_s >= 0 else 'after'} the deadline"
+    verdict = f"{ms(abs(slack_s))} {'before' if slack_s >= 0 else 'after'} the deadline"
     yield (
-        f"predicted: {_ms(max(0.0, seen.before_s))} of work before it, {_ms(seen.own_s)} for its batch, so the end at "
-        f"{_after(seen.end_at - request.arrived_at)}, {verdict}: {'refused' if seen.why_not else 'admitted'}"
+        f"predicted: {ms(max(0.0, seen.before_s))} of work before it, {ms(seen.own_s)} for its batch, so the end at "
+        f"{after(seen.end_at - request.arrived_at)}, {verdict}: {'refused' if seen.why_not else 'admitted'}"
     )
 
 
@@ -120,29 +139,29 @@ def _before(story: Story, own: Ride) -> Iterator[str]:
         yield f"{len(before)} batches ran or were given before it; the last {MOST_BEFORE}:"
     for ride in before[-MOST_BEFORE:]:
         model = f" of {ride.batch.model}" if ride.batch.model != own.batch.model else ""
-        ended = "" if ride.ended_at is None else f", ended {_after(ride.ended_at - story.request.arrived_at)}"
+        ended = "" if ride.ended_at is None else f", ended {after(ride.ended_at - story.request.arrived_at)}"
         yield f"before it: batch {ride.batch.id}{model}, {_rows(ride.batch.rows)}, {_measured(ride)}{ended}"
 
 
 def _ended(ride: Ride) -> str:
     how = "ended" if ride.problem is None else f"failed ({ride.problem})"
-    waited = "" if ride.hand_over_s is None else f", of which {_ms(ride.hand_over_s)} until an instance took it up"
+    waited = "" if ride.hand_over_s is None else f", of which {ms(ride.hand_over_s)} until an instance took it up"
     return f"batch {ride.batch.id} {how}: {_measured(ride)}{waited}"
 
 
 def _measured(ride: Ride) -> str:
     if ride.took_s is None:
-        return f"{_ms(ride.expected_s)} predicted"
-    return f"took {_ms(ride.took_s)}, {_ms(ride.expected_s)} predicted ({ride.took_s / ride.expected_s:.2f} times)"
+        return f"{ms(ride.expected_s)} predicted"
+    return f"took {ms(ride.took_s)}, {ms(ride.expected_s)} predicted ({ride.took_s / ride.expected_s:.2f} times)"
 
 
 def _ending(story: Story) -> str:
     left_s = story.request.deadline_at - story.ended_at
     if story.end is End.REFUSED:
-        again = f", to be tried again in {_ms(story.retry_after_s)}" if story.retry_after_s is not None else ""
+        again = f", to be tried again in {ms(story.retry_after_s)}" if story.retry_after_s is not None else ""
         return f"refused: {story.why}{again}"
     if story.end is End.ANSWERED:
-        return f"answered, {_ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the deadline"
+        return f"answered, {ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the deadline"
     return str(story.end.value)
 
 
@@ -152,25 +171,25 @@ def _why_late(story: Story, late_s: float) -> str:
     took_s = ride.took_s or 0.0
     own_s = took_s - ride.expected_s
     began_at = story.ended_at - took_s
-    text = f"{_ms(late_s)} late"
+    text = f"{ms(late_s)} late"
     if story.admission is None:
-        return f"{text}; its batch took {_ms(took_s)}, {_ms(ride.expected_s)} were predicted."
+        return f"{text}; its batch took {ms(took_s)}, {ms(ride.expected_s)} were predicted."
     wait_s = began_at - (story.admission.end_at - story.admission.own_s)
     if own_s >= wait_s and ride.hand_over_s is not None and ride.hand_over_s > own_s / 2:
         return (
-            f"{text}: an instance took its batch up only {_ms(ride.hand_over_s)} after it was formed. The server's process was busy with "
+            f"{text}: an instance took its batch up only {ms(ride.hand_over_s)} after it was formed. The server's process was busy with "
             "something else, most likely with reading other requests: it gets more than one core can read. See --frontends."
         )
     if own_s >= wait_s:
         return (
-            f"{text}: its own batch took {_ms(own_s)} longer than predicted ({_ms(took_s)} instead of {_ms(ride.expected_s)}). "
+            f"{text}: its own batch took {ms(own_s)} longer than predicted ({ms(took_s)} instead of {ms(ride.expected_s)}). "
             "If that lasts, ferry_profile_ratio shows it: look what else runs on this machine, or publish the model again here."
         )
     worst = max(story.before, key=_overrun_s, default=None)
     culprit = ""
     if worst is not None and _overrun_s(worst) > 0:
-        culprit = f" The most, {_ms(_overrun_s(worst))}, came from batch {worst.batch.id}: {_measured(worst)}."
-    return f"{text}: its batch began {_ms(wait_s)} later than predicted when it came.{culprit}"
+        culprit = f" The most, {ms(_overrun_s(worst))}, came from batch {worst.batch.id}: {_measured(worst)}."
+    return f"{text}: its batch began {ms(wait_s)} later than predicted when it came.{culprit}"
 
 
 def _overrun_s(ride: Ride) -> float:
@@ -193,12 +212,12 @@ def _why_refused(story: Story, header: Header) -> str:
     left_s = request.deadline_at - seen.at
     if story.retry_after_s is None:
         return (
-            f"even alone and at once its batch takes {_ms(seen.alone_s)}, and {_ms(left_s)} were left of the "
-            f"{_ms(request.deadline_at - request.arrived_at + header.reply_s)} allowed. Allow more time: the client's timeout or the model's SLO."
+            f"even alone and at once its batch takes {ms(seen.alone_s)}, and {ms(left_s)} were left of the "
+            f"{ms(request.deadline_at - request.arrived_at + header.reply_s)} allowed. Allow more time: the client's timeout or the model's SLO."
         )
     return (
-        f"it would have been {_ms(seen.end_at - request.deadline_at)} late: {_ms(max(0.0, seen.free_at - seen.at))} until an instance is free, "
-        f"{_ms(max(0.0, seen.before_s))} of work before it, {_ms(seen.own_s)} for its batch, and only {_ms(left_s)} left. "
+        f"it would have been {ms(seen.end_at - request.deadline_at)} late: {ms(max(0.0, seen.free_at - seen.at))} until an instance is free, "
+        f"{ms(max(0.0, seen.before_s))} of work before it, {ms(seen.own_s)} for its batch, and only {ms(left_s)} left. "
         "Send fewer requests, allow more time, or add instances."
     )
 
@@ -214,7 +233,7 @@ def _why_failed(story: Story) -> str:
 def _why_given_up(story: Story, seen: Admission) -> str:
     arrived_at = story.request.arrived_at
     predicted_s = max(0.0, seen.end_at - seen.own_s - arrived_at)
-    waited = f"it was admitted, waited {_ms(story.ended_at - arrived_at)} where {_ms(predicted_s)} were predicted, and"
+    waited = f"it was admitted, waited {ms(story.ended_at - arrived_at)} where {ms(predicted_s)} were predicted, and"
     if story.was_hopeless:
         reason = "then even a batch of its own could not end in time."
     else:
@@ -227,10 +246,11 @@ def list_lines(header: Header, names: dict[int, str], found: Sequence[Ended]) ->
     yield f"{'request':>12}  {'arrived (UTC)':<12}  {'model':<20} {'latency':>12}  {'deadline':>18}  name"
     for one in found:
         number, left_s = one.request.id, -one.late_s
-        outcome = f"refused: {one.why}" if one.why else f"{_ms(abs(left_s))} {'left' if left_s >= 0 else 'LATE'}"
+        left = "not known" if one.first_at is None else f"{ms(abs(left_s))} {'left' if left_s >= 0 else 'LATE'}"
+        outcome = f"refused: {one.why}" if one.why else left
         when = calendar(header, one.request.arrived_at).strftime("%H:%M:%S.%f")[:-3]
         name = repr(names[number]) if number in names else ""  # it is a client's: it may hold what a terminal obeys
-        yield f"{number:>12}  {when:<13}  {one.request.model!s:<20} {_ms(one.latency_s):>12}  {outcome:>18}  {name}".rstrip()
+        yield f"{number:>12}  {when:<13}  {one.request.model!s:<20} {ms(one.latency_s):>12}  {outcome:>18}  {name}".rstrip()
 
 
 def difference_lines(difference: Difference, began_at: float) -> Iterator[str]:
@@ -254,16 +274,30 @@ def fact_words(facts: Facts) -> str:
         case ["answer", batch, numbers]:
             return f"answer {_numbers(numbers)} of batch {batch}"
         case ["refuse", number, why, retry_after_s]:
-            return f"refuse #{number}: {why}{'' if retry_after_s is None else f', try again in {_ms(retry_after_s)}'}"
+            return f"refuse #{number}: {why}{'' if retry_after_s is None else f', try again in {ms(retry_after_s)}'}"
         case ["fail", number, why, detail]:
             return f"fail #{number}: {why}, {detail}"
         case ["cancel", model, request]:
             return f"request #{request[0]} for {read_model(model)} is cancelled"
-        case ["open" | "closed" | "drain" | "instance_up" as kind, model, *_]:
+        case ["open" | "open_resident" | "recost" | "closed" | "drain" | "instance_up" as kind, model, *_]:
             return f"{kind.replace('_', ' ')}: {read_model(model)}"
-        case [kind, *rest]:
-            return " ".join([str(kind).replace("_", " "), *map(str, rest)])
-    return "nothing"
+        case ["nothing"]:
+            return "nothing"
+    return _step_words(facts)
+
+
+def _step_words(facts: Facts) -> str:
+    match facts:
+        case ["iterate", number, instance, decode, chunks, _]:
+            parts = [f"a token for {_numbers(decode)}"] if decode else []
+            parts += [f"prompt of #{one} from {start} to {stop}" for one, start, stop in chunks]
+            return f"step {number} on instance {instance}: {', '.join(parts)}"
+        case ["emit", number, numbers, ended]:
+            last = f", the last for {_numbers(ended)}" if ended else ""
+            return f"tokens of step {number} to {_numbers(numbers)}{last}"
+        case ["release", model, instance, numbers]:
+            return f"{_numbers(numbers)} left instance {instance} of {read_model(model)}"
+    return " ".join([str(facts[0]).replace("_", " "), *map(str, facts[1:])])
 
 
 def _numbers(numbers: Sequence[int]) -> str:
@@ -272,11 +306,3 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 def _rows(count: int) -> str:
     return f"{count} row" if count == 1 else f"{count} rows"
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:,.1f} ms" if abs(seconds) >= 1e-3 else f"{seconds * 1e3:.2f} ms"
-
-
-def _after(seconds: float) -> str:
-    return f"{seconds * 1e3:+,.2f} ms"

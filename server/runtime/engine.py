@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.backends.base import TextError
+from server.core.costs import CostTable
 from server.core.events import (
     Action,
     Answer,
@@ -18,6 +19,7 @@ from server.core.events import (
     InstanceLost,
     InstanceUp,
     Open,
+    Recost,
     Refuse,
     Run,
     StepDone,
@@ -33,8 +35,10 @@ from server.recording.ring import Ring
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
+from server.runtime.measuring import Trial
 from server.runtime.refusals import REPLY_S, KnownRefusals, failure, read_too_late, refusal, refused
 from server.runtime.served import ServedModel
+from server.runtime.terms import Terms
 from server.runtime.text_stage import TextRequest, TextStage
 from server.runtime.work import Outcome, Work, WorkRequest
 
@@ -60,6 +64,7 @@ class Engine:
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._refusals = KnownRefusals()
         self._n_requests = 0
+        self._trials: dict[int, Trial] = {}
         self._arrived: dict[ModelKey, list[WorkRequest]] = {}
         self._n_arrived_rows = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -74,6 +79,16 @@ class Engine:
             return self._scheduler.lane(key)
         except KeyError:
             return None
+
+    @property
+    def n_requests(self) -> int:
+        """How many came so far, of all models; batches that were tried out count too."""
+        return self._n_requests
+
+    @property
+    def tightest_slo_s(self) -> float:
+        """Of all classes of all open models, of which there must be one."""
+        return min(one.slo_s for model in self._models.values() for one in model.classes.all)
 
     def arrival(self, model: ServedModel, arrived_at: float | None, priority: int = 0, client: int = 0) -> float:
         """When a request arrived (now, if that is not known). `client` does not matter here: see `rationed`.
@@ -200,15 +215,38 @@ class Engine:
 
     def open(self, model: ServedModel) -> None:
         """Start the model's instances and take requests for it."""
+        terms = model.terms
         self._models[model.key] = model
         if model.reader is not None:
             self._texts[model.key] = TextStage(model, model.reader, self._loop, self._clock, self)
-        self._feed(Open(model.key, model.limits, model.mixing, model.costs, model.device))
+        self._feed(Open(model.key, terms.limits, terms.mixing, terms.costs, terms.device))
         if not model.inline:  # an inline batch takes no time to speak of, and our own share of it is not in the profile
-            model.stats.follow(self._scheduler.lane(model.key).forecast)
+            model.stats.follow(self._scheduler.lane(model.key))
         self._instances[model.key] = self._make_instances(model)
         for _ in range(model.placement.instances):
             self._add_instance(model)
+
+    def recost(self, model: ServedModel, terms: Terms) -> None:
+        """Serve an open model by costs that were measured, at the same placement."""
+        assert isinstance(terms.costs, CostTable), "measured costs are known"
+        model.adopt(terms)
+        self._feed(Recost(model.key, terms.limits, terms.costs))
+
+    def try_out(self, model: ServedModel, inputs: Inputs, rows: int, length: int, answer: Trial) -> bool:
+        """Run a batch of nobody's on each instance, if the device has nothing else to do; False if it has. It counts in no
+        statistics."""
+        lane = self.lane(model.key)
+        if lane is None or lane.draining or self._arrived or any(one.running or one.waiting for one in lane.device.lanes):
+            return False
+        for _ in range(model.placement.instances):
+            self._n_requests += 1
+            self._trials[self._n_requests] = answer
+            now = self._clock()
+            work = Work(inputs, answer, model.slo_s)
+            self._feed(
+                Submit(model.key, (InferRequest(self._n_requests, model.key, rows, length, now, now + model.slo_s, work),))
+            )
+        return True
 
     async def close(self, model: ServedModel) -> None:
         """Refuse new requests, answer the accepted ones, then stop the instances and give the memory back."""
@@ -282,11 +320,20 @@ class Engine:
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch
         event: Event[Work] = StepDone(batch, result.began_at) if result.error is None else StepFailed(batch, result.error)
+        is_trial = bool(self._trials) and self._note_trial(result)
         self._feed(event, result)
-        if result.error is None:
+        if result.error is None and not is_trial:
             useful = sum(request.rows * request.length for request in batch.requests)
             share = 1 - useful / (batch.rows * batch.length) if batch.length else 0.0
             model.stats.stepped(result, batch.close, batch.rows, share)
+
+    def _note_trial(self, result: StepResult) -> bool:
+        """Whether the batch was one that is tried out; then its time is told."""
+        trial = self._trials.get(result.batch.requests[0].id)
+        if trial is None or len(result.batch.requests) > 1:
+            return False
+        trial.took(result.computed_at - result.joined_at)
+        return True
 
     def _feed(self, event: Event[Work], result: StepResult | None = None) -> None:
         now = self._clock()
@@ -321,11 +368,14 @@ class Engine:
             answer = request.payload.answer
             if not answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
                 answer.set_result(outputs)
+        if self._trials:
+            requests = tuple([request for request in requests if self._trials.pop(request.id, None) is None])
         self._models[batch.model].stats.answered(requests, result, now)
 
     def _end(self, request: WorkRequest | TextRequest, error: FerryError) -> None:
         model = self._models.get(request.model)
-        if model is not None:
+        is_trial = bool(self._trials) and self._trials.pop(request.id, None) is not None
+        if model is not None and not is_trial:
             model.stats.ended(request.arrived_at, error, self._clock())
         if not request.payload.answer.done():
             request.payload.answer.set_exception(error)

@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from server.backends.base import Backend, LoadError, Session, Tokenizer, TokenizerLibrary
-from server.contract.device import this_device
+from server.backends.base import Array, Backend, LoadError, Session, Tokenizer, TokenizerLibrary
+from server.contract.device import Device, this_device
 from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles, read_version
 from server.contract.layout import versions as versions_on_disk
 from server.contract.manifest import Manifest
-from server.contract.profile import Profile
+from server.contract.text import TextCost
 from server.contract.wants import FILE as WANTS_FILE
 from server.contract.wants import Wants, read_wants
 from server.core.lifecycle import version_to_serve
-from server.intake.build import measure_again
 from server.intake.inspect import Signature
-from server.intake.measure import Effort
 from server.intake.samples import made_up_samples
-from server.intake.texts import TextReader
-from server.runtime.served import placement
+from server.intake.texts import TextReader, measure_text
+from server.intake.timer import now
+from server.runtime.profile_cache import ProfileCache
+from server.runtime.terms import Source, Terms, terms_of, terms_to_learn
 
 log = logging.getLogger(__name__)
 
-QUICK = Effort(cell_s=0.03, n_least=1, n_most=50)
-"""For a profile from another machine: enough to serve by, in seconds rather than minutes."""
+N_CHECKS = 3
+OUTRUN, OUTRUN_S = 3.0, 0.001
+"""A profile that was kept is checked by timing one row so often; it is not used if it says so many times as much, and by so many
+seconds more, than the quickest took."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A version with its session, warmed up. `reader`: what makes its inputs from text, where it takes text."""
+    """A version with its session, warmed up, on a machine that is `device` to its backend. `reader`: what makes its inputs from
+    text, at the cost `text`, where it takes text."""
 
     files: VersionFiles
     wants: Wants
-    profile: Profile
+    device: Device
+    terms: Terms
     session: Session
     reader: TextReader | None
+    text: TextCost | None
 
 
 def newest_version(model_folder: Path) -> int:
@@ -50,7 +55,7 @@ def newest_version(model_folder: Path) -> int:
 
 
 def load_version(
-    model_folder: Path, version: int, backends: Mapping[str, Backend], tokenizers: TokenizerLibrary | None = None
+    model_folder: Path, version: int, backends: Mapping[str, Backend], tokenizers: TokenizerLibrary | None, cache: ProfileCache
 ) -> Loaded:
     """Read, verify, load and warm up one version.
 
@@ -64,11 +69,19 @@ def load_version(
             f"{model_folder.name}/{version}: needs backend {files.manifest.backend!r}; this server has {', '.join(backends)}"
         )
     tokenizer = _load_tokenizer(files, tokenizers)
-    profile = _trusted_profile(files, backend, tokenizer)
-    session = backend.load(files.folder, placement(wants, profile).threads)
+    device = this_device(backend.runtime)
+    terms = _terms(files, wants, device, cache)
+    session = backend.load(files.folder, terms.placement.threads)
     _warm_up(session, files.manifest)
-    _warn_if_hopeless(files, profile, wants)
-    return Loaded(files, wants, profile, session, _reader(files.manifest, tokenizer))
+    if terms.source is Source.CACHED and _is_outrun(terms, files.manifest, session):
+        log.warning(
+            "%s/%d: is faster than when it was measured: it is measured again while it serves", files.manifest.name, version
+        )
+        terms = replace(
+            terms_to_learn(files.manifest, wants, device.cores, files.profiles), placement=terms.placement, why=terms.why
+        )
+    _warn_if_hopeless(files, terms, wants)
+    return Loaded(files, wants, device, terms, session, _reader(files.manifest, tokenizer), _text_cost(files, tokenizer, terms))
 
 
 def _load_tokenizer(files: VersionFiles, tokenizers: TokenizerLibrary | None) -> Tokenizer | None:
@@ -86,27 +99,65 @@ def _reader(manifest: Manifest, tokenizer: Tokenizer | None) -> TextReader | Non
     return TextReader(tokenizer, manifest.text, manifest.inputs, manifest.ragged)
 
 
-def _trusted_profile(files: VersionFiles, backend: Backend, tokenizer: Tokenizer | None) -> Profile:
-    difference = files.profile.device.difference(this_device(backend.runtime))
-    if difference is None:
-        return files.profile
+def _terms(files: VersionFiles, wants: Wants, device: Device, cache: ProfileCache) -> Terms:
+    """By the published profile if it is of such a machine, else by what was measured on this one before, else to be learnt."""
     name = f"{files.manifest.name}/{files.version}"
-    log.warning("%s: the profile is from another machine (%s): measuring again, which takes a while", name, difference)
-    return measure_again(files.folder, backend, files.manifest, lambda *_: None, QUICK, tokenizer)
+    difference = files.profiles.device.difference(device) if files.profiles else None
+    if files.profiles is not None and difference is None:
+        return terms_of(files.manifest, wants, files.profiles)
+    cached = cache.get(files.manifest, device)
+    if cached is not None:
+        terms = terms_of(files.manifest, wants, cached, Source.CACHED)
+        if terms.profile is not None and terms.placement == terms.profile.placement:
+            return terms
+    reason = f"its profile is from another machine ({difference})" if difference else "it has no profile"
+    log.warning("%s: %s: it is measured while it serves, and what batches take is learnt from those that run", name, reason)
+    return terms_to_learn(files.manifest, wants, device.cores, files.profiles)
+
+
+def _text_cost(files: VersionFiles, tokenizer: Tokenizer | None, terms: Terms) -> TextCost | None:
+    """From the profile, or measured now, which takes no time to speak of."""
+    if tokenizer is None or files.manifest.ragged is None:
+        return None
+    known = terms.profile.text if terms.profile is not None else None
+    return known or measure_text(tokenizer, files.manifest.ragged.longest, ())
 
 
 def _warm_up(session: Session, manifest: Manifest) -> None:
     """First calls allocate and plan; no client should pay for that."""
     ragged = manifest.ragged
-    signature = Signature(manifest.inputs, manifest.outputs, ragged.axis if ragged else None, True)
     for length in sorted({ragged.shortest, ragged.longest}) if ragged else (0,):
         try:
-            session.run(made_up_samples(signature, length, n_singles=1).batch(1, length))
+            session.run(_one_row(manifest, length))
         except Exception as error:  # BatchError, or a bug of the backend: the model is not fit to serve either way
             raise LoadError(f"the model fails on a warm-up input: {error}") from error
 
 
-def _warn_if_hopeless(files: VersionFiles, profile: Profile, wants: Wants) -> None:
+def _one_row(manifest: Manifest, length: int) -> dict[str, Array]:
+    signature = Signature(manifest.inputs, manifest.outputs, manifest.ragged.axis if manifest.ragged else None, True)
+    return made_up_samples(signature, length, n_singles=1).batch(1, length)
+
+
+def _is_outrun(terms: Terms, manifest: Manifest, session: Session) -> bool:
+    """Whether what was kept was measured in a bad moment: too slow a profile would refuse requests that can be answered, and so
+    would never be corrected."""
+    shortest = manifest.ragged.shortest if manifest.ragged else 0
+    said_s = terms.profile.predict(1, shortest) if terms.profile is not None else 0.0
+    row = _one_row(manifest, shortest)
+    took_s = min(_seconds(session, row) for _ in range(N_CHECKS))
+    return said_s > max(OUTRUN * took_s, took_s + OUTRUN_S)
+
+
+def _seconds(session: Session, batch: Mapping[str, Array]) -> float:
+    began_at = now()
+    session.run(batch)
+    return now() - began_at
+
+
+def _warn_if_hopeless(files: VersionFiles, terms: Terms, wants: Wants) -> None:
+    profile = terms.profile
+    if profile is None:
+        return
     longest = profile.measured_lengths[-1]
     alone_s = profile.predict(1, longest)
     for slo_s in sorted({one.slo_s for one in wants.classes.all if alone_s > one.slo_s}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from math import inf
 
+from server.core.costs import Unmeasured
 from server.core.rates import Buckets
 from server.errors import RateLimited
 from server.runtime.assemble import Inputs
@@ -69,5 +70,9 @@ class RationedEngine(Engine):
 
 
 def cost_s(model: ServedModel, rows: int, length: int) -> float:
-    """Seconds of the device's time: so many rows at the best batch size, spread over the model's instances."""
-    return REQUEST_S + rows * model.costs.row_s(length) / model.placement.instances
+    """Seconds of the device's time: so many rows at the best batch size, spread over the model's instances. While it is not known
+    what they take, the request alone."""
+    costs = model.terms.costs
+    if isinstance(costs, Unmeasured):
+        return REQUEST_S
+    return REQUEST_S + rows * costs.row_s(length) / model.placement.instances

@@ -18,7 +18,10 @@ from server.errors import BadRequest, FerryError, NotFound, NotReady
 from server.intake.errors import IntakeError
 from server.runtime.engine import Engine
 from server.runtime.loading import Loaded, load_version, newest_version
+from server.runtime.measuring import Measuring, Pace, wants_measuring
+from server.runtime.profile_cache import ProfileCache
 from server.runtime.served import ServedModel
+from server.runtime.terms import Source, terms_of
 from server.telemetry.metrics import Metrics
 from server.telemetry.model_stats import ModelStats
 
@@ -41,12 +44,16 @@ class Registry:
 
     def __init__(
         self, repository: Path, backends: Mapping[str, Backend], engine: Engine, metrics: Metrics,
-        tokenizers: TokenizerLibrary | None = None,
+        tokenizers: TokenizerLibrary | None = None, cache: ProfileCache | None = None, pace: Pace | None = None,
     ) -> None:  # fmt: skip
-        """`tokenizers`: for versions that take text; without it those are not loaded."""
+        """`tokenizers`: for versions that take text; without it those are not loaded. `cache`: where profiles are kept that are
+        measured here; `pace`: how eagerly that is done."""
         self._repository = repository
         self._backends = backends
         self._tokenizers = tokenizers
+        self._cache = cache or ProfileCache(None)
+        self._pace = pace or Pace()
+        self._measuring: dict[ModelKey, asyncio.Task[None]] = {}
         self._engine = engine
         self._metrics = metrics
         self._serving: dict[str, ServedModel] = {}
@@ -115,16 +122,20 @@ class Registry:
 
         Raises NotFound for an unknown model, BadRequest for one that breaks the contract or cannot be loaded.
         """
+        return await self._load(name, None)
+
+    async def _load(self, name: str, version: int | None) -> ServedModel:
+        """Likewise for one version; None: the newest."""
         self._check_known(name)
         async with self._locks[name]:
-            version = await self._newest(name)
+            version = version or await self._newest(name)
             status = self.status(name)[version]
             reload = status.state is State.READY
             if not reload:
                 status.become(State.LOADING)
             try:
                 loaded = await asyncio.to_thread(
-                    load_version, self._repository / name, version, self._backends, self._tokenizers
+                    load_version, self._repository / name, version, self._backends, self._tokenizers, self._cache
                 )
             except Exception as error:  # whatever is wrong with one model, the others are served
                 if not isinstance(error, (ContractError, LoadError, IntakeError)):
@@ -174,23 +185,50 @@ class Registry:
         self._n_loads += 1
         key = ModelKey(files.manifest.name, files.version, self._n_loads)
         stats = ModelStats(key, self._metrics.open(key))
-        model = ServedModel(key, files, loaded.wants, loaded.profile, loaded.session, stats, loaded.reader)
+        terms = loaded.terms
+        model = ServedModel(key, files, loaded.wants, terms, loaded.session, stats, loaded.reader, loaded.text)
         self._engine.open(model)
         old = self._serving.get(key.name)
         self._serving[key.name] = model
         self._failed.pop(key.name, None)
         self._announce()
-        log.info("%s/%d: serving, SLO %g ms, %s", key.name, key.version, model.slo_s * 1e3, model.placement)
+        log.info("%s/%d: serving, SLO %g ms, %s", key.name, key.version, model.slo_s * 1e3, terms.why)
+        if wants_measuring(terms, model.slo_s):
+            self._measuring[key] = asyncio.create_task(self._measure(model, loaded))
+            self._measuring[key].add_done_callback(_tell_bug)
         if old is not None:
             replaced = old.key.version != key.version
             await self._retire(old, f"replaced by version {key.version}" if replaced else None)
         return model
+
+    async def _measure(self, model: ServedModel, loaded: Loaded) -> None:
+        """In the background: learn what batches take on this machine, serve by that, and keep it for the next start."""
+        try:
+            profiles = await Measuring(self._engine, model, loaded.device, self._pace).run()
+            if profiles is None:
+                log.info(
+                    "%s: its batches are too long for its SLO to be tried out; it goes on learning from requests", model.key
+                )
+                return
+            await asyncio.to_thread(self._cache.put, model.manifest, profiles)
+            terms = terms_of(model.manifest, loaded.wants, profiles, Source.MEASURED)
+            log.info("%s: measured in its idle time; it is served by that from now on", model.key)
+            if (terms.placement, terms.inline) == (model.placement, model.inline):
+                self._engine.recost(model, terms)
+                self._announce()
+            else:
+                await self._load(model.key.name, model.key.version)
+        except FerryError as error:
+            log.warning("%s: cannot be measured while it serves: %s", model.key, error)
 
     async def _retire(self, model: ServedModel, reason: str | None) -> None:
         """Drain and close; `reason` None: the same version goes on serving under a new key."""
         status = self._status[model.key.name][model.key.version]
         if reason is not None:
             status.become(State.UNLOADING)
+        measuring = self._measuring.pop(model.key, None)
+        if measuring is not None and measuring is not asyncio.current_task():
+            measuring.cancel()
         for listener in self._listeners:
             await listener()
         await self._engine.close(model)
@@ -217,6 +255,11 @@ class Registry:
         if known is None:
             return NotFound(f"model {name!r} has no version {version!r}; it has {_listing(list(map(str, status)))}")
         return NotReady(f"model {name}/{version} is not ready ({known.state.value}): {known.reason}")
+
+
+def _tell_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a bug in ferry: a model is not measured, it goes on learning", exc_info=error)
 
 
 def _listing(names: list[str]) -> str:

@@ -77,9 +77,9 @@ class TextStage:
     def __init__(
         self, model: ServedModel, reader: TextReader, loop: asyncio.AbstractEventLoop, clock: Clock, customer: Customer
     ) -> None:
-        assert model.profile.text is not None, "a version that takes text has its cost"
+        assert model.text is not None, "a version that takes text has its cost"
         self._model = model
-        self._cost = model.profile.text
+        self._cost = model.text
         self._reader = reader
         self._loop = loop
         self._clock = clock

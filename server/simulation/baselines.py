@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.core.costs import CostTable
+from server.core.costs import CostTable, StepCosts
+from server.core.types import GenerateRequest
 from server.simulation.clients import Request
 from server.simulation.laws import Truth
+from server.simulation.streams import Streams
 from server.simulation.tally import Tally
 
 
@@ -60,3 +62,20 @@ def _join(requests: Sequence[Request], place: int, now: float, waiting: deque[Re
 def _takes_s(batch: Sequence[Request], costs: CostTable, truth: Truth | None, now: float) -> float:
     predicted_s = costs.batch_s(len(batch), max(request.length for request in batch))
     return truth(predicted_s, now) if truth else predicted_s
+
+
+def generate_static(requests: Sequence[GenerateRequest[int]], costs: StepCosts, slots: int) -> Streams:
+    """Static batching of requests in order of arrival: who waits when the device is free goes together, up to `slots`; the next batch
+    begins when the last of them has its last token, and rows that have ended are computed on."""
+    streams, place, now = Streams(), 0, 0.0
+    while place < len(requests):
+        now = max(now, requests[place].arrived_at)
+        batch = [request for request in requests[place : place + slots] if request.arrived_at <= now]
+        place += len(batch)
+        now += sum([costs.prefill_s(request.length) for request in batch])
+        kept = sum([request.length for request in batch])
+        for step in range(1, max([request.payload for request in batch]) + 1):
+            now += costs.decode_s(len(batch), kept + step * len(batch)) if step > 1 else 0.0
+            got = [request for request in batch if request.payload >= step]
+            streams.emit(got, [request for request in got if request.payload == step], now)
+    return streams

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from server.core.types import InferRequest, ModelKey
+from server.core.types import GenerateRequest, InferRequest, ModelKey
 
 MODEL = ModelKey("m", 1)
 
@@ -51,6 +53,30 @@ def ask(
     return requests
 
 
+def ask_for_tokens(
+    times: Iterator[float], rnd: random.Random, first_s: float | Draw, prompt: int | Draw, steps: Draw, new_tokens: int,
+    model: ModelKey = MODEL, priority: int = 0, first_id: int = 0,
+) -> list[GenerateRequest[int]]:  # fmt: skip
+    """One prompt at each time, whose first token is due after `first_s`; it takes so many steps, but at most `new_tokens`."""
+    requests = []
+    for number, at in enumerate(times, first_id):
+        allowed_s = first_s(rnd) if callable(first_s) else first_s
+        length = int(prompt(rnd)) if callable(prompt) else prompt
+        n_steps = max(1, min(new_tokens, int(steps(rnd))))
+        one = GenerateRequest(number, model, 1, length, at, at + allowed_s, n_steps, priority, new_tokens=new_tokens)
+        requests.append(one)
+    return requests
+
+
+def geometric(mean: float, cap: int) -> Draw:
+    """Whole numbers from 1, each as likely as the last times 1 - 1 / mean."""
+
+    def draw(rnd: random.Random) -> float:
+        return min(cap, 1 + int(math.log(1 - rnd.random()) / math.log(1 - 1 / mean)))
+
+    return draw
+
+
 def log_normal(median: float, sigma: float, cap: int) -> Draw:
     """Lengths of texts: at least 1, at most `cap`."""
 
@@ -68,10 +94,7 @@ def either(*values: float) -> Draw:
 def merged(*streams: Sequence[Request]) -> list[Request]:
     """All requests in order of arrival, numbered anew in that order."""
     ordered = sorted((request for stream in streams for request in stream), key=_arrival)
-    return [
-        InferRequest(number, r.model, r.rows, r.length, r.arrived_at, r.deadline_at, r.payload, r.priority)
-        for number, r in enumerate(ordered)
-    ]  # fmt: skip
+    return [replace(request, id=number) for number, request in enumerate(ordered)]
 
 
 def _arrival(request: Request) -> float:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from server.core.types import Batch
+from server.core.types import Batch, ModelKey
 from server.simulation.clients import Request
+from server.simulation.streams import Streams
 
 _ROUNDING_S = 1e-9
 
@@ -20,12 +21,22 @@ def everyone(_: Request) -> bool:
 
 @dataclass
 class Tally:
-    """Requests with the time of their answer, those refused, and the batches, in order."""
+    """Requests with the time of their answer, those refused, and the batches, in order. `ran`: how many batches of a model and
+    of so many rows there were, and how long they took in all; `loop_s`: how long the event loop was busy.
+    Who gets many tokens is in `streams`."""
 
     answered: list[tuple[Request, float]] = field(default_factory=list)
     refused: list[Request] = field(default_factory=list)
     batches: list[Batch[int]] = field(default_factory=list)
+    ran: dict[tuple[ModelKey, int], tuple[int, float]] = field(default_factory=dict)
+    loop_s: float = 0.0
     now: float = 0.0
+    streams: Streams = field(default_factory=Streams)
+
+    def worked(self, batch: Batch[int], takes_s: float) -> None:
+        """An instance has begun a batch, or the event loop has."""
+        n, seconds = self.ran.get((batch.model, batch.rows), (0, 0.0))
+        self.ran[batch.model, batch.rows] = n + 1, seconds + takes_s
 
     def answer(self, requests: Sequence[Request], now: float) -> None:
         self.answered += [(request, now) for request in requests]

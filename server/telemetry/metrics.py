@@ -76,6 +76,17 @@ class Forecast(Protocol):
     def guard(self) -> float: ...
     @property
     def drift(self) -> Drift: ...
+    @property
+    def profile_error(self) -> float: ...
+    @property
+    def error(self) -> float: ...
+
+
+class Forecasting(Protocol):
+    """Who has such a forecast, which may be replaced by another one."""
+
+    @property
+    def forecast(self) -> Forecast: ...
 
 
 class ModelMetrics:
@@ -93,7 +104,8 @@ class ModelMetrics:
         self.late = metrics.late.labels(*labels)
         self.cancelled = metrics.cancelled.labels(*labels)
         self.n_in_flight = 0
-        self.forecast: Forecast | None = None
+        self.lane: Forecasting | None = None
+        self.source: str | None = None
         self.batches = {close: metrics.batches.labels(*labels, close.value) for close in Close}
         refusals = {why.value: metrics.refused.labels(*labels, why.value) for why in Refusal}
         failures = {why.value: metrics.failed.labels(*labels, why.value) for why in Failure}
@@ -119,6 +131,10 @@ class _GaugeCollector(Collector):
         drift = GaugeMetricFamily(
             "ferry_profile_drift", "1: the device left its profile for good", labels=(*LABELS, "direction")
         )
+        error = GaugeMetricFamily(
+            "ferry_profile_error", "Mean of |measured ÷ expected - 1|, recent batches", labels=(*LABELS, "expected_by")
+        )
+        source = GaugeMetricFamily("ferry_profile_source", "1: where the expected times are from", labels=(*LABELS, "source"))
         loads = sorted(self._models.items(), key=lambda item: item[0])
         newest = {key[:2]: model for key, model in loads}
         for (name, version), model in newest.items():
@@ -128,9 +144,14 @@ class _GaugeCollector(Collector):
             p50.add_metric(labels, summary.p50_s)
             p99.add_metric(labels, summary.p99_s)
             rate.add_metric(labels, summary.rate)
-            if model.forecast is not None:
-                ratio.add_metric(labels, model.forecast.ratio)
-                guard.add_metric(labels, model.forecast.guard)
+            if model.source is not None:
+                source.add_metric([*labels, model.source], 1)
+            if model.lane is not None:
+                forecast = model.lane.forecast
+                ratio.add_metric(labels, forecast.ratio)
+                guard.add_metric(labels, forecast.guard)
+                error.add_metric([*labels, "profile"], forecast.profile_error)
+                error.add_metric([*labels, "forecast"], forecast.error)
                 for direction in (Drift.SLOWER, Drift.FASTER):
-                    drift.add_metric([*labels, direction.value], model.forecast.drift is direction)
-        return (in_flight, p50, p99, rate, ratio, guard, drift)
+                    drift.add_metric([*labels, direction.value], forecast.drift is direction)
+        return (in_flight, p50, p99, rate, ratio, guard, error, drift, source)

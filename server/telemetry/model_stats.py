@@ -10,9 +10,12 @@ from typing import Any, NamedTuple, Protocol
 from server.core.types import Close, Drift, InferRequest, ModelKey
 from server.errors import FerryError, Refused
 from server.runtime.clock import calendar_ms
-from server.telemetry.metrics import Forecast, ModelMetrics
+from server.telemetry.metrics import Forecasting, ModelMetrics
 
 log = logging.getLogger(__name__)
+
+TELL_DRIFT_EVERY_S = 600.0
+"""At most so often is it told in the log that the device left its profile; the metric always says it."""
 
 
 class Step(Protocol):
@@ -71,6 +74,7 @@ class ModelStats:
         self._metrics = metrics
         self._last_inference_ms = 0
         self._drift = Drift.NONE
+        self._drift_told_at = float("-inf")
         self._n_rows = 0
         self._n_batches = 0
         self._n_late = 0
@@ -85,9 +89,14 @@ class ModelStats:
         """The sums of what follows."""
         return Outcomes(self._success.count, self._n_late, self._n_refused, self._n_lost)
 
-    def follow(self, forecast: Forecast) -> None:
+    def follow(self, lane: Forecasting) -> None:
         """Show what the scheduler expects of batches, and how that changes."""
-        self._metrics.forecast = forecast
+        self._metrics.lane = lane
+
+    def costs_from(self, source: str) -> None:
+        """Show what the expectations rest on."""
+        self._metrics.source = source
+        self._drift = Drift.NONE
 
     def arrived(self) -> None:
         """One request more without an outcome."""
@@ -103,7 +112,7 @@ class ModelStats:
         self._metrics.batch_rows.observe((rows,))
         self._metrics.padding_share.observe((padded_share,))
         self._metrics.compute_seconds.observe((step.computed_at - step.joined_at,))
-        self._tell_drift()
+        self._tell_drift(step.ended_at)
         self._n_batches += 1
         self._n_rows += rows
         self._add_compute(self._by_size.setdefault(rows, _BatchSize()), step, 1)
@@ -170,22 +179,21 @@ class ModelStats:
             "memory_usage": [],
         }
 
-    def _tell_drift(self) -> None:
-        forecast = self._metrics.forecast
-        if forecast is None or forecast.drift is self._drift:
+    def _tell_drift(self, now: float) -> None:
+        """When the alarm goes on, but not again soon: a device between two moods would fill the log."""
+        lane = self._metrics.lane
+        if lane is None or lane.forecast.drift is self._drift:
             return
-        self._drift = forecast.drift
+        self._drift = lane.forecast.drift
         if self._drift is Drift.NONE:
             log.info("%s: batches take what the profile says again", self._key)
-        else:
-            advice = "publish the version again on this machine, or look what else runs here"
+        elif now - self._drift_told_at >= TELL_DRIFT_EVERY_S:
+            self._drift_told_at = now
             log.warning(
-                "%s: the device is %s than the profile says, batches take %.2f times as long; %s",
-                self._key,
-                self._drift.value,
-                forecast.ratio,
-                advice,
-            )
+                "%s: the device is %s than the profile says, batches take %.2f times as long. The scheduler corrects for it; if it "
+                "stays so, look what else runs here, or measure again: `ferry optimize --force` with an empty --cache",
+                self._key, self._drift.value, lane.forecast.ratio,
+            )  # fmt: skip
 
     def _add_compute(self, total: _BatchSize, step: Step, count: int) -> None:
         total.compute_input.add(step.joined_at - step.began_at, count)

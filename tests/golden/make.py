@@ -16,6 +16,7 @@ from server.recording.state import save
 from server.simulation.clients import MODEL, Request, ask, either, log_normal, merged, poisson_times
 from server.simulation.laws import linear_costs, steady
 from server.simulation.station import Served, serve
+from tests.sim.resident_world import MixedWorld
 from tests.sim.world import World
 
 FOLDER = Path(__file__).parent
@@ -42,11 +43,21 @@ def recordings() -> Iterator[tuple[str, bytes]]:
     yield "two-instances", _played(_requests(1.2 * RATE, 120, 1.5 * LIGHT.batch_s(16, 0)), Served(LIGHT, instances=2))
     yield "shared-device", _played(*_neighbours())
     for seed in ACCIDENTS:
-        yield f"accidents-{seed}", _lived(seed)
+        yield f"accidents-{seed}", _lived(RecordedWorld(seed))
+    for seed in LEARNING:
+        yield f"learning-{seed}", _lived(RecordedWorld(seed))
+    for seed in RESIDENTS:
+        yield f"residents-{seed}", _lived(RecordedMixedWorld(seed))
 
 
 ACCIDENTS = (38, 45)
 """Seeds of small worlds that have cancelled requests, failed batches, lost instances and drained models between them."""
+
+LEARNING = (52,)
+"""The same of worlds in which a model's costs are not known at first, learnt from its batches, and measured later."""
+
+RESIDENTS = (37, 65)
+"""The same of worlds with generating models."""
 
 
 def _requests(rate: float, count: int, slo_s: float) -> list[Request]:
@@ -73,8 +84,7 @@ def _played(requests: list[Request], *models: Served) -> bytes:
     return b"".join(pieces(HEADER, rings[0].chunks()))
 
 
-def _lived(seed: int) -> bytes:
-    world = RecordedWorld(seed)
+def _lived(world: RecordedWorld) -> bytes:
     world.run()
     return b"".join(pieces(HEADER, world.ring.chunks()))
 
@@ -92,6 +102,10 @@ class RecordedWorld(World):
             see(event, actions, now)
 
         self.onlooker.see = note  # type: ignore[method-assign]
+
+
+class RecordedMixedWorld(RecordedWorld, MixedWorld):
+    """One with generating models."""
 
 
 def main() -> None:

@@ -27,5 +27,6 @@ def test_the_recordings_hold_every_kind_of_event_and_decision() -> None:
     decisions = {facts[0] for recording in recordings for line in lines(recording) for facts in line.actions}
     assert events == {
         "open", "submit", "cancel", "step_done", "step_failed", "instance_up", "instance_lost", "drain", "wake",
+        "recost", "open_resident", "iteration_done", "iteration_failed",
     }  # fmt: skip
-    assert decisions == {"run", "answer", "refuse", "fail", "closed"}
+    assert decisions == {"run", "answer", "refuse", "fail", "closed", "iterate", "emit", "release"}

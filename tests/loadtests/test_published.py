@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import orjson
@@ -27,7 +28,14 @@ def test_a_profile_tells_what_a_batch_takes_at_any_length(tmp_path: Path) -> Non
     assert Cells({(16, 0): 0.5}).batch_s(16, 0.0) == 0.5
 
 
-@pytest.mark.parametrize("content", [None, b"no json", b"{}", b'{"cells":[{"rows":1}]}'])
+def test_of_several_placements_the_first_tells(tmp_path: Path) -> None:
+    file = version(tmp_path) / "profile.json"
+    grids = [{"cells": [{"rows": 4, "length": 0, "p50_s": seconds}]} for seconds in (0.1, 0.2)]
+    file.write_text(json.dumps({"schema": 3, "profiles": grids}))
+    assert cells(file.parent).batch_s(4, 0) == 0.1
+
+
+@pytest.mark.parametrize("content", [None, b"no json", b"{}", b'{"cells":[{"rows":1}]}', b'{"profiles":[]}'])
 def test_what_is_no_profile_is_told(tmp_path: Path, content: bytes | None) -> None:
     file = version(tmp_path) / "profile.json"
     file.unlink() if content is None else file.write_bytes(content)

@@ -10,7 +10,8 @@ from typing import Any
 
 from server.api.arrival import Arrivals
 from server.cli import main
-from server.core.lane import Lane, WhyNot
+from server.core.lane import Lane
+from server.core.tenant import WhyNot
 from server.core.types import Refusal
 from server.runtime import engine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,13 @@ def test_an_objective_given_by_hand_is_kept(bench: Bench) -> None:
     assert bench.live == [1, 2]
 
 
-def test_a_damaged_version_does_not_count_as_done(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda folder: (folder / "model.onnx").write_bytes(b""), lambda folder: (folder / "profile.json").unlink()]
+)
+def test_a_damaged_version_does_not_count_as_done(damage: Callable[[Path], object], bench: Bench) -> None:
     bench.write(LINEAR)
     bench.run()
-    (bench.repository / "tiny" / "1" / "model.onnx").write_bytes(b"")
+    damage(bench.repository / "tiny" / "1")
     assert bench.run().verdict is Verdict.PUBLISHED
     assert bench.ran == []
     assert bench.live == [1, 2]

@@ -33,8 +33,8 @@ def test_a_python_file_gives_its_tokenizer(bench: Bench) -> None:
     assert [check.name for check in files.manifest.checks] == ["verify", "parity", "text", "rows", "padding", "vocabulary"]
     check = next(check for check in files.manifest.checks if check.name == "text")
     assert check.detail.startswith("3 texts give the samples' own tokens; 6 answers differ from PyTorch by ")
-    assert files.profile.text is not None
-    assert files.profile.text.text_s > 0
+    assert files.profiles.text is not None
+    assert files.profiles.text.text_s > 0
     assert "token ids up to 7 are in the model" in outcome.report.read_text(encoding="utf-8")
     assert bench.run(slo_s=None).verdict is Verdict.UNCHANGED
 
@@ -129,7 +129,7 @@ def test_a_file_without_a_tokenizer_takes_tensors_only(bench: Bench) -> None:
     outcome = bench.run()
     assert outcome.version is not None
     assert outcome.version.manifest.text is None
-    assert outcome.version.profile.text is None
+    assert outcome.version.profiles.text is None
 
 
 def onnx_request(folder: Path, **options: object) -> Request:

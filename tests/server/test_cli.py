@@ -52,6 +52,12 @@ def test_check_finds_the_damaged_file(own_repository: Path, capsys: pytest.Captu
     assert main(["check", str(own_repository / "nosuch")]) == 2
 
 
+def test_check_tells_of_a_version_without_a_profile(own_repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own_repository / "affine" / "1" / "profile.json").unlink()
+    assert main(["check", str(own_repository)]) == 0
+    assert "no profile: it is learnt while it serves" in capsys.readouterr().out
+
+
 def test_check_names_a_model_without_its_wants(own_repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own_repository / "affine" / "model.toml").unlink()
     assert main(["check", str(own_repository)]) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import Settings, SettingsError, read_settings, settings_table, tell_libraries
+from server.settings import Settings, SettingsError, profile_cache_folder, read_settings, settings_table, tell_libraries
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +90,23 @@ def test_the_table_lists_every_setting() -> None:
     for name in Settings.model_fields:
         assert f"FERRY_{name.upper()}" in table
         assert "--" + name.replace("_", "-") in table
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "folder"),
+    [
+        ({}, {"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/ferry/profiles"),
+        ({}, {"XDG_CACHE_HOME": "", "HOME": "/h"}, "/h/.cache/ferry/profiles"),
+        ({}, {"XDG_CACHE_HOME": "", "HOME": ""}, None),
+        ({"profile_cache": "off"}, {"HOME": "/h"}, None),
+        ({"profile_cache": "/p"}, {"HOME": "/h"}, "/p"),
+        ({}, {"HOME": "/h", "FERRY_PROFILE_CACHE": "off"}, None),
+        ({}, {"HOME": "/h", "FERRY_PROFILE_CACHE": "/p"}, "/p"),
+    ],
+)
+def test_where_measured_profiles_are_kept(
+    flags: dict[str, str], environment: dict[str, str], folder: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert profile_cache_folder(read_settings(flags, None)) == (Path(folder) if folder else None)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from server.contract.profile import Cell, Placement, Profile
-from server.core.costs import CostTable
+from server.core.costs import CostTable, Unmeasured
 from server.core.lane import Lane
 from server.core.types import Mixing, ModelKey
 from server.simulation.baselines import Naive, serve_naive
@@ -115,6 +115,69 @@ def test_4_so_is_one_that_is_wrong_for_each_batch_size_by_another_factor(seed: i
         cells.append(Cell(rows, 0, time_s, 1.03 * time_s, 1.05 * time_s, 1, 0))
     believed = CostTable(Profile(DEVICE, Placement(1, 1), tuple(cells)), ROWS)
     assert goodput_after(50, believed, 1.2, 1) >= 0.97 * goodput_after(50, COSTS, 1.2, 1)
+
+
+LENGTHS = (8, 16, 32, 64, 128, 256, 512)
+NO_LAW = CostTable(
+    Profile(
+        DEVICE,
+        Placement(1, 1),
+        tuple(
+            Cell(rows, n, time_s, 1.03 * time_s, 1.05 * time_s, 1, 0)
+            for n in LENGTHS
+            for rows in (1, 2, 4, 8, 16, 32)
+            for time_s in [0.002 + (1e-5 * n + 2e-8 * n * n) * rows ** (0.9 if rows < 8 else 1.0)]
+        ),
+    ),
+    ROWS,
+)
+"""Dearer with the square of the length, and not quite linear in rows: what is learnt by a simple law is never quite right."""
+
+FLAT = linear_costs(0.01, 0.0002, ROWS, noise=NOISE)
+
+
+@pytest.mark.parametrize("load", [0.9, 2.0])
+@pytest.mark.parametrize(
+    ("costs", "mixing", "slo_s", "n_instances"),
+    [
+        (COSTS, Mixing.ANY, SLO_S, 1),
+        (COSTS, Mixing.ANY, 1.25 * FULL_S, 2),
+        (FLAT, Mixing.ANY, SLO_S, 1),
+        (NO_LAW, Mixing.PADDED, 0.12, 1),
+        (NO_LAW, Mixing.EQUAL, 0.12, 1),
+    ],
+)
+def test_4_a_model_without_a_profile_learns(
+    costs: CostTable, mixing: Mixing, slo_s: float, n_instances: int, load: float
+) -> None:
+    """After 50 batches its goodput is that with the right profile, nearly; and before the first one nobody is refused."""
+
+    def goodput(told: CostTable | Unmeasured) -> float:
+        rnd = random.Random(1)
+        lengths = None if mixing is Mixing.ANY else log_normal(60, 0.9, 512)
+        peak = n_instances / costs.row_s(60)
+        requests = ask(poisson_times(load * peak, int(3_000 * max(1, load)), rnd), rnd, slo_s, length=lengths)
+        offer = Served(told, real=costs, mixing=mixing, instances=n_instances, ahead=1, truth=steady(NOISE, rnd))
+        tally = serve(requests, offer)
+        if isinstance(told, Unmeasured):
+            known_at = tally.batches[0].formed_at + costs.batch_s(1, 8)
+            assert all(request.arrived_at > known_at for request in tally.refused)
+        return tally.goodput(tally.batches[50].formed_at)
+
+    assert goodput(Unmeasured(ROWS, 512)) >= 0.97 * goodput(costs)
+
+
+@pytest.mark.parametrize("slower", [3.0, 10.0])
+def test_4_a_bad_moment_at_the_start_locks_nobody_out(slower: float) -> None:
+    """The first batches take many times as long, and more than the SLO: that is learnt, and unlearnt."""
+    rnd = random.Random(1)
+    requests = ask(poisson_times(0.8 * PEAK, 8_000, rnd), rnd, SLO_S)
+
+    def truth(predicted_s: float, now: float) -> float:
+        return predicted_s * (slower if now < 1.0 else 1.0)
+
+    tally = serve(requests, Served(Unmeasured(ROWS, 0), real=COSTS, truth=truth))
+    assert tally.in_time_share(lambda request: request.arrived_at > 2.0) >= 0.98
 
 
 @pytest.mark.parametrize(("load", "least"), [(0.8, 0.82), (1.0, 0.96), (1.2, 0.96), (2.0, 0.94)])

@@ -162,7 +162,6 @@ BAD_PACKS: dict[str, tuple[Callable[[dict[str, bytes]], bytes], str]] = {
     "too many files": (lambda m: tar(m | {f"f{n}": b"" for n in range(100)}), "more than 64 files"),
     "damaged file": (lambda m: tar(m | {"model.onnx": m["model.onnx"][:-1] + b"?"}), "damaged"),
     "file missing": (lambda m: tar({k: v for k, v in m.items() if k != "model.onnx"}), "model.onnx"),
-    "profile missing": (lambda m: tar({k: v for k, v in m.items() if k != "profile.json"}), "profile.json"),
     "from the future": (lambda m: spoilt(m, schema=99), "schema 99"),
     "unknown field": (lambda m: spoilt(m, colour="red"), "colour"),
     "wrong backend": (lambda m: spoilt(m, backend="tensorrt"), "tensorrt"),

@@ -123,7 +123,7 @@ def test_metadata_lists_what_a_client_must_send_together_and_tells_of_the_text_b
     assert "slo_ms" in config["parameters"]
     plain = server.call("GET", "/v2/models/affine").json
     assert "parameters" not in plain
-    assert set(server.call("GET", "/v2/models/affine/config").json["parameters"]) == {"classes", "slo_ms"}
+    assert set(server.call("GET", "/v2/models/affine/config").json["parameters"]) == {"classes", "placement", "slo_ms"}
 
 
 def test_a_model_without_a_tokenizer_takes_no_text(server: ChildServer) -> None:

@@ -11,7 +11,7 @@ from server.contract.errors import ContractError
 from server.contract.fields import Fields
 from server.contract.layout import MANIFEST, PROFILE, read_folder, write_json
 from server.contract.manifest import Manifest
-from server.contract.profile import Profile
+from server.contract.profiles import Profiles
 from server.contract.text import TextCost, TextInput
 from tests.server.contract.examples import MANIFEST_JSON, PROFILE_JSON, changed, write_version
 
@@ -43,7 +43,7 @@ def test_a_manifest_with_text_comes_back_and_has_the_newer_schema(embedding: str
 
 def test_without_text_a_manifest_keeps_the_schema_that_older_servers_read() -> None:
     assert Manifest.from_json(MANIFEST_JSON, WHERE).to_json()["schema"] == 1
-    assert Profile.from_json(PROFILE_JSON, WHERE).to_json()["schema"] == 1
+    assert Profiles.from_json(PROFILE_JSON, WHERE).to_json()["schema"] == 1
     assert Manifest.from_json({**MANIFEST_JSON, "schema": 2}, WHERE).text is None
 
 
@@ -81,7 +81,7 @@ def test_refuses_text_for_a_model_without_a_free_axis() -> None:
 
 def test_a_profile_has_the_tokenizers_cost_as_a_stage_of_its_own() -> None:
     data = {**PROFILE_JSON, "schema": 2, "text": COST}
-    profile = Profile.from_json(data, WHERE)
+    profile = Profiles.from_json(data, WHERE)
     assert profile.text == TextCost(2e-5, 2e-7, 1e-6, 5)
     assert profile.text.predict(100) == pytest.approx(4e-5)
     assert profile.to_json() == data
@@ -104,7 +104,7 @@ def test_refuses_an_impossible_cost(field: str, value: object, message: str) -> 
 
 def test_an_older_profile_with_text_is_refused() -> None:
     with pytest.raises(ContractError, match="unknown field 'text'"):
-        Profile.from_json({**PROFILE_JSON, "text": COST}, WHERE)
+        Profiles.from_json({**PROFILE_JSON, "text": COST}, WHERE)
 
 
 def test_manifest_and_profile_must_agree(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from server.core.costs import HAND_OFF_S, CostTable
+from server.core.costs import HAND_OFF_S, CostTable, LinearSteps
 from server.core.device import Device
 from server.core.lane import Lane
-from server.core.types import Batch, Close, InferRequest, Limits, Mixing, ModelKey
+from server.core.resident_lane import ResidentLane
+from server.core.types import Batch, Close, GenerateRequest, InferRequest, Limits, Mixing, ModelKey, ResidentLimits
 from server.simulation.laws import linear_profile
 
 KEY = ModelKey("m", 1)
@@ -43,6 +44,30 @@ def batch(*requests: Request, number: int = 1, formed_ms: float = 0.0) -> Batch[
 
 def lane(table: CostTable | None = None, mixing: Mixing = Mixing.ANY, batch_rows: int = 8, queue_rows: int = 100) -> Lane[str]:
     return Lane(KEY, Limits(batch_rows, queue_rows), mixing, table or costs(max_rows=batch_rows), Device())
+
+
+STEPS = LinearSteps(step_s=1 * MS, row_s=1 * MS, chunk_s=1 * MS, token_s=0.1 * MS)
+"""1 ms and 1 ms a row; 1 ms and 0.1 ms a token for each chunk, so 7.4 ms for 64 tokens."""
+
+LIMITS = ResidentLimits(slots=4, room=1000, longest=500, step_tokens=512, queue=100, gap_s=20 * MS)
+
+
+def prompt(
+    number: int, deadline_ms: float = 1000.0, length: int = 10, new_tokens: int = 5, arrived_ms: float = 0.0, model: ModelKey = KEY,
+    priority: int = 0,
+) -> GenerateRequest[str]:  # fmt: skip
+    return GenerateRequest(
+        number, model, 1, length, arrived_ms * MS, deadline_ms * MS, f"payload {number}", priority, new_tokens=new_tokens
+    )
+
+
+def resident_lane(
+    limits: ResidentLimits = LIMITS, n_instances: int = 1, device: Device[str] | None = None
+) -> ResidentLane[str]:
+    lane: ResidentLane[str] = ResidentLane(KEY, limits, STEPS, device or Device())
+    for number in range(n_instances):
+        lane.add_instance(0.0, number)
+    return lane
 
 
 def ids(requests: object) -> list[int]:

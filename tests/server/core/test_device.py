@@ -91,7 +91,7 @@ def test_work_of_the_neighbours_counts_at_admission() -> None:
     for number in range(8):
         b.waiting.add(request(10 + number, 30, model=B))
     assert a.refusal(request(2, 29, model=A), 0.0) is None
-    assert device.work_before_s(a, 0, 0.030) == pytest.approx(12 * MS)
+    assert device.work_before_s(a, 0, 0.030, 0.0) == pytest.approx(12 * MS)
     assert a.refusal(request(2, 31, model=A), 0.0) is None, "5 ms, 12 ms, 5 ms"
     b.forecast.ratio = 3.0
     assert a.refusal(request(2, 31, model=A), 0.0) is not None

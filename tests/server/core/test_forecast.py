@@ -6,7 +6,9 @@ import pytest
 
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import CostTable
-from server.core.forecast import N_ENOUGH, N_RECENT, N_SETTLED, N_TRIALS, RATIO_LIMITS, Drift, Forecast
+from server.core.forecast import N_TRIALS, Forecast
+from server.core.pace import N_ENOUGH, N_RECENT, N_SETTLED, RATIO_LIMITS
+from server.core.types import Drift
 from server.simulation.laws import DEVICE, linear_costs
 from tests.server.core.build import MS, costs
 

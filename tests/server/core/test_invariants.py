@@ -36,6 +36,7 @@ OTHER = ModelKey("n", 1)
 class FakeLane:
     def __init__(self) -> None:
         self.forecast = Forecast(costs())
+        self.tries_hopeless = False
 
 
 class FakeScheduler:

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from server.core.waiting import Waiting
-from tests.server.core.build import Request, costs, request
+from server.core.waiting import Newcomers, Waiting
+from tests.server.core.build import Request, costs, prompt, request
 
 COSTS = costs(lengths=(1, 16))
 
@@ -137,3 +137,26 @@ def test_the_sum_of_work_does_not_drift() -> None:
 def test_taking_what_does_not_wait_is_a_bug() -> None:
     with pytest.raises(AssertionError, match=r"<#9 .* does not wait"):
         waiting(request(1)).take([request(9)])
+
+
+def test_newcomers_know_the_room_that_they_will_need() -> None:
+    queue: Newcomers[str] = Newcomers(COSTS)
+    first, second, third = prompt(1, 10, length=10, new_tokens=5), prompt(2, 5, length=7), prompt(3, priority=1)
+    for one in (first, second, third):
+        queue.add(one)
+    assert queue.room == 15 + 12 + 15
+    assert queue.first_few(2) == [second, first]
+    assert queue.head_of(1) == [third]
+    assert queue.head_of(2) == []
+    queue.remove(first)
+    assert queue.room == 12 + 15
+
+
+def test_work_is_reckoned_anew_by_other_costs() -> None:
+    waiting: Waiting[str] = Waiting(costs())
+    for number in range(3):
+        waiting.add(request(number, rows=2))
+    waiting.recost(costs(alpha_ms=10, beta_ms=0.5))
+    assert waiting.work_s == pytest.approx(6 * 80.5 / 8 * 1e-3)
+    waiting.take(waiting.first(3))
+    assert waiting.work_s == 0.0

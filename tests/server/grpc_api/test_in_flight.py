@@ -90,7 +90,7 @@ def test_a_cancelled_call_leaves_the_queue_and_its_neighbours_alone(slow: ChildS
 def test_a_deadline_decides_about_admission_and_the_refusal_says_when_to_come_back(
     slow_repository: Path, slow: ChildServer
 ) -> None:
-    alone_s = read_version(slow_repository / "slow", 1).profile.predict(1, 0)  # however busy the machine was then
+    alone_s = read_version(slow_repository / "slow", 1).profiles.profiles[0].predict(1, 0)  # however busy the machine was then
     with channel(slow.grpc_port) as opened:
         assert infer(opened, ask(), timeout=None).id == "0"
         calls = futures(opened, 40, timeout=5 * alone_s)

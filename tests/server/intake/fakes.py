@@ -27,6 +27,7 @@ class FakeSession:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.function = function
+        self.threads = 1
         self.n_runs = 0
         self.is_closed = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _one_placement(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choosing a placement takes its time and has tests of its own."""
-    from server.contract.profile import Placement
-
-    monkeypatch.setattr("server.intake.build.choose_placement", lambda *_: Placement(1, 1))
+def _one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one core there is one placement; how several are compared has tests of its own."""
+    device = this_device("fake 1")
+    monkeypatch.setattr("server.intake.build.this_device", lambda _: replace(device, cores=1))
+    monkeypatch.setattr("server.intake.measure.COARSE", QUICK)
 
 
 def test_a_version_folder_that_verifies(folder: Path) -> None:
@@ -40,15 +41,15 @@ def test_a_version_folder_that_verifies(folder: Path) -> None:
     earlier = Check("parity", True, "worst 0.1")
     seen: list[str] = []
     intake = Intake("demo", max_rows=4, checks=(earlier,), lineage_sha256="ab" * 32, effort=QUICK)
-    manifest, profile = build_version(folder, backend, intake, lambda what, *_: seen.append(what))
+    manifest, profiles = build_version(folder, backend, intake, lambda what, *_: seen.append(what))
     found = read_folder(folder, "here", 1)
-    assert (found.manifest, found.profile) == (manifest, profile)
+    assert (found.manifest, found.profiles) == (manifest, profiles)
     assert [entry.path for entry in manifest.files] == ["model.onnx", LINEAGE]
     assert [check.name for check in manifest.checks] == ["parity", "rows"]
     assert (manifest.max_rows, manifest.ragged, manifest.lineage_sha256) == (4, None, "ab" * 32)
     assert manifest.inputs[0].shape == ("batch", 4)
-    assert profile.measured_rows == (1, 2, 4)
-    assert seen == ["loading", "checking rows", "1 rows", "2 rows", "4 rows"]
+    assert profiles.profiles[0].measured_rows == (1, 2, 4)
+    assert seen == ["loading", "checking rows", *["comparing placements"] * 3, *["1 rows", "2 rows", "4 rows"] * 3]
     assert all(session.is_closed for session in backend.sessions)
 
 
@@ -58,12 +59,12 @@ def test_lengths_share_a_batch_only_where_padding_was_seen_to_change_nothing(
 ) -> None:
     backend = FakeBackend(function, [IDS, MASK], [MEAN])  # type: ignore[arg-type]
     intake = Intake("demo", lengths=(2, 16), pads={"ids": 3}, max_rows=2, effort=QUICK)
-    manifest, profile = build_version(folder, backend, intake, lambda *_: None)
+    manifest, profiles = build_version(folder, backend, intake, lambda *_: None)
     assert manifest.ragged is not None
     assert (manifest.ragged.mixes, dict(manifest.ragged.pads)) == (mixes, {"ids": 3, "mask": 0})
     assert (manifest.ragged.shortest, manifest.ragged.longest) == (2, 16)
     assert [check.passed for check in manifest.checks] == [True, mixes]
-    assert profile.measured_lengths == (2, 8, 16)
+    assert profiles.profiles[0].measured_lengths == (2, 8, 16)
 
 
 def test_the_users_own_samples_are_used(folder: Path) -> None:
@@ -128,7 +129,7 @@ def test_measuring_again_writes_nothing(folder: Path) -> None:
     backend = FakeBackend(masked_mean, [IDS, MASK], [MEAN])
     manifest, _ = build_version(folder, backend, Intake("demo", lengths=(1, 8), max_rows=2, effort=QUICK), lambda *_: None)
     before = {name: (folder / name).read_bytes() for name in (MANIFEST, PROFILE)}
-    profile = measure_again(folder, backend, manifest, lambda *_: None, QUICK)
-    assert profile.measured_lengths == (1, 8)
-    assert profile.device == this_device("fake 1")
+    profiles = measure_again(folder, backend, manifest, lambda *_: None, QUICK)
+    assert profiles.profiles[0].measured_lengths == (1, 8)
+    assert profiles.device == replace(this_device("fake 1"), cores=1)
     assert {name: (folder / name).read_bytes() for name in before} == before

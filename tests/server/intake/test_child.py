@@ -26,7 +26,7 @@ OPTIONS = {"name": "demo", "lengths": None, "max_rows": 2}
 def _little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only verdicts matter here, not the figures."""
     quick = Effort(cell_s=0.0, n_least=1, n_most=1)
-    monkeypatch.setattr("server.intake.measure._rate", lambda *_: 1.0)
+    monkeypatch.setattr("server.intake.measure.COARSE", quick)
     monkeypatch.setattr(child, "Effort", lambda: quick)
     monkeypatch.setattr("server.intake.build.Effort", lambda: quick)
 
@@ -100,7 +100,14 @@ def test_a_profile_from_another_machine_is_measured_again(
     profile["device"]["processor"] = "another chip"
     write_json(folder / PROFILE, profile)
     assert verdict(folder, capsys) == (0, "")
-    assert read_folder(folder, "here", 1).profile.device.processor != "another chip"
+    assert read_folder(folder, "here", 1).profiles.device.processor != "another chip"
+
+
+def test_one_without_a_profile_gets_one(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(packed, tmp_path / "version")
+    (folder / PROFILE).unlink()
+    assert verdict(folder, capsys) == (0, "")
+    assert read_folder(folder, "here", 1).profiles is not None
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
@@ -128,7 +135,6 @@ def list_only_the_profile(folder: Path) -> None:
     ("damage", "message"),
     [
         (lambda f: (f / "model.onnx").write_bytes(b"x"), "the uploaded folder/model.onnx: damaged: the manifest promises"),
-        (lambda f: (f / PROFILE).unlink(), "the uploaded folder/profile.json: missing"),
         (edited(lambda m: m.update(schema=7)), "the uploaded folder/manifest.json: schema 7 is from a newer ferry"),
         (edited(lambda m: m.update(backend="tensorrt")), "is for backend 'tensorrt'; this server has onnxruntime"),
         (edited(lambda m: m["outputs"][0].update(name="z")), "the manifest's inputs and outputs are not the model file's"),
@@ -182,7 +188,7 @@ def test_a_tokenizers_cost_from_another_machine_is_measured_again(
     profile["text"]["text_s"] = 77.0
     write_json(folder / PROFILE, profile)
     assert verdict(folder, capsys) == (0, "")
-    cost = read_folder(folder, "here", 1).profile.text
+    cost = read_folder(folder, "here", 1).profiles.text
     assert cost is not None
     assert 0 < cost.text_s < 1
 

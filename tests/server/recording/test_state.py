@@ -7,17 +7,26 @@ from server.core.scheduler import Scheduler
 from server.recording.file import pieces, read
 from server.recording.replay import first_difference
 from server.recording.state import Saved, restore, save
-from tests.golden.make import RecordedWorld
+from tests.golden.make import RecordedMixedWorld, RecordedWorld
 from tests.server.recording.build import HEADER, Tape
 
 N_WORLDS = 20
 
+LEARNING = 89
+"""The seed of a world with a model that learns its costs for a long while."""
 
-def test_a_scheduler_goes_on_from_any_of_its_states_as_it_went_on() -> None:
+
+@pytest.fixture(params=[RecordedWorld, RecordedMixedWorld])
+def kind(request: pytest.FixtureRequest) -> type[RecordedWorld]:
+    found: type[RecordedWorld] = request.param
+    return found
+
+
+def test_a_scheduler_goes_on_from_any_of_its_states_as_it_went_on(kind: type[RecordedWorld]) -> None:
     """Random worlds with accidents, a state about every 40 events: replayed from each of them, all decisions are the same."""
     n_parts = 0
     for seed in range(N_WORLDS):
-        world = RecordedWorld(seed, chunk_bytes=8000)
+        world = kind(seed, chunk_bytes=8000)
         world.run()
         recording = read(b"".join(pieces(HEADER, world.ring.chunks())))
         for place in range(len(recording.parts)):
@@ -27,9 +36,18 @@ def test_a_scheduler_goes_on_from_any_of_its_states_as_it_went_on() -> None:
     assert n_parts > 2 * N_WORLDS
 
 
-def test_what_is_saved_is_whole() -> None:
+def test_what_was_learnt_of_a_model_without_a_profile_is_in_its_states() -> None:
+    world = RecordedWorld(LEARNING, chunk_bytes=3000)
+    world.run()
+    recording = read(b"".join(pieces(HEADER, world.ring.chunks())))
+    assert any(b'"Learning"' in orjson.dumps(part.saved.tree) for part in recording.parts)
+    for place in range(len(recording.parts)):
+        assert first_difference(recording._replace(parts=recording.parts[place:])) is None
+
+
+def test_what_is_saved_is_whole(kind: type[RecordedWorld]) -> None:
     for seed in range(N_WORLDS):
-        world = RecordedWorld(seed, chunk_bytes=8000)
+        world = kind(seed, chunk_bytes=8000)
         world.run()
         for part in read(b"".join(pieces(HEADER, world.ring.chunks()))).parts:
             scheduler, _ = restore(part.saved)

@@ -23,6 +23,7 @@ from server.contract.device import this_device
 from server.contract.layout import MANIFEST, PROFILE, describe_file, write_json
 from server.contract.manifest import Manifest, Ragged
 from server.contract.profile import Cell, Placement, Profile
+from server.contract.profiles import Profiles
 from server.contract.publish import publish, staging
 from server.contract.tensors import DataType, TensorSpec
 from server.contract.wants import Wants
@@ -31,12 +32,17 @@ from server.recording.replay import first_difference
 from server.recording.telling import difference_lines
 from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
+from server.runtime.measuring import Pace
+from server.runtime.profile_cache import ProfileCache
 from server.runtime.refusals import REPLY_S
 from server.runtime.registry import Registry
 from server.telemetry.metrics import Metrics
 from tests.child_server import Reply
 
 LIMIT_S = 20.0
+EAGER = Pace(quiet_s=0.0, most_s=0.001)
+"""Tries batches out whenever nothing else is to be done."""
+
 MODEL = "fake"
 _X, _Y = TensorSpec("x", DataType.FP32, ("batch", 1)), TensorSpec("y", DataType.FP32, ("batch", 1))
 _RAGGED_X = TensorSpec("x", DataType.FP32, ("batch", "length"))
@@ -54,7 +60,7 @@ def publish_fake(
     """A version whose batches take `batch_s`, and `row_s` for each row."""
     lengths = (ragged.shortest, ragged.longest) if ragged else (0,)
     cells = tuple(_cell(rows, n, batch_s + row_s * rows) for n in lengths for rows in sorted({1, max_rows}))
-    profile = Profile(this_device(ScriptedBackend.runtime), Placement(instances, 1), cells)
+    profiles = Profiles((Profile(this_device(ScriptedBackend.runtime), Placement(instances, 1), cells),))
     x, y = (_RAGGED_X, TensorSpec("y", DataType.FP32, ("batch", "length"))) if ragged else (_X, _Y)
     repository.mkdir(exist_ok=True)
     with staging(repository) as folder:
@@ -64,7 +70,7 @@ def publish_fake(
         files = (describe_file(version / ScriptedBackend.model_file),)
         manifest = Manifest(name, ScriptedBackend.name, files, (x,), (y,), ragged, max_rows, (), None)
         write_json(version / MANIFEST, manifest.to_json())
-        write_json(version / PROFILE, profile.to_json())
+        write_json(version / PROFILE, profiles.to_json())
         return publish(version, repository, name, Wants(slo_s, declared=classes))
 
 
@@ -171,13 +177,14 @@ async def infer_routes(engine: Engine, registry: Registry, regions: Regions | No
 
 @asynccontextmanager
 async def world(
-    repository: Path, script: Script | None = None, tokenizers: TokenizerLibrary | None = None, regions: Regions | None = None
-) -> AsyncIterator[World]:
+    repository: Path, script: Script | None = None, tokenizers: TokenizerLibrary | None = None, regions: Regions | None = None,
+    cache: ProfileCache | None = None,
+) -> AsyncIterator[World]:  # fmt: skip
     """Load everything in `repository`; at the end drain, and leave no task behind. `regions`: shared memory is turned on."""
     loop = asyncio.get_running_loop()
     script = script or Script(doubled)
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
-    registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics, tokenizers)
+    registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics, tokenizers, cache, EAGER)
     await registry.load_all()
     async with infer_routes(engine, registry, regions) as infer:
         made = World(repository, script, engine, registry, metrics, infer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
@@ -127,20 +126,5 @@ def test_a_version_without_warm_up_success_does_not_serve(tmp_path: Path) -> Non
                 await w.registry.load("fake")
             w.script.poison = lambda _: None
             assert values((await w.answers([w.ask(1.0)]))[0]) == [2.0]
-
-    asyncio.run(scenario())
-
-
-def test_a_profile_of_another_machine_is_measured_again(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        publish_fake(tmp_path)
-        path = tmp_path / "fake" / "1" / "profile.json"
-        profile = json.loads(path.read_text())
-        profile["device"]["processor"] = "another one"
-        path.write_text(json.dumps(profile))
-        async with world(tmp_path) as w:
-            w.script.wait = lambda _: None
-            model = await w.registry.load("fake")
-            assert model.profile.device.processor != "another one"
 
     asyncio.run(scenario())

@@ -15,6 +15,7 @@ from server.contract.device import this_device
 from server.contract.layout import MANIFEST, PROFILE, TOKENIZER, describe_file, write_json
 from server.contract.manifest import Manifest, Ragged
 from server.contract.profile import Cell, Placement, Profile
+from server.contract.profiles import Profiles
 from server.contract.publish import publish, staging
 from server.contract.tensors import DataType, TensorSpec
 from server.contract.text import TextCost, TextInput
@@ -88,7 +89,7 @@ def publish_text(
             TextInput("text", TOKENIZER, "ids", "mask", None, 1024, "y"),
         )  # fmt: skip
         write_json(version / MANIFEST, manifest.to_json())
-        write_json(version / PROFILE, profile.to_json())
+        write_json(version / PROFILE, Profiles((profile,)).to_json())
         return publish(version, repository, MODEL, Wants(slo_s, declared=classes))
 
 

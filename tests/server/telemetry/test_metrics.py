@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -150,7 +151,9 @@ def test_how_far_the_device_is_from_its_profile_is_shown_and_a_drift_is_told_onc
     metrics = Metrics(lambda: 2.0)
     stats = ModelStats(KEY, metrics.open(KEY))
     forecast = Forecast(linear_costs(0.001, 0.004, 4))
-    stats.follow(forecast)
+    stats.costs_from("published")
+    stats.follow(Lane(forecast))
+    assert value(metrics, "ferry_profile_source", source="published") == 1
     assert value(metrics, "ferry_profile_ratio") == 1.0
     assert value(metrics, "ferry_profile_drift", direction="slower") == 0
     with caplog.at_level("INFO"):
@@ -162,8 +165,37 @@ def test_how_far_the_device_is_from_its_profile_is_shown_and_a_drift_is_told_onc
                 assert value(metrics, "ferry_profile_ratio") == pytest.approx(2.0, rel=0.01)
                 assert value(metrics, "ferry_profile_drift", direction="slower") == 1
                 assert value(metrics, "ferry_profile_drift", direction="faster") == 0
+                assert value(metrics, "ferry_profile_error", expected_by="profile") == pytest.approx(1.0, rel=0.01)
+                assert value(metrics, "ferry_profile_error", expected_by="forecast") == pytest.approx(0.0, abs=0.01)
     assert value(metrics, "ferry_profile_drift", direction="slower") == 0
     assert value(metrics, "ferry_profile_guard") >= 1.0
     warned, calmed = [record.message for record in caplog.records]
+    assert "ferry optimize --force" in warned
     assert "slower than the profile says, batches take 1." in warned or "take 2." in warned
     assert "what the profile says again" in calmed
+
+
+def test_a_device_between_two_moods_is_told_of_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """Six times it leaves its profile within 2,000 s; what is told is told at most every 600 s."""
+    stats = ModelStats(KEY, Metrics(lambda: 2.0).open(KEY))
+    forecast = Forecast(linear_costs(0.001, 0.004, 4))
+    stats.follow(Lane(forecast))
+    warned_at: list[float] = []
+    now = 0.0
+    for factor in (2.0, 1.0) * 6:
+        for _ in range(200):
+            now += 2000 / 2400
+            forecast.learn(2, 0, factor * forecast.costs.batch_s(2, 0))
+            stats.stepped(Step(ended_at=now), Close.IDLE, 2, 0.0)
+            if caplog.records and caplog.records[-1].levelname == "WARNING":
+                warned_at.append(now)
+            caplog.clear()
+    assert 2 <= len(warned_at) <= 4
+    assert min(later - one for one, later in pairwise(warned_at)) >= 600
+
+
+@dataclass
+class Lane:
+    """Who has a forecast."""
+
+    forecast: Forecast

@@ -1,0 +1,73 @@
+"""Which placement a model is served at, on this machine and after another one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from server.backends.scripted import Script
+from server.contract.profile import Cell, Placement, Profile
+from server.contract.profiles import Profiles
+from server.runtime.rationed import REQUEST_S, cost_s
+from tests.server.runtime.scripted_world import MODEL, doubled, publish_fake, world
+from tests.server.runtime.test_measuring import HERE, foreign, law, measured, missing
+
+
+@pytest.mark.parametrize(
+    ("placement", "cores", "expected"),
+    [((1, 4), 4, "1x{n}"), ((4, 1), 4, "{n}x1"), ((1, 1), 4, "1x1"), ((1, 1), 1, "1x{n}")],
+)
+def test_a_placement_from_another_machine_says_what_kind_of_placement_is_good(
+    placement: tuple[int, int], cores: int, expected: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        foreign(tmp_path, cores=cores)
+        path = tmp_path / MODEL / "1" / "profile.json"
+        profile = json.loads(path.read_text())
+        profile["placement"] = {"instances": placement[0], "threads": placement[1]}
+        path.write_text(json.dumps(profile))
+        async with world(tmp_path, Script(doubled, law=law())) as w:
+            assert str(w.registry.find(MODEL).placement) == expected.format(n=HERE.cores)
+
+    asyncio.run(scenario())
+
+
+def test_the_placement_is_that_for_the_slo_of_the_moment(tmp_path: Path) -> None:
+    """Changing the SLO and loading again takes another placement, and the session for it."""
+
+    def at(instances: int, threads: int, row_s: float) -> Profile:
+        cells = tuple(Cell(rows, 0, row_s * rows, row_s * rows, row_s * rows, 5, 0) for rows in (1, 8))
+        return Profile(HERE, Placement(instances, threads), cells)
+
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        profiles = Profiles((at(2, 1, 0.010), at(1, 2, 0.006)))
+        (tmp_path / MODEL / "1" / "profile.json").write_text(json.dumps(profiles.to_json()))
+        async with world(tmp_path, Script(doubled)) as w:
+            for slo, placement in (("20s", "2x1"), ("14ms", "1x2"), ("2s", "2x1")):
+                (tmp_path / MODEL / "model.toml").write_text(f'slo = "{slo}"\n')
+                model = await w.registry.load(MODEL)
+                assert str(model.placement) == placement
+                assert model.terms.why.startswith(f"{placement} by the rate within {slo}")
+
+    if HERE.cores >= 2:
+        asyncio.run(scenario())
+    else:
+        pytest.skip("the machine has one core, so neither fits")
+
+
+def test_a_client_is_charged_for_the_request_alone_while_it_is_not_known_what_rows_take(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        missing(tmp_path)
+        async with world(tmp_path, Script(doubled, law=law())) as w:
+            model = w.registry.find(MODEL)
+            assert cost_s(model, 8, 0) == REQUEST_S
+            await measured(w)
+            assert cost_s(model, 8, 0) > REQUEST_S
+
+    asyncio.run(scenario())
