@@ -107,12 +107,13 @@ class Forecast(Pace):
     def learn(self, rows: int, length: int, took_s: float) -> None:
         """Move towards what this batch took."""
         predicted_s, shape = self.costs.batch_s(rows, length), self._shape_of(rows)
+        measured = took_s / predicted_s
         if self._n >= N_SETTLED:
             surprise = took_s / (predicted_s * self.ratio * shape)
             self._remember(surprise)
             self.error += ERROR_RATE * (abs(surprise - 1) - self.error)
-            self.profile_error += ERROR_RATE * (abs(took_s / predicted_s - 1) - self.profile_error)
-        ratio = clamped(took_s / predicted_s, RATIO_LIMITS)
+            self.profile_error += ERROR_RATE * (abs(measured - 1) - self.profile_error)
+        ratio = clamped(measured, RATIO_LIMITS)
         self._n += 1
         if rows == self.costs.max_rows:
             self._n_full, self._full_at = self._n_full + 1, self._n
