@@ -136,6 +136,20 @@ class Lane(Tenant[P]):
         """Seconds until the work that waits now is done."""
         return self.free_at(now) - now + self.planned_s(self.waiting.work_s)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether a lone newcomer would meet nobody, neither here nor on the device."""
+        return not (self.running or self.waiting or self.draining or self.device.is_shared) and self.instances > 0
+
+    def start_alone(self, request: InferRequest[P], now: float, number: Callable[[], int]) -> Action[P]:
+        """What comes of it then, without a queue to be chosen from."""
+        refusal = self.refusal(request, now)
+        if refusal is not None:
+            return refusal
+        batch = Batch(number(), self.model, (request,), request.rows, request.length, now, Close.IDLE)
+        self.start(batch)
+        return Run(batch)
+
     def start_next(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
         actions = self.refuse_late(now, at_wakeup=False)
         if not self.waiting:

@@ -65,12 +65,15 @@ class Scheduler(Generic[P]):
         """The one entry. Actions come in the order to carry them out: the device is fed before answers are delivered."""
         match event:
             case Submit(model, requests):
-                return self._submit(self._lanes.get(model) or self._residents.get(model), requests, now)
+                lane = self._lanes.get(model)
+                if lane is not None and len(requests) == 1 and lane.is_at_rest:
+                    return [lane.start_alone(requests[0], now, self._next_number)]
+                return self._submit(lane or self._residents.get(model), requests, now)
             case StepDone(batch, began_at):
                 return self._done(batch, began_at, now)
             case IterationDone(iteration, ended, began_at):
-                lane = self._residents[iteration.model]
-                return self._go_on(lane, *lane.finish(iteration, ended, began_at, now), now)
+                resident = self._residents[iteration.model]
+                return self._go_on(resident, *resident.finish(iteration, ended, began_at, now), now)
             case Cancel(request):
                 return self._cancel(request, now)
             case Wake():
@@ -78,8 +81,8 @@ class Scheduler(Generic[P]):
             case StepFailed(batch, detail):
                 return self._failed(batch, detail, now)
             case IterationFailed(iteration, detail):
-                lane = self._residents[iteration.model]
-                return self._go_on(lane, *lane.fail(iteration, detail), now)
+                resident = self._residents[iteration.model]
+                return self._go_on(resident, *resident.fail(iteration, detail), now)
             case (
                 Open() | OpenResident() | Recost() | InstanceUp() | InstanceLost() | Drain()
             ):  # pragma: no branch  # the last kinds of event
