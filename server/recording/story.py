@@ -106,7 +106,9 @@ def numbers_of(recording: Recording, asked: str) -> list[int]:
         return sorted(named)
     digits = asked.removeprefix("#")
     if not digits.isdecimal():
-        raise NotThere(f"no client calls a request {asked!r} in this recording, which knows {len(recording.names)} names")
+        raise NotThere(
+            f"no request in this recording has the id {asked!r}; it knows the ids of {len(recording.names)} requests"
+        )
     return [int(digits)]
 
 

@@ -256,7 +256,7 @@ def test_who_is_not_there_is_told_what_is() -> None:
         tell(recording, 9)
     with pytest.raises(NotThere, match="request 8 is not in this recording, which has requests 5 to 7"):
         tell(recording, 8)
-    with pytest.raises(NotThere, match="no client calls a request 'order-17'"):
+    with pytest.raises(NotThere, match="no request in this recording has the id 'order-17'"):
         numbers_of(recording, "order-17")
 
 
