@@ -181,8 +181,8 @@ def _torch_predict(network: torch.nn.Module) -> Predict:
 _OUTPUT_OF = {"Digits": "logits", "SentenceEmbedding": "sentence_embedding"}
 
 
-def _http_predict(server: Child, model: str, rows: int = 16) -> Predict:
-    """Batches cut to what one request may hold; rides on the binary tensor extension."""
+def _http_predict(server: Child, model: str, rows: int = 4) -> Predict:
+    """Batches cut to requests that a slow machine too can answer within the SLO; rides on the binary tensor extension."""
 
     def predict(inputs: Row) -> dict[str, Array]:
         starts = range(0, len(next(iter(inputs.values()))), rows)
