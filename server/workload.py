@@ -14,7 +14,7 @@ from server.contract.durations import parse_duration
 from server.contract.errors import ContractError
 from server.simulation.arrivals import Shaped, Trace, parse_arrivals, parse_trace
 from server.simulation.errors import BadWorkload
-from server.simulation.lengths import Lengths, listed, parse_lengths
+from server.simulation.lengths import FORMS, Lengths, listed, parse_lengths
 
 TOP = {
     "title": str, "duration_s": (int, float), "preflight": bool, "before": list, "traffic": list, "action": list, "slow_clients": dict,
@@ -165,7 +165,10 @@ def _arrivals(text: str) -> Shaped | Trace:
 
 
 def _lengths(text: str) -> Lengths:
-    return parse_lengths(text) or listed(_lines(Path(text)), text)
+    found = parse_lengths(text)
+    if found is None and not Path(text).exists():
+        raise BadWorkload(f"cannot read {text!r}: there is no such file; for lengths, {FORMS}")
+    return found or listed(_lines(Path(text)), text)
 
 
 def _lines(file: Path) -> list[str]:

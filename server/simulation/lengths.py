@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from server.simulation.clients import Draw, log_normal
 from server.simulation.errors import BadWorkload
 
-_HELP = "use fixed:N, uniform:LOW:HIGH, lognormal:MEDIAN:SIGMA:MAX or a file with one length per line"
+FORMS = "use fixed:N, uniform:LOW:HIGH, lognormal:MEDIAN:SIGMA:MAX or a file with one length per line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def parse_lengths(text: str) -> Lengths | None:
         case "lognormal", [median, sigma, most] if is_right and most >= 1:
             draw = log_normal(median, sigma, int(most))
             return Lengths(lambda rnd: round(draw(rnd)), 1, int(most))
-    raise BadWorkload(f"lengths {text!r}: {_HELP}")
+    raise BadWorkload(f"lengths {text!r}: {FORMS}")
 
 
 def listed(lines: Sequence[str], where: str) -> Lengths:
@@ -56,7 +56,7 @@ def listed(lines: Sequence[str], where: str) -> Lengths:
     except ValueError:
         found = []
     if not found or min(found) < 1:
-        raise BadWorkload(f"lengths {where!r}: a length is a whole number from 1 on, one per line; or {_HELP}")
+        raise BadWorkload(f"lengths {where!r}: a length is a whole number from 1 on, one per line; or {FORMS}")
     return Lengths(lambda rnd: _one_of(found, rnd), min(found), max(found))
 
 
