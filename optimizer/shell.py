@@ -13,7 +13,7 @@ from optimizer.display import Terminal, print_outcome
 from optimizer.errors import OptimizeError
 from optimizer.job import Request, Verdict, optimize
 from optimizer.options import Options
-from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.backends.catalog import plain_backend
 from server.contract.errors import ContractError
 
 REJECTED, WRONG, INTERRUPTED = 1, 2, 130
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
     try:
         with Terminal(console) as terminal:
-            outcome = optimize(_request(args), OnnxRuntimeBackend(), terminal)
+            outcome = optimize(_request(args), plain_backend(), terminal)
     except (OptimizeError, ContractError) as error:
         return _complain(str(error), WRONG)
     except OSError as error:

@@ -36,8 +36,8 @@ from server.api.recording_routes import recording_routes
 from server.api.shared_memory import Regions
 from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
+from server.backends.catalog import find_backends
 from server.backends.hf_tokenizers import HfTokenizers
-from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
 from server.fleet.hub import Hub
@@ -103,9 +103,8 @@ class Ferry:
         loop = asyncio.get_running_loop()
         metrics = self.metrics
         engine, clients = self._make_engine(loop)
-        backend = OnnxRuntimeBackend()
         cache = ProfileCache(profile_cache_folder(settings))
-        registry = Registry(settings.repository, {backend.name: backend}, engine, metrics, HfTokenizers(), cache)
+        registry = Registry(settings.repository, find_backends(), engine, metrics, HfTokenizers(), cache)
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from server.api.classification import UNRANKED
 from server.api.shared_memory import Slot, check_apart
 from server.api.terms import Terms
-from server.backends.base import NUMPY_TYPES, Array
+from server.backends.base import NUMPY_TYPES, ONNX_BACKENDS, Array
 from server.contract.tensors import DataType, TensorSpec
 from server.contract.text import TextInput
 from server.errors import BadRequest
@@ -30,9 +30,6 @@ class OutputChoice(NamedTuple):
     classes: int = 0
     slot: Slot | None = None
 
-
-TEXT_BACKENDS = ("onnxruntime",)
-"""Backends whose strings are text: an element of a BYTES input must be UTF-8."""
 
 MOST_CLASSES = 2**31 - 1
 
@@ -125,7 +122,7 @@ class ModelInterface:
         }
         self._places = {spec.name: place for place, spec in enumerate(manifest.outputs)}
         self._datatypes = [spec.datatype.value for spec in manifest.outputs]
-        is_text = manifest.backend in TEXT_BACKENDS
+        is_text = manifest.backend in ONNX_BACKENDS
         self._texts = [spec.name for spec in manifest.inputs if is_text and spec.datatype is DataType.BYTES]
         self._ragged = manifest.ragged
         self.n_outputs = len(self._places)

@@ -11,6 +11,7 @@ from server import __version__
 from server.api.bodies import documented, json_object
 from server.api.class_metadata import class_parameters, priority_levels
 from server.api.guard import Guard
+from server.api.platforms import platform
 from server.api.shared_memory import Regions
 from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
@@ -32,8 +33,6 @@ _EXTENSIONS = [
 """What works, and nothing else. `parameters` is not here: custom ones are checked and then have no effect."""
 
 SHARED_MEMORY = "system_shared_memory"
-
-_PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
 
 
 def extensions(regions: Regions | None) -> list[str]:
@@ -139,7 +138,7 @@ def _metadata(model: ServedModel) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "name": model.key.name,
         "versions": [str(model.key.version)],
-        "platform": _PLATFORMS.get(model.manifest.backend, model.manifest.backend),
+        "platform": platform(model.manifest.backend),
         "inputs": [_tensor(spec) for spec in model.manifest.inputs],
         "outputs": [_tensor(spec) for spec in model.manifest.outputs],
     }
@@ -155,7 +154,7 @@ def _config(model: ServedModel) -> dict[str, Any]:
     """Triton's ModelConfig in JSON, as far as its clients read it. The batch axis is not part of dims."""
     return {
         "name": model.key.name,
-        "platform": _PLATFORMS.get(model.manifest.backend, model.manifest.backend),
+        "platform": platform(model.manifest.backend),
         "backend": model.manifest.backend,
         "max_batch_size": model.max_rows,
         "version_policy": {"latest": {"num_versions": 1}},

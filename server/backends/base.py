@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from server.contract.errors import ContractError
+from server.contract.layout import VersionFiles
 from server.contract.tensors import DataType, TensorSpec
 
 Array = npt.NDArray[Any]
@@ -30,6 +33,10 @@ NUMPY_TYPES: Mapping[str, np.dtype[Any]] = {
     "BYTES": np.dtype(np.object_),
 }
 """The array type behind each V2 datatype. BF16 travels as its 16 raw bits, BYTES as objects of type bytes."""
+
+
+ONNX_BACKENDS = ("onnxruntime", "openvino-bf16", "openvino-f32")
+"""Backends that load .onnx files through ONNX Runtime. Its strings are text: an element of a BYTES input must be UTF-8."""
 
 
 def pad_element(datatype: DataType, pad: int | float) -> int | float | bytes:
@@ -83,6 +90,37 @@ class Backend(Protocol):
 
     def load(self, folder: Path, threads: int) -> Session:
         """Load `folder/model_file` for `threads` threads per call. Raises LoadError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The backend that serves a version, and the version as that one sees it. `instead`: why it is the fallback; None: it is not."""
+
+    files: VersionFiles
+    backend: Backend
+    instead: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What model files this process can run: backends by name, and for known ones that cannot be used here, what to do about it."""
+
+    usable: Mapping[str, Backend]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def pick(self, files: VersionFiles) -> Picked:
+        """The version's own backend, or else its fallback. Raises ContractError when neither can be used here."""
+        manifest = files.manifest
+        if manifest.backend in self.usable:
+            return Picked(files, self.usable[manifest.backend])
+        reason = self._why_not(manifest.backend)
+        if manifest.fallback in self.usable:
+            return Picked(files.by_fallback, self.usable[manifest.fallback], reason)
+        raise ContractError(f"{manifest.name}/{files.version}: needs backend {manifest.backend!r}: {reason}")
+
+    def _why_not(self, name: str) -> str:
+        known = ", ".join(self.usable)
+        return self.missing.get(name, f"this ferry has {known}; upgrade ferry, or publish the model again")
 
 
 class Tokens(NamedTuple):

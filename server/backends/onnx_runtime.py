@@ -1,10 +1,10 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, by its own kernels or by another execution provider."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -29,23 +29,62 @@ _DATATYPES = {
 }
 
 
+class Provider(Protocol):
+    """An execution provider of the library, set up in one way."""
+
+    @property
+    def backend(self) -> str:
+        """The name that manifests use for the library with this provider."""
+
+    @property
+    def runtime(self) -> str:
+        """Library, provider and versions: part of the device fingerprint."""
+
+    def missing(self) -> str | None:
+        """Why it cannot be used here, and what to do; None: it can."""
+
+    def set_up(self, options: ort.SessionOptions, threads: int) -> list[str]:
+        """Put it into the options, for so many threads per call; the providers to name besides. Raises LoadError."""
+
+
+class _OwnKernels:
+    """The provider that comes with the library."""
+
+    backend = "onnxruntime"
+    runtime = f"onnxruntime {ort.__version__}"
+
+    def missing(self) -> str | None:
+        return None
+
+    def set_up(self, options: ort.SessionOptions, threads: int) -> list[str]:
+        options.intra_op_num_threads = threads
+        return ["CPUExecutionProvider"]
+
+
+OWN_KERNELS: Provider = _OwnKernels()
+
+
 class OnnxRuntimeBackend:
     """Loads `model.onnx`. With one thread per call, calls from several threads run side by side on shared weights."""
 
-    name = "onnxruntime"
-    runtime = f"onnxruntime {ort.__version__}"
     model_file = "model.onnx"
+
+    def __init__(self, provider: Provider = OWN_KERNELS) -> None:
+        self._provider = provider
+        self.name = provider.backend
+        self.runtime = provider.runtime
 
     def load(self, folder: Path, threads: int) -> Session:
         """Raises LoadError when the file is missing, is not ONNX, or uses operators or types that are not supported."""
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Spinning threads would take the core that the event loop needs between two batches.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = self._provider.set_up(options, threads)
         try:
-            session = ort.InferenceSession(folder / self.model_file, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(folder / self.model_file, options, providers=providers)
         except Exception as error:  # the library raises a dozen unrelated types, none of them public
             raise LoadError(_reason(error).replace(f"{folder}/", "")) from None
         return _OnnxRuntimeSession(session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from server.contract.profiles import Profiles
 
 MANIFEST = "manifest.json"
 PROFILE = "profile.json"
+FALLBACK_PROFILE = "profile.fallback.json"
 LINEAGE = "lineage.jsonl"
 REPORT = "report.html"
 TOKENIZER = "tokenizer.json"
@@ -27,12 +28,23 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 @dataclass(frozen=True, slots=True)
 class VersionFiles:
-    """One version on disk, read and verified. `profiles` is None where there is no such file: then it is learnt what batches take."""
+    """One version on disk, read and verified. `profiles` is None where there is no such file: then it is learnt what batches take.
+
+    `fallback_profiles`: likewise for the manifest's fallback; None where there is none.
+    """
 
     folder: Path
     version: int
     manifest: Manifest
     profiles: Profiles | None
+    fallback_profiles: Profiles | None = None
+
+    @property
+    def by_fallback(self) -> VersionFiles:
+        """The same version as one that the fallback serves. Only for a manifest that names one."""
+        assert self.manifest.fallback is not None, "the caller asked for it"
+        manifest = replace(self.manifest, backend=self.manifest.fallback, fallback=None)
+        return VersionFiles(self.folder, self.version, manifest, self.fallback_profiles)
 
 
 def check_model_name(name: str) -> str:
@@ -85,7 +97,9 @@ def read_folder(folder: Path, where: str, version: int) -> VersionFiles:
     manifest = Manifest.from_json(read_json(folder / MANIFEST, f"{where}/{MANIFEST}"), f"{where}/{MANIFEST}")
     for entry in manifest.files:
         _verify(folder / entry.path, entry, f"{where}/{entry.path}")
-    return VersionFiles(folder, version, manifest, _read_profiles(folder / PROFILE, where, manifest))
+    profiles = _read_profiles(folder, PROFILE, where, manifest)
+    by_fallback = _read_profiles(folder, FALLBACK_PROFILE, where, manifest) if manifest.fallback else None
+    return VersionFiles(folder, version, manifest, profiles, by_fallback)
 
 
 def read_json(path: Path, where: str) -> Any:
@@ -105,12 +119,12 @@ def write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def _read_profiles(path: Path, where: str, manifest: Manifest) -> Profiles | None:
-    if not path.exists():
+def _read_profiles(folder: Path, name: str, where: str, manifest: Manifest) -> Profiles | None:
+    if not (folder / name).exists():
         return None
-    profiles = Profiles.from_json(read_json(path, f"{where}/{PROFILE}"), f"{where}/{PROFILE}")
+    profiles = Profiles.from_json(read_json(folder / name, f"{where}/{name}"), f"{where}/{name}")
     if (manifest.text is None) != (profiles.text is None):
-        raise ContractError(f"{where}: manifest and profile do not agree on whether it takes text; publish the version again")
+        raise ContractError(f"{where}: manifest and {name} do not agree on whether it takes text; publish the version again")
     return profiles
 
 

@@ -13,6 +13,8 @@ from server.contract.text import SCHEMA as TEXT_SCHEMA
 from server.contract.text import TextInput, check_text
 
 SCHEMA = 1
+FALLBACK_SCHEMA = 3
+"""Of manifests that name a fallback, which older servers could not act on."""
 
 _SHA256_HEX_LENGTH = 64
 
@@ -81,8 +83,8 @@ class Check:
 class Manifest:
     """All a server must know before it loads a version. `max_rows` is the largest batch that was tried and passed.
 
-    With a text section the file's schema is TEXT_SCHEMA, so that a server that knows no text refuses it; without one it is
-    SCHEMA, which every server reads.
+    `fallback`: the backend that serves the same model file where `backend` cannot be used; it has a profile of its own. The file's
+    schema is the lowest one that has all that is said: servers that do not know the rest refuse it, all others read it.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Manifest:
     checks: tuple[Check, ...]
     lineage_sha256: str | None
     text: TextInput | None = None
+    fallback: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors and files that cannot be served together. Raises ContractError."""
@@ -122,11 +125,20 @@ class Manifest:
                 )
         if self.text:
             check_text(self.text, [entry.path for entry in self.files], self.inputs, self.outputs, axis)
+        if self.fallback == self.backend:
+            raise ContractError(f"fallback: {self.fallback!r} is the backend itself; publish the version again")
+
+    @property
+    def schema(self) -> int:
+        """The lowest that can say all of it."""
+        if self.fallback:
+            return FALLBACK_SCHEMA
+        return TEXT_SCHEMA if self.text else SCHEMA
 
     def to_json(self) -> dict[str, Any]:
         ragged = self.ragged
         made: dict[str, Any] = {
-            "schema": TEXT_SCHEMA if self.text else SCHEMA,
+            "schema": self.schema,
             "name": self.name,
             "backend": self.backend,
             "files": [{"path": f.path, "sha256": f.sha256, "bytes": f.bytes} for f in self.files],
@@ -140,14 +152,18 @@ class Manifest:
             "checks": [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in self.checks],
             "lineage_sha256": self.lineage_sha256,
         }  # fmt: skip
-        return made | {"text": self.text.to_json()} if self.text else made
+        if self.text:
+            made["text"] = self.text.to_json()
+        if self.fallback:
+            made["fallback"] = self.fallback
+        return made
 
     @staticmethod
     def from_json(data: object, where: str) -> Manifest:
         """Raises ContractError for an unknown schema, a missing or unknown field, or tensors that cannot be served."""
         fields = Fields(data, where)
-        schema = check_schema(fields, TEXT_SCHEMA)
-        fields.only(("schema", *(name for name in Manifest.__slots__ if name != "text" or schema >= TEXT_SCHEMA)))
+        schema = check_schema(fields, FALLBACK_SCHEMA)
+        fields.only(("schema", *(name for name in Manifest.__slots__ if schema >= _SINCE.get(name, SCHEMA))))
         name, backend = fields.text("name"), fields.text("backend")
         files = tuple(FileEntry.from_json(entry) for entry in fields.children("files"))
         inputs = tuple(TensorSpec.from_json(entry) for entry in fields.children("inputs"))
@@ -157,10 +173,15 @@ class Manifest:
         checks = tuple(Check.from_json(entry) for entry in fields.children("checks"))
         lineage = fields.text("lineage_sha256") if fields.has("lineage_sha256") else None
         text = TextInput.from_json(fields.child("text")) if fields.has("text") else None
+        fallback = fields.text("fallback") if fields.has("fallback") else None
         try:
-            return Manifest(name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage, text)
+            return Manifest(name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage, text, fallback)
         except ContractError as error:
             raise ContractError(f"{where}: {error}") from None
+
+
+_SINCE = {"text": TEXT_SCHEMA, "fallback": FALLBACK_SCHEMA}
+"""The schema in which a field first appeared, where that is not the first."""
 
 
 def _check_names(what: str, names: Sequence[str]) -> None:

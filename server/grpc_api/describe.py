@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from server.api.class_metadata import class_parameters, priority_levels
+from server.api.platforms import platform
 from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
 from server.grpc_api.messages import ModelConfig, ModelMetadataResponse
 from server.runtime.served import ServedModel
-
-_PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
 
 
 def metadata(model: ServedModel) -> ModelMetadataResponse:
@@ -20,7 +19,7 @@ def metadata(model: ServedModel) -> ModelMetadataResponse:
     return ModelMetadataResponse(
         name=model.key.name,
         versions=[str(model.key.version)],
-        platform=_platform(model),
+        platform=platform(manifest.backend),
         inputs=[_tensor(spec) for spec in manifest.inputs],
         outputs=[_tensor(spec) for spec in manifest.outputs],
     )
@@ -31,7 +30,7 @@ def config(model: ServedModel) -> ModelConfig:
     manifest = model.manifest
     made = ModelConfig(
         name=model.key.name,
-        platform=_platform(model),
+        platform=platform(manifest.backend),
         backend=manifest.backend,
         max_batch_size=model.max_rows,
         version_policy={"latest": {"num_versions": 1}},
@@ -45,10 +44,6 @@ def config(model: ServedModel) -> ModelConfig:
     for name, value in parameters.items():
         made.parameters[name].string_value = value
     return made
-
-
-def _platform(model: ServedModel) -> str:
-    return _PLATFORMS.get(model.manifest.backend, model.manifest.backend)
 
 
 def _tensor(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:

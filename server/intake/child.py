@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from server.backends.base import Backend, LoadError, Session, Tokenizer
+from server.backends.base import Backends, LoadError, Session, Tokenizer
+from server.backends.catalog import find_backends, plain_backend
 from server.backends.hf_tokenizers import HfTokenizers
-from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.device import this_device
 from server.contract.errors import ContractError
-from server.contract.layout import MANIFEST, PROFILE, REPORT, read_folder, write_json
+from server.contract.layout import FALLBACK_PROFILE, MANIFEST, PROFILE, REPORT, read_folder, write_json
 from server.contract.manifest import Manifest
 from server.intake.build import MAX_ROWS, Intake, build_version, measure_again
 from server.intake.checks import check_padding, check_rows
@@ -32,29 +32,27 @@ from server.intake.texts import TextReader, check_vocabulary
 
 def main(folder: Path, options: dict[str, Any]) -> int:
     """Examine `folder` and return the exit status."""
-    backend = OnnxRuntimeBackend()
     try:
         if (folder / MANIFEST).exists():
-            _examine_packed(folder, backend, options["name"])
+            _examine_packed(folder, find_backends(), options["name"])
         else:
             lengths = tuple(options["lengths"]) if options["lengths"] else None
             intake = Intake(options["name"], lengths=lengths, max_rows=options["max_rows"] or MAX_ROWS)
-            build_version(folder, backend, intake, _silent)
+            build_version(folder, plain_backend(), intake, _silent)
     except (IntakeError, ContractError, LoadError) as error:
         print(error)
         return 1
     return 0
 
 
-def _examine_packed(folder: Path, backend: Backend, name: str) -> None:
+def _examine_packed(folder: Path, backends: Backends, name: str) -> None:
     """A folder that was built elsewhere: digests, signature and rows are checked again, its profile only kept from here."""
-    files = read_folder(folder, "the uploaded folder", 0)
-    manifest = files.manifest
-    if manifest.backend != backend.name:
-        raise IntakeError(f"the uploaded folder is for backend {manifest.backend!r}; this server has {backend.name}")
+    uploaded = read_folder(folder, "the uploaded folder", 0)
+    picked = backends.pick(uploaded)
+    files, backend, manifest = picked.files, picked.backend, picked.files.manifest
     if backend.model_file not in {entry.path for entry in manifest.files}:
         raise IntakeError(f"the manifest does not list {backend.model_file}; build the version again")
-    known = {MANIFEST, PROFILE, REPORT, *(entry.path for entry in manifest.files)}
+    known = {MANIFEST, PROFILE, FALLBACK_PROFILE, REPORT, *(entry.path for entry in manifest.files)}
     strangers = sorted(path.name for path in folder.iterdir() if path.name not in known)
     if strangers:
         raise IntakeError(f"the folder holds {strangers[0]!r}, which its manifest does not list; leave it out")
@@ -65,9 +63,10 @@ def _examine_packed(folder: Path, backend: Backend, name: str) -> None:
         _check_again(session, signature, manifest)
         tokenizer = _check_text_again(folder, session, manifest)
     if files.profiles is None or files.profiles.device.difference(this_device(backend.runtime)):
-        write_json(folder / PROFILE, measure_again(folder, backend, manifest, _silent, Effort(), tokenizer).to_json())
+        profile = measure_again(folder, backend, manifest, _silent, Effort(), tokenizer)
+        write_json(folder / (FALLBACK_PROFILE if picked.instead else PROFILE), profile.to_json())
     if manifest.name != name:
-        write_json(folder / MANIFEST, replace(manifest, name=name).to_json())
+        write_json(folder / MANIFEST, replace(uploaded.manifest, name=name).to_json())
 
 
 def _check_again(session: Session, signature: Signature, manifest: Manifest) -> None:

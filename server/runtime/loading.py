@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from server.backends.base import Array, Backend, LoadError, Session, Tokenizer, TokenizerLibrary
+from server.backends.base import Array, Backends, LoadError, Session, Tokenizer, TokenizerLibrary
 from server.contract.device import Device, this_device
 from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles, read_version
@@ -55,18 +55,19 @@ def newest_version(model_folder: Path) -> int:
 
 
 def load_version(
-    model_folder: Path, version: int, backends: Mapping[str, Backend], tokenizers: TokenizerLibrary | None, cache: ProfileCache
+    model_folder: Path, version: int, backends: Backends, tokenizers: TokenizerLibrary | None, cache: ProfileCache
 ) -> Loaded:
     """Read, verify, load and warm up one version.
 
     Raises ContractError for files that break the contract, LoadError when a library refuses the model or its tokenizer.
     """
     wants = read_wants(model_folder / WANTS_FILE)
-    files = read_version(model_folder, version)
-    backend = backends.get(files.manifest.backend)
-    if backend is None:
-        raise ContractError(
-            f"{model_folder.name}/{version}: needs backend {files.manifest.backend!r}; this server has {', '.join(backends)}"
+    picked = backends.pick(read_version(model_folder, version))
+    files, backend = picked.files, picked.backend
+    if picked.instead is not None:
+        name = f"{model_folder.name}/{version}"
+        log.warning(
+            "%s: served by its slower fallback %s, for its own backend is missing: %s", name, backend.name, picked.instead
         )
     tokenizer = _load_tokenizer(files, tokenizers)
     device = this_device(backend.runtime)

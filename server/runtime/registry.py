@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.backends.base import Backend, LoadError, TokenizerLibrary
+from server.backends.base import Backends, LoadError, TokenizerLibrary
 from server.contract.errors import ContractError
 from server.contract.layout import check_model_name, model_names, versions
 from server.core.lifecycle import State, step
@@ -43,7 +43,7 @@ class Registry:
     """Models by name. At most one version of a model serves at a time; a newer one replaces it without a gap."""
 
     def __init__(
-        self, repository: Path, backends: Mapping[str, Backend], engine: Engine, metrics: Metrics,
+        self, repository: Path, backends: Backends, engine: Engine, metrics: Metrics,
         tokenizers: TokenizerLibrary | None = None, cache: ProfileCache | None = None, pace: Pace | None = None,
     ) -> None:  # fmt: skip
         """`tokenizers`: for versions that take text; without it those are not loaded. `cache`: where profiles are kept that are

@@ -16,7 +16,7 @@ from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
 from server.api.shared_memory import Regions
-from server.backends.base import TokenizerLibrary
+from server.backends.base import Backends, TokenizerLibrary
 from server.backends.scripted import Script, ScriptedBackend
 from server.contract.classes import Classes
 from server.contract.device import this_device
@@ -184,7 +184,9 @@ async def world(
     loop = asyncio.get_running_loop()
     script = script or Script(doubled)
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
-    registry = Registry(repository, {ScriptedBackend.name: ScriptedBackend(script)}, engine, metrics, tokenizers, cache, EAGER)
+    registry = Registry(
+        repository, Backends({ScriptedBackend.name: ScriptedBackend(script)}), engine, metrics, tokenizers, cache, EAGER
+    )
     await registry.load_all()
     async with infer_routes(engine, registry, regions) as infer:
         made = World(repository, script, engine, registry, metrics, infer)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.backends.base import Backends
 from server.backends.scripted import Script, ScriptedBackend
 from server.contract.manifest import Ragged
 from server.errors import RateLimited
@@ -61,7 +62,7 @@ def run(folder: Path, scenario: Callable[[Bench], Awaitable[None]], script: Scri
         now = lambda: clock[0].now if clock else 1000.0  # noqa: E731
         metrics, engine = Metrics(now), RationedEngine(asyncio.get_running_loop(), now, SHARE, BURST_S)
         backend = ScriptedBackend(script or Script(doubled, wait=lambda _: None))
-        registry = Registry(folder, {backend.name: backend}, engine, metrics, HeldTokenizer())
+        registry = Registry(folder, Backends({backend.name: backend}), engine, metrics, HeldTokenizer())
         await registry.load_all()
         clock.append(Bench(engine, registry.find(MODEL), metrics))
         await scenario(clock[0])

@@ -1,0 +1,10 @@
+"""What V2 clients call a model's kind, in Triton's words where it has some."""
+
+from __future__ import annotations
+
+from server.backends.base import ONNX_BACKENDS
+
+
+def platform(backend: str) -> str:
+    """Of a manifest's backend."""
+    return "onnxruntime_onnx" if backend in ONNX_BACKENDS else backend
