@@ -1,0 +1,67 @@
+"""Time by operator, from the trace that ONNX Runtime's profiler writes. Reads events; runs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from optimizer.errors import OptimizeError
+
+Event = Mapping[str, Any]
+"""One of the Trace Event Format: `ts` and `dur` in microseconds."""
+
+_RUN = "model_run"
+_NODE = "Node"
+_KERNEL = "_kernel_time"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTime:
+    """An operator type on one provider: how often in one run, and for how many seconds of it; `share` of all operators' time."""
+
+    operator: str
+    provider: str
+    n_calls: float
+    seconds: float
+    share: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_runs(path: Path, n_runs: int) -> list[Event]:
+    """The events of the last `n_runs` runs in a profiler's file; loading and warming up come before them.
+
+    Raises OptimizeError when the file holds fewer.
+    """
+    events: list[Event] = json.loads(path.read_text(encoding="utf-8"))
+    starts = sorted(event["ts"] for event in events if event.get("name") == _RUN)
+    if len(starts) < n_runs:
+        raise OptimizeError(f"{path.name}: the profiler wrote {len(starts)} runs of {n_runs}; ask for fewer with --runs")
+    return [event for event in events if event.get("ph") == "X" and event["ts"] >= starts[-n_runs]]
+
+
+def time_by_operator(events: Sequence[Event], n_runs: int) -> list[OperatorTime]:
+    """The slowest first."""
+    spent: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == _NODE and str(event["name"]).endswith(_KERNEL):
+            arguments = event["args"]
+            spent.setdefault((arguments["op_name"], arguments.get("provider", "")), []).append(event["dur"] * 1e-6)
+    total = sum(sum(times) for times in spent.values()) or 1.0
+    found = [
+        OperatorTime(operator, provider, len(times) / n_runs, sum(times) / n_runs, sum(times) / total)
+        for (operator, provider), times in spent.items()
+    ]
+    return sorted(found, key=lambda one: one.seconds, reverse=True)
+
+
+def write_trace(path: Path, events: Sequence[Event]) -> None:
+    """For chrome://tracing and Perfetto. Raises OptimizeError when it cannot be written."""
+    try:
+        path.write_text(json.dumps({"traceEvents": list(events), "displayTimeUnit": "ms"}), encoding="utf-8")
+    except OSError as error:
+        raise OptimizeError(f"{path}: cannot be written: {error.strerror}; give another --trace") from None
