@@ -5,6 +5,7 @@ Pure: no model is run and no file read here (see recorded). Agreement is not acc
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -175,7 +176,10 @@ def _relative_to_range(figures: Sequence[Figures], wanted: Sequence[Array]) -> l
     values = [float(array.reshape(-1)[0]) for array in wanted if array.dtype.kind == "f" and array.size == 1]
     finite = [value for value in values if np.isfinite(value)]
     span = (max(finite) - min(finite) if finite else 0.0) or max((abs(value) for value in finite), default=0.0) or 1.0
-    return [one if one.relative is None else replace(one, relative=(one.absolute or 0.0) / span) for one in figures]
+    return [
+        one if one.relative is None else replace(one, relative=min((one.absolute or 0.0) / span, sys.float_info.max))
+        for one in figures
+    ]
 
 
 def _vectors(answers: Sequence[Answered], name: str) -> Array | None:

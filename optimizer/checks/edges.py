@@ -70,6 +70,8 @@ def judge_edge(
         return Edge(name, rows, length, fault=f"the candidate fails, where PyTorch does not: {error}")
     cosines: list[float] = []
     for output, array in wanted.items():
+        if output not in found:
+            return Edge(name, rows, length, fault=f"there is no output {output!r}")
         if found[output].shape != array.shape:
             return Edge(
                 name, rows, length, fault=f"output {output!r} has shape {list(found[output].shape)}, not {list(array.shape)}"

@@ -31,6 +31,8 @@ def ask_samples(session: Session, built: Path, progress: Progress) -> Agreement:
             found = answer(session, inputs)
         except BatchError as error:
             raise StageFailed(f"the candidate fails on sample {number}, where PyTorch does not: {error}") from None
+        if set(found) != set(wanted):
+            raise StageFailed(f"the candidate's outputs are {sorted(found)}, PyTorch's are {sorted(wanted)}")
         answers.append(Answered(wanted, found, _length(inputs, data["settings"]["axes"])))
     return agree(answers, data["settings"]["embedding"])
 

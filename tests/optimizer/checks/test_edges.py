@@ -46,6 +46,7 @@ def test_faults() -> None:
     assert judge(good, np.where(good == 4, np.nan, good)) == (None, "output 'y' is not finite where the original is")
     assert judge(np.where(good == 4, np.nan, good), good) == (1.0, None), "what PyTorch does not answer is not asked for"
     assert judge(np.array([[1]]), np.array([[2]])) == (None, None)
+    assert judge_edge("zeros", 0, {"z": good}, lambda: {"y": good}, BatchError).fault == "there is no output 'z'"
 
 
 def test_a_failure_is_a_fault() -> None:
@@ -63,3 +64,4 @@ def test_the_gate_names_the_edge() -> None:
     reason = fails_at([edge])
     assert reason == "zeros, 1 row: cosine 0.7071 to the original's answer, at least 0.9 was asked for"
     assert fails_at([edge], least_cosine=0.7) is None
+    assert edge.to_json() == {"name": "zeros", "rows": 1, "length": 0, "cosine": edge.cosine, "fault": None}

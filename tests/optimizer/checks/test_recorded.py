@@ -19,7 +19,7 @@ from optimizer.sources.python_file import PythonFile
 from optimizer.stages import build as build_stage
 from optimizer.stages.base import Result
 from optimizer.stages.build import build, evenly
-from optimizer.stages.files import RECORDED, read_arrays
+from optimizer.stages.files import RECORDED, SAMPLES, read_arrays, write_arrays
 from server.backends.base import Session
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from tests.optimizer.bench import LINEAR, RAGGED, Bench
@@ -114,3 +114,14 @@ def test_a_sample_that_pytorch_answers_with_nan_is_refused_wherever_it_is(bench:
     text = LINEAR.replace("range(3)", "[*range(20), -1]").replace("self.layer(x)", "self.layer(x) + torch.sqrt(x[:, 2:])")
     with pytest.raises(StageFailed, match="answers NaN in output 'y'"):
         build_alone(bench, text)
+
+
+def test_a_candidate_that_fails_or_has_other_outputs_is_refused(ragged: Bench, bench: Bench) -> None:
+    other = build_alone(bench, RAGGED.replace('"mean": ', '"middle": '))
+    with candidate(folder_of(ragged, "export")) as session:
+        with pytest.raises(StageFailed, match=r"outputs are \['count', 'mean'\], PyTorch's are \['count', 'middle'\]"):
+            ask_samples(session, other, silent)
+        samples = read_arrays(other / SAMPLES)
+        write_arrays(other / SAMPLES, {number: {**one, "ids": one["ids"] + 99} for number, one in samples.items()})
+        with pytest.raises(StageFailed, match="fails on sample 0, where PyTorch does not"):
+            ask_samples(session, other, silent)

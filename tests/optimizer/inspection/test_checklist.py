@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from optimizer.inspection.checklist import checklist
 from optimizer.inspection.readiness import Item, Mark
 from optimizer.inspection.versions import find_version
-from server.backends.base import Array, Backends, LoadError, Session
+from server.backends.base import Array, Backends, BatchError, LoadError, Session
 from server.backends.catalog import find_backends
 from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.contract.layout import describe_file
 from server.contract.tensors import TensorSpec
 from tests.optimizer.inspection.changed import change, compared, copy_of
 
@@ -35,7 +37,7 @@ class Fast(OnnxRuntimeBackend):
 
 
 class Spoiled:
-    """Adds a row's number to its answer."""
+    """Adds a row's number to its answer, and takes 3 rows at most."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -43,6 +45,8 @@ class Spoiled:
         self.outputs: tuple[TensorSpec, ...] = session.outputs
 
     def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
+        if len(next(iter(inputs.values()))) > 3:
+            raise BatchError("out of memory")
         return [array + np.arange(len(array))[:, None].astype(array.dtype) for array in self._session.run(inputs)]
 
     def close(self) -> None:
@@ -111,10 +115,23 @@ def test_a_promise_about_padding_is_checked_again(made: Path, tmp_path: Path) ->
     assert "padding changes answers" in items["padding"].detail
 
 
-def test_a_tokenizer_is_checked_again(made: Path) -> None:
+def test_a_batch_that_fails_does_so_at_its_edge(made: Path) -> None:
+    items = run("affine", made, Backends({"onnxruntime": Fast(spoils=True)}))
+    assert "made-up input, 4 rows: the model fails on x [4, 4]: out of memory" in items["edges"].detail
+
+
+def test_a_tokenizer_is_checked_again(made: Path, tmp_path: Path) -> None:
     items = run("words", made)
     assert items["text"].mark is Mark.PASSED
     assert "token ids up to" in items["text"].detail
+    folder = copy_of(made, "words", tmp_path) / "words" / "1"
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace('"w59": 62', '"w59": 900').replace('"w59":62', '"w59":900'))
+    entry = describe_file(file)
+    change(
+        folder, "manifest.json", lambda data: [one.update(asdict(entry)) for one in data["files"] if one["path"] == entry.path]
+    )
+    assert "which the model refuses" in run("words", tmp_path)["text"].detail
 
 
 def test_a_version_that_does_not_load_fails(made: Path) -> None:
@@ -158,6 +175,12 @@ def test_a_fallback_that_cannot_be_used_fails(made: Path, tmp_path: Path) -> Non
     items = run("affine", on_fast(made, tmp_path), Backends({FAST: Fast()}, {"onnxruntime": "not installed"}))
     assert failed(items) == ["quality", "fallback"]
     assert "not installed" in items["fallback"].detail
+
+
+def test_a_fallback_that_does_not_load_fails(made: Path, tmp_path: Path) -> None:
+    items = run("affine", on_fast(made, tmp_path), Backends({FAST: Fast(), "onnxruntime": Fast(loads=False)}))
+    assert failed(items) == ["quality", "fallback"]
+    assert "no such device" in items["fallback"].detail
 
 
 def test_nothing_that_could_serve_it_fails(made: Path, tmp_path: Path) -> None:

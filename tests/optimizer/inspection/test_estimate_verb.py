@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from optimizer.inspection.estimate_verb import EstimateVerb
 from tests.models import onnx_bytes, publish_model
+from tests.optimizer.inspection.changed import Change, change, copy_of
 
 
 def run(*arguments: object) -> int:
@@ -83,9 +85,38 @@ def test_what_cannot_be_estimated_is_status_2(
     assert wanted in capsys.readouterr().err
 
 
-def test_a_model_without_weights_or_profile_is_named(made: Path, dense: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_weights_is_named(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("masked", "--repository", made) == 2
     assert "has no weights to change" in capsys.readouterr().err
+
+
+def of_another_kind(data: dict[str, Any]) -> None:
+    data["backend"] = "other"
+
+
+def without_model(data: dict[str, Any]) -> None:
+    """Only the file that says where it comes from is left."""
+    data["files"] = [{"path": "lineage.jsonl", "sha256": hashlib.sha256(b"").hexdigest(), "bytes": 0}]
+
+
+@pytest.mark.parametrize(
+    ("how", "wanted"),
+    [(of_another_kind, "is served by other, of whose speed nothing is known"), (without_model, "has no .onnx file")],
+)
+def test_a_version_of_another_kind_is_named(
+    dense: Path, tmp_path: Path, how: Change, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of(dense, "dense", tmp_path) / "dense" / "1"
+    (folder / "lineage.jsonl").write_bytes(b"")
+    change(folder, "manifest.json", how)
+    assert run("dense", "--repository", tmp_path) == 2
+    assert wanted in capsys.readouterr().err
+
+
+def test_a_version_that_was_never_measured_is_named(dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy_of(dense, "dense", tmp_path) / "dense" / "1" / "profile.json").unlink()
+    assert run("dense", "--repository", tmp_path) == 2
+    assert "has no profile; give --parameters" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "0.5", "1e99", "nan"])
