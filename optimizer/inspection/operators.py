@@ -1,4 +1,4 @@
-"""Time by operator, from the trace that ONNX Runtime's profiler writes. Reads events; runs nothing."""
+"""Time by operator, from events as ONNX Runtime's profiler writes them. Reads and writes events; runs nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from optimizer.errors import OptimizeError
 Event = Mapping[str, Any]
 """One of the Trace Event Format: `ts` and `dur` in microseconds."""
 
-_RUN = "model_run"
-_NODE = "Node"
-_KERNEL = "_kernel_time"
+RUN = "model_run"
+NODE = "Node"
+KERNEL = "_kernel_time"
+"""What ONNX Runtime calls a run, the category of a node, and the end of the name of its own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def read_runs(path: Path, n_runs: int) -> list[Event]:
     Raises OptimizeError when the file holds fewer.
     """
     events: list[Event] = json.loads(path.read_text(encoding="utf-8"))
-    starts = sorted(event["ts"] for event in events if event.get("name") == _RUN)
+    starts = sorted(event["ts"] for event in events if event.get("name") == RUN)
     if len(starts) < n_runs:
         raise OptimizeError(f"{path.name}: the profiler wrote {len(starts)} runs of {n_runs}; ask for fewer with --runs")
     return [event for event in events if event.get("ph") == "X" and event["ts"] >= starts[-n_runs]]
@@ -48,7 +49,7 @@ def time_by_operator(events: Sequence[Event], n_runs: int) -> list[OperatorTime]
     """The slowest first."""
     spent: dict[tuple[str, str], list[float]] = {}
     for event in events:
-        if event.get("cat") == _NODE and str(event["name"]).endswith(_KERNEL):
+        if event.get("cat") == NODE and str(event["name"]).endswith(KERNEL):
             arguments = event["args"]
             spent.setdefault((arguments["op_name"], arguments.get("provider", "")), []).append(event["dur"] * 1e-6)
     total = sum(sum(times) for times in spent.values()) or 1.0

@@ -1,4 +1,4 @@
-"""The verb `profile`: runs a version under ONNX Runtime's profiler and times the steps of a request; prints where time goes."""
+"""The verb `profile`: has a version's operators and the steps of a request timed; prints where time goes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from optimizer.errors import OptimizeError
@@ -21,11 +20,9 @@ if TYPE_CHECKING:
     from optimizer.inspection.operators import OperatorTime
     from optimizer.inspection.versions import Place
     from server.backends.base import Array, Picked
-    from server.backends.onnx_runtime import OnnxRuntimeBackend
     from server.contract.manifest import Manifest
     from server.intake.texts import TextReader
 
-N_WARM_UP = 2
 _LINES = 15
 
 
@@ -60,7 +57,6 @@ class _Job:
 
     place: Place
     picked: Picked
-    backend: OnnxRuntimeBackend
     batch: Mapping[str, Array]
     rows: int
     length: int
@@ -70,24 +66,25 @@ class _Job:
     def __str__(self) -> str:
         length = f" of length {self.length}" if self.length else ""
         return (
-            f"{self.place.label} ({self.backend.runtime}): {self.rows} row{'s' * (self.rows > 1)}{length}, "
+            f"{self.place.label} ({self.picked.backend.runtime}): {self.rows} row{'s' * (self.rows > 1)}{length}, "
             f"{self.threads} thread{'s' * (self.threads > 1)}, made-up values"
         )
 
 
 def _run(args: argparse.Namespace) -> int:
     from optimizer.inspection.operators import time_by_operator, write_trace
+    from optimizer.inspection.tracing import trace
 
     job = _prepare(args)
-    events = _trace(job)
-    operators = time_by_operator(events, job.n_runs)
+    traced = trace(job.picked, job.batch, job.threads, job.n_runs)
+    operators = time_by_operator(traced.events, traced.n_runs)
     steps = _steps(job)
-    trace = args.trace or Path(f"{job.place.label.strip('/').replace('/', '-')}.trace.json")
-    write_trace(trace, events)
+    file = args.trace or Path(f"{job.place.label.strip('/').replace('/', '-')}.trace.json")
+    write_trace(file, traced.events)
     if args.json:
         figures = {"operators": [one.to_json() for one in operators], "steps": [one.to_json() for one in steps]}
-        size = {"rows": job.rows, "length": job.length, "threads": job.threads, "runtime": job.backend.runtime}
-        print(json.dumps({"version": job.place.label, **size, **figures, "trace": str(trace)}, indent=1))
+        size = {"rows": job.rows, "length": job.length, "threads": job.threads, "runtime": job.picked.backend.runtime}
+        print(json.dumps({"version": job.place.label, **size, **figures, "trace": str(file)}, indent=1))
     else:
         print(
             "\n".join(
@@ -95,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
                     str(job),
                     *_operator_lines(operators),
                     *_step_lines(steps),
-                    f"trace: {trace}, for ui.perfetto.dev or chrome://tracing",
+                    f"trace: {file}, for ui.perfetto.dev or chrome://tracing",
                 ]
             )
         )
@@ -105,19 +102,16 @@ def _run(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> _Job:
     from optimizer.inspection.versions import find_version, manifest_signature
     from server.backends.catalog import find_backends
-    from server.backends.onnx_runtime import OnnxRuntimeBackend
     from server.intake.samples import made_up_samples
 
     place = find_version(args.version, args.repository)
     picked = find_backends().pick(place.read())
-    backend, manifest = picked.backend, picked.files.manifest
-    if not isinstance(backend, OnnxRuntimeBackend):
-        raise OptimizeError(f"{place.label} is served by {backend.name}, which has no profiler that ferry can read")
+    manifest = picked.files.manifest
     if args.rows > manifest.max_rows:
         raise OptimizeError(f"{place.label} takes batches of up to {manifest.max_rows} rows, not of {args.rows}")
     length = _length(args.length, manifest, place.label)
     batch = made_up_samples(manifest_signature(manifest), length).batch(args.rows, length)
-    return _Job(place, picked, backend, batch, args.rows, length, args.threads or _threads(place, picked), args.runs)
+    return _Job(place, picked, batch, args.rows, length, args.threads or _threads(place, picked), args.runs)
 
 
 def _length(asked: int | None, manifest: Manifest, label: str) -> int:
@@ -143,27 +137,12 @@ def _threads(place: Place, picked: Picked) -> int:
     return profiles.choose(wants, picked.files.manifest.max_rows, profiles.device.cores).placement.threads
 
 
-def _trace(job: _Job) -> Sequence[Mapping[str, object]]:
-    """The profiler writes a file when it ends."""
-    from optimizer.inspection.operators import read_runs
-    from server.backends.base import BatchError, LoadError
-
-    with TemporaryDirectory() as folder:
-        try:
-            with closing(job.backend.load_traced(job.picked.files.folder, job.threads, Path(folder) / "trace")) as session:
-                for _ in range(N_WARM_UP + job.n_runs):
-                    session.run(job.batch)
-                return read_runs(session.end_trace(), job.n_runs)
-        except (LoadError, BatchError) as error:
-            raise OptimizeError(f"{job.place.label} cannot be profiled: {error}") from None
-
-
 def _steps(job: _Job) -> list[Step]:
     from optimizer.inspection.breakdown import time_steps
     from server.backends.base import LoadError
 
     try:
-        with closing(job.backend.load(job.picked.files.folder, job.threads)) as session:
+        with closing(job.picked.backend.load(job.picked.files.folder, job.threads)) as session:
             return time_steps(session, job.picked.files.manifest, job.batch, job.n_runs, _reader(job), job.length)
     except LoadError as error:
         raise OptimizeError(f"{job.place.label} cannot be loaded: {error}") from None
