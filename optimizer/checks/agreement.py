@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from optimizer.checks.figures import Figures, Flaw, compare_answers, is_normalised, same_neighbour
-from optimizer.checks.slices import Slice, slice_samples, worst_of
+from optimizer.checks.slices import Slice, shown, slice_samples, worst_of
 from server.backends.base import Array
 
 LEAST_NEIGHBOURS = 3
@@ -133,7 +133,7 @@ def fails(agreement: Agreement, gates: Gates) -> str | None:
         for value, output in found:
             if value > bound if name in _UPPER else value < bound:
                 most = "most" if name in _UPPER else "least"
-                return f"output {output!r}: {words} {_number(value)}, at {most} {bound:g} was asked for"
+                return f"output {output!r}: {words} {shown(value)}, at {most} {bound:g} was asked for"
     return None
 
 
@@ -249,7 +249,7 @@ def _mean(values: Sequence[float]) -> float:
 def _figures(one: OutputAgreement) -> str:
     parts = []
     if one.cosine_mean is not None and one.cosine_worst is not None:
-        parts.append(f"has cosine {_number(one.cosine_mean)} on average and {_number(one.cosine_worst)} at worst")
+        parts.append(f"has cosine {shown(one.cosine_mean)} on average and {shown(one.cosine_worst)} at worst")
     if one.same_top1 is not None:
         parts.append(f"the same top class in {one.same_top1:.1%}")
     if one.same_neighbour is not None:
@@ -261,8 +261,3 @@ def _figures(one: OutputAgreement) -> str:
     if one.equal is not None:
         parts.append(f"is equal in {one.equal:.1%}")
     return ", ".join(parts) or "cannot be compared"
-
-
-def _number(value: float) -> str:
-    """Enough digits to see what is missing to 1."""
-    return f"{value:.6f}" if value > 0.9999 else f"{value:.4g}"

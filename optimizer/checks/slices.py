@@ -48,7 +48,7 @@ class Slice:
     def figures(self) -> str:
         """In words."""
         top = "" if self.same_top1 is None else f", the same top class in {self.same_top1:.1%}"
-        return f"mean cosine {self.cosine_mean:.4g}{top}"
+        return f"mean cosine {shown(self.cosine_mean)}{top}"
 
 
 def slice_samples(lengths: Sequence[int], figures: Sequence[Figures]) -> tuple[Slice, ...]:
@@ -68,6 +68,11 @@ def worst_of(slices: Sequence[Slice]) -> Slice | None:
     """The one that loses most, if one loses anything worth printing."""
     large = [one for one in slices if one.n_samples >= LEAST_IN_SLICE and one.loss > 1e-6]
     return max(large, key=lambda one: one.loss, default=None)
+
+
+def shown(share: float) -> str:
+    """For people, with enough digits to see what is missing to 1."""
+    return f"{share:.6f}" if share > 0.9999 else f"{share:.4g}"
 
 
 def _slices(by: By, keys: Sequence[int | None], figures: Sequence[Figures], name: Callable[[int], str]) -> list[Slice]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from optimizer.errors import OptimizeError
@@ -46,18 +47,23 @@ def read_runs(path: Path, n_runs: int) -> list[Event]:
 
 
 def time_by_operator(events: Sequence[Event], n_runs: int) -> list[OperatorTime]:
-    """The slowest first."""
-    spent: dict[tuple[str, str], list[float]] = {}
+    """The slowest first. A node's time is the median of its calls, so that a run which was disturbed does not count."""
+    nodes: dict[tuple[str, str, str], list[float]] = {}
     for event in events:
         if event.get("cat") == NODE and str(event["name"]).endswith(KERNEL):
             arguments = event["args"]
-            spent.setdefault((arguments["op_name"], arguments.get("provider", "")), []).append(event["dur"] * 1e-6)
-    total = sum(sum(times) for times in spent.values()) or 1.0
-    found = [
-        OperatorTime(operator, provider, len(times) / n_runs, sum(times) / n_runs, sum(times) / total)
-        for (operator, provider), times in spent.items()
+            key = arguments["op_name"], arguments.get("provider", ""), event["name"]
+            nodes.setdefault(key, []).append(event["dur"] * 1e-6)
+    spent: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for (operator, provider, _), times in nodes.items():
+        n_calls = len(times) / n_runs
+        spent.setdefault((operator, provider), []).append((n_calls, n_calls * median(times)))
+    total = sum(seconds for found in spent.values() for _, seconds in found) or 1.0
+    operators = [
+        OperatorTime(operator, provider, sum(n for n, _ in found), seconds := sum(time for _, time in found), seconds / total)
+        for (operator, provider), found in spent.items()
     ]
-    return sorted(found, key=lambda one: one.seconds, reverse=True)
+    return sorted(operators, key=lambda one: one.seconds, reverse=True)
 
 
 def write_trace(path: Path, events: Sequence[Event]) -> None:

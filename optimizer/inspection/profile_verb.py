@@ -161,8 +161,11 @@ def _reader(job: _Job) -> TextReader | None:
 
 
 def _operator_lines(operators: Sequence[OperatorTime]) -> list[str]:
-    lines = [f"{'operator':<32}{'calls':>8}{'ms':>10}{'share':>8}"]
-    lines += [f"{one.operator:<32}{one.n_calls:>8.4g}{one.seconds * 1e3:>10.4f}{one.share:>8.1%}" for one in operators[:_LINES]]
+    lines = [f"{'operator':<32}{'calls':>8}{'ms':>10}{'share':>8}  by"]
+    lines += [
+        f"{one.operator:<32}{one.n_calls:>8.4g}{one.seconds * 1e3:>10.4f}{one.share:>8.1%}  {one.provider}"
+        for one in operators[:_LINES]
+    ]
     rest = operators[_LINES:]
     if rest:
         seconds, share = sum(one.seconds for one in rest), sum(one.share for one in rest)

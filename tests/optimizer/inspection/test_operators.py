@@ -48,6 +48,17 @@ def test_warming_up_is_left_out(tmp_path: Path) -> None:
     assert found[0].share == pytest.approx(0.8)
 
 
+def test_a_disturbed_run_does_not_count() -> None:
+    events = [node(ts, dur, "MatMul") for ts, dur in ((0, 20), (100, 9000), (200, 22))]
+    assert time_by_operator(events, 3)[0].seconds == pytest.approx(22e-6)
+
+
+def test_two_nodes_of_an_operator_add_up() -> None:
+    other = {**node(50, 30, "MatMul"), "name": "MatMul_2_kernel_time"}
+    (found,) = time_by_operator([node(0, 20, "MatMul"), other], 1)
+    assert (found.n_calls, found.seconds) == (2, pytest.approx(50e-6))
+
+
 def test_too_few_runs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "trace.json").write_text(json.dumps(EVENTS))
     with pytest.raises(OptimizeError, match="wrote 3 runs of 4"):
