@@ -74,10 +74,25 @@ def test_flawed_answers_are_counted_against_the_candidate() -> None:
     one = agree(answered(wanted, found))
     lead = one.leading
     assert (lead.n_flawed, lead.cosine_worst, lead.same_top1) == (1, 0, 7 / 8)
-    assert lead.same_neighbour is not None
-    assert lead.same_neighbour <= 7 / 8
+    assert lead.cosine_mean == pytest.approx(7 / 8)
     assert fails(one, OPEN) == "output 'y' is not finite where the original is, in 1 of 8 samples"
     assert "1 answers could not be compared" in one.sentence()
+
+
+def test_a_flawed_answer_has_no_neighbour() -> None:
+    wanted = floats([[1, 0], [0, 1], [0, -1], [1, 0.01]])
+    found = wanted.copy()
+    found[3] = np.inf
+    assert agree(answered(wanted, found)).leading.same_neighbour == 0.25, "its own is not right, nor is it anybody else's"
+
+
+def test_a_flawed_answer_counts_in_the_slice_of_its_class() -> None:
+    wanted = floats([[5, 0]] * 6 + [[0, 5]] * 6)
+    found = wanted.copy()
+    found[:3] = np.nan
+    pieces = {piece.name: piece for piece in agree(answered(wanted, found)).slices}
+    assert (pieces["0"].n_samples, pieces["0"].same_top1, pieces["0"].cosine_mean) == (6, 0.5, 0.5)
+    assert pieces["1"].same_top1 == 1
 
 
 def test_an_output_of_one_number_is_measured_by_the_range_of_answers() -> None:

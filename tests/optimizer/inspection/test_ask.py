@@ -12,6 +12,7 @@ from optimizer.inspection.ask import compare
 from optimizer.inspection.versions import find_version, made_up_requests
 from server.backends.base import Picked
 from server.backends.catalog import find_backends
+from tests.models import affine, publish_model
 from tests.optimizer.inspection.changed import copy_of
 
 
@@ -31,6 +32,13 @@ def test_the_first_is_the_original(made: Path) -> None:
     found = compare(first, picked("affine/3", made), made_up_requests(first.files.manifest))
     assert found.excess > 1
     assert found.agreement.leading.largest_absolute == pytest.approx(0.5)
+
+
+def test_the_greatest_difference_counts(made: Path, tmp_path: Path) -> None:
+    publish_model(tmp_path, "steep", affine(3.0), max_rows=2)
+    requests = [{"x": np.full((1, 4), value, np.float32)} for value in (0.0, 1.0, 0.0)]
+    found = compare(picked("affine/1", made), picked("steep", tmp_path), requests)
+    assert found.excess == pytest.approx(1 / (1e-4 + 1e-3 * 3))
 
 
 def test_a_failure_says_who_failed_on_what(made: Path) -> None:

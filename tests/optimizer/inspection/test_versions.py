@@ -91,6 +91,7 @@ def test_given_requests_are_cut_into_rows(made: Path, tmp_path: Path) -> None:
         ("affine", {"x": np.ones((0, 4), np.float32)}, r"\[0\] rows"),
         ("masked", {"ids": np.ones((2, 3), np.int64), "mask": np.ones((1, 3), np.int64)}, r"\[1, 2\] rows"),
         ("masked", {"ids": np.ones((1, 3), np.int64), "mask": np.ones((1, 4), np.int64)}, r"has sizes \[3, 4\]"),
+        ("plain", {"x": np.ones((1, 1), np.float32)}, "of 2 to 8"),
         ("masked", {"ids": np.ones((1, 99), np.int64), "mask": np.ones((1, 99), np.int64)}, "of 1 to 16"),
     ],
 )
