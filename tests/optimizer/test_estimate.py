@@ -76,7 +76,7 @@ def test_a_measured_version_changed() -> None:
     assert found.size_ratio == pytest.approx(1000 / 4100)
     assert (found.latency_s.low, found.latency_s.high) == (pytest.approx(0.002 / 2.8), pytest.approx(0.002 / 1.7))
     assert len(found.measured) == 2
-    assert found.assumptions == ("8 bits on onnxruntime: 1.7 to 2.8 times as fast as float32",)
+    assert found.assumptions == ("8 bits on onnxruntime: 1.7 to 2.8 times as fast as float32 on onnxruntime",)
 
 
 def test_a_model_like_it_of_another_size() -> None:
@@ -96,7 +96,9 @@ def test_a_quantized_version_is_known_by_its_file() -> None:
 
 
 def test_another_runtime_is_a_change() -> None:
-    assert estimate(1000, Change(runtime=Runtime.OPENVINO), KNOWN).speed_up == Span(1.5, 5.8)
+    found = estimate(1000, Change(runtime=Runtime.OPENVINO), KNOWN)
+    assert (found.speed_up, found.risk) == (Span(1.5, 5.8), Risk.LOW)
+    assert found.reasons == ("computed in bf16: cosine 0.9999 and more was seen",)
     served = Measured("tiny/3", "", 1000, 4100, 0, 0.001, Runtime.OPENVINO)
     assert estimate(1000, Change(runtime=Runtime.OPENVINO), served).speed_up == Span(1, 1)
     assert estimate(1000, Change(), served).speed_up.high == pytest.approx(1 / 1.5)
