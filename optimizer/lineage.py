@@ -34,9 +34,14 @@ def write_lineage(folder: Path, lines: Iterable[Line]) -> str:
     return describe_file(path).sha256
 
 
-def run_key(folder: Path) -> str | None:
-    """Key of the run that made a version, or None when it does not come from the optimizer."""
+def read_lineage(folder: Path) -> list[dict[str, Any]]:
+    """The lines as JSON; empty where a version does not come from the optimizer."""
     path = folder / LINEAGE
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    last = json.loads(lines[-1]) if lines else {}
-    return last.get("key") if last.get("stage") == PUBLISH else None
+    return [json.loads(line) for line in lines]
+
+
+def run_key(folder: Path) -> str | None:
+    """Key of the run that made a version, or None when it does not come from the optimizer."""
+    lines = read_lineage(folder)
+    return lines[-1].get("key") if lines and lines[-1].get("stage") == PUBLISH else None
