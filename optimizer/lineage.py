@@ -34,9 +34,17 @@ def write_lineage(folder: Path, lines: Iterable[Line]) -> str:
     return describe_file(path).sha256
 
 
-def run_key(folder: Path) -> str | None:
-    """Key of the run that made a version, or None when it does not come from the optimizer."""
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """Key of the run that made a version (None: it does not come from the optimizer), and what its decision depended on besides."""
+
+    key: str | None
+    config: Mapping[str, Any]
+
+
+def run_end(folder: Path) -> RunEnd:
+    """From the last line of a version's lineage."""
     path = folder / LINEAGE
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     last = json.loads(lines[-1]) if lines else {}
-    return last.get("key") if last.get("stage") == PUBLISH else None
+    return RunEnd(last["key"], last["config"]) if last.get("stage") == PUBLISH else RunEnd(None, {})

@@ -19,7 +19,7 @@ from server.backends.catalog import find_backends, plain_backend
 from server.backends.hf_tokenizers import HfTokenizers
 from server.contract.device import this_device
 from server.contract.errors import ContractError
-from server.contract.layout import FALLBACK_PROFILE, MANIFEST, PROFILE, REPORT, read_folder, write_json
+from server.contract.layout import FALLBACK_PROFILE, MANIFEST, PROFILE, REPORT, REPORT_DATA, read_folder, write_json
 from server.contract.manifest import Manifest
 from server.intake.build import MAX_ROWS, Intake, build_version, measure_again
 from server.intake.checks import check_padding, check_rows
@@ -52,7 +52,7 @@ def _examine_packed(folder: Path, backends: Backends, name: str) -> None:
     files, backend, manifest = picked.files, picked.backend, picked.files.manifest
     if backend.model_file not in {entry.path for entry in manifest.files}:
         raise IntakeError(f"the manifest does not list {backend.model_file}; build the version again")
-    known = {MANIFEST, PROFILE, FALLBACK_PROFILE, REPORT, *(entry.path for entry in manifest.files)}
+    known = {MANIFEST, PROFILE, FALLBACK_PROFILE, REPORT, REPORT_DATA, *(entry.path for entry in manifest.files)}
     strangers = sorted(path.name for path in folder.iterdir() if path.name not in known)
     if strangers:
         raise IntakeError(f"the folder holds {strangers[0]!r}, which its manifest does not list; leave it out")
