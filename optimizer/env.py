@@ -11,7 +11,9 @@ from pathlib import Path
 from optimizer.errors import OptimizeError
 
 _ROOT = Path(__file__).resolve().parent.parent
-_OWN_CODE = ("optimizer/sources", "optimizer/stages", "optimizer/checks", "server/backends", "server/intake")
+_OWN_CODE = (
+    "optimizer/sources", "optimizer/stages", "optimizer/checks", "optimizer/transforms", "server/backends", "server/intake",
+)  # fmt: skip
 
 
 def tool_versions(distributions: Iterable[str]) -> dict[str, str]:
