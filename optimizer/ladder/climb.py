@@ -76,7 +76,8 @@ class _Climb:
     def run(self) -> Climbed:
         candidates = self._recipe.candidates
         if candidates is None:
-            candidates = default_candidates(self._backends)
+            self._watcher.begin("the default candidates")
+            candidates = default_candidates(self._judge.facts(), self._backends)
         tried: list[Trial] = []
         for candidate in candidates:
             self._watcher.begin(candidate.name)

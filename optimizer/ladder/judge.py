@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.env import distributions_of, tool_versions
-from optimizer.errors import OptimizeError
 from optimizer.ladder.candidate import OWN, Candidate, Step
 from optimizer.ladder.examine import Examined, ExamineTask, WeighTask
 from optimizer.ladder.gates import Failed, Gate, Gates
 from optimizer.ladder.isolate import Ended
 from optimizer.ladder.measure import Measured, MeasureTask, read_measured
-from optimizer.ladder.subject import MaterialTask, Subject
+from optimizer.ladder.steps import missing
+from optimizer.ladder.subject import MaterialTask, Subject, read_facts_of
 from optimizer.ladder.transforming import MODEL, TransformTask
 from optimizer.ladder.trial import Graph, Trial
 from optimizer.ladder.workshop import Order, Piece, Workshop
 from optimizer.lineage import Line
+from optimizer.transforms.facts import GraphFacts
 from server.backends.base import Backend, Backends
 from server.contract.device import this_device
 from server.contract.layout import describe_file
@@ -37,15 +38,13 @@ class Judge:
     def examine(self, candidate: Candidate, earlier: Sequence[Trial]) -> Trial:
         """All gates up to the figures of the first look. `earlier`: the candidates that were examined already."""
         trial = Trial(candidate)
-        if candidate.backend not in self._backends.usable:
-            missing = self._backends.missing.get(candidate.backend, f"there is no backend {candidate.backend!r}")
-            return replace(trial, failed=Failed(Gate.NEEDS, missing))
+        lacking = self._lacking(candidate)
+        if lacking is not None:
+            return replace(trial, failed=Failed(Gate.NEEDS, lacking))
         try:
             trial = self._make(trial)
         except Ended as ended:
             return replace(trial, failed=Failed(Gate.STEPS, str(ended), ended.log))
-        except OptimizeError as error:
-            return replace(trial, failed=Failed(Gate.NEEDS, str(error)))
         graph = trial.graph
         assert graph is not None, "it has just been made"
         failed = self._same(trial, graph, earlier) or self._gates.size(graph.n_bytes)
@@ -88,16 +87,32 @@ class Judge:
         lines = (*trial.lines, piece.line, profile.line)
         return replace(trial, fallback=read_measured(profile.folder), lines=lines)
 
+    def facts(self) -> GraphFacts | None:
+        """What the plain export is made of; None where it cannot be read here."""
+        try:
+            return read_facts_of(self._material().result)
+        except Ended:
+            return None
+
+    def _lacking(self, candidate: Candidate) -> str | None:
+        """What must be installed for it."""
+        if candidate.backend not in self._backends.usable:
+            return self._backends.missing.get(candidate.backend, f"there is no backend {candidate.backend!r}")
+        return next((reason for step in candidate.steps if (reason := missing(step)) is not None), None)
+
+    def _material(self) -> Piece:
+        subject = self._subject
+        config = {"of": subject.identity, **subject.options.shape_config()}
+        return self._workshop.do(Order("calibration data", config, _tools(), {"model": subject.sha256}, MaterialTask(subject)))
+
     def _make(self, trial: Trial) -> Trial:
-        """The candidate's file. Raises Ended, and OptimizeError for a tool that is not installed."""
+        """The candidate's file. Raises Ended."""
         subject = self._subject
         file, sha256 = subject.model, subject.sha256
         notes: list[str] = []
         lines: list[Line] = []
         if trial.candidate.steps:
-            config = {"of": subject.identity, **subject.options.shape_config()}
-            inputs = {"model": sha256}
-            material = self._workshop.do(Order("calibration data", config, _tools(), inputs, MaterialTask(subject)))
+            material = self._material()
             lines.append(material.line)
         for step in trial.candidate.steps:
             piece = self._step(step, file, sha256, material)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from optimizer.stages.base import Result
 from optimizer.stages.files import read_arrays, write_arrays
 from optimizer.stages.intake import intake_of
 from optimizer.transforms.base import Material
+from optimizer.transforms.facts import GraphFacts, read_facts
 from server.backends.base import Backend, LoadError, Session
 from server.contract.manifest import Ragged
 from server.intake.build import Intake, prepare
@@ -107,9 +109,21 @@ class MaterialTask:
         singles = known.samples.singles[:N_SAMPLES]
         write_arrays(out / SAMPLES, {str(number): single for number, single in enumerate(singles)})
         ragged = known.ragged
-        data: dict[str, Any] = {"pads": dict(ragged.pads) if ragged else {}, "ragged_axis": ragged.axis if ragged else None}
+        progress("reading its graph", 0, 1)
+        facts = asdict(read_facts(self.subject.model)) if find_spec("onnx") is not None else None
+        data: dict[str, Any] = {
+            "facts": facts,
+            "pads": dict(ragged.pads) if ragged else {},
+            "ragged_axis": ragged.axis if ragged else None,
+        }
         kind = "samples" if self.subject.built else "made-up inputs"
         return Result(f"{len(singles)} {kind} to calibrate and compare with", None, data)
+
+
+def read_facts_of(result: Result) -> GraphFacts | None:
+    """What MaterialTask found of the graph; None where onnx is not installed."""
+    facts = result.data["facts"]
+    return None if facts is None else GraphFacts(**{**facts, "dtypes": tuple(facts["dtypes"])})
 
 
 def read_material(folder: Path) -> Material:

@@ -15,6 +15,7 @@ from optimizer.ladder.subject import read_material
 from optimizer.sources.scan import scan_file
 from optimizer.stages.base import Result
 from optimizer.transforms.base import Made, Transform
+from optimizer.transforms.catalog import find_transform
 from server.contract.layout import describe_file
 from server.intake.measure import Progress
 
@@ -89,7 +90,7 @@ def again(
 
 def _transform(step: Step) -> Transform:
     if step.file is None:
-        raise OptimizeError(f"unknown step {step.name!r}; write file.py:function for one of your own")
+        return find_transform(step.name).run
     return _own_transform(step.file, step.function)
 
 

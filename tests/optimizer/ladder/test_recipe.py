@@ -82,7 +82,7 @@ def test_the_code_of_a_step_is_in_the_key(tmp_path: Path) -> None:
         ('[[candidates]]\nname = "a"', r"candidates\[0\]: field 'steps' must name a step, or backend another one"),
         (CANDIDATE + "backend = 'tpu'", r"candidates\[0\]: field 'backend' must be one of onnxruntime, openvino-bf16; found 'tpu'"),
         (CANDIDATE + CANDIDATE, r"field 'candidates' must have distinct names, and none 'plain export'; found 'a'"),
-        ('[[candidates]]\nname = "a"\nsteps = ["halve"]', r"candidates\[0\]: steps\[0\]: unknown step 'halve'"),
+        ('[[candidates]]\nname = "a"\nsteps = ["halve"]', r"candidates\[0\]: steps\[0\]: there is no transform 'halve'; there are fuse, "),
         ('[[candidates]]\nname = "a"\nsteps = ["mine.py:2"]', r"steps\[0\]: 'mine.py:2' is not file.py:function"),
         ('[[candidates]]\nname = "a"\nsteps = [{by = 2}]', r"steps\[0\]: field 'step' is missing"),
         ('[[candidates]]\nname = "a"\nsteps = [3]', r"steps\[0\]: expected an object, found an integer"),
