@@ -147,7 +147,8 @@ def _gap(pair: _Pair) -> Array:
         return np.zeros(1)
     mine, theirs = pair.mine.astype(np.float64), pair.theirs.astype(np.float64)
     both = np.isfinite(mine) & np.isfinite(theirs)
-    return np.abs(np.where(both, mine, 0.0) - np.where(both, theirs, 0.0))
+    gap: Array = np.abs(np.where(both, mine, 0.0) - np.where(both, theirs, 0.0))
+    return gap
 
 
 def _as_logits(pairs: list[_Pair]) -> tuple[float | None, float | None]:

@@ -71,13 +71,13 @@ class Gates:
         if not has_score:
             mean, worst = MIN_COSINE if mean is None else mean, MIN_WORST_COSINE if worst is None else worst
         for one in agreement.outputs:
-            if abs(one.size - 1) > MAX_SIZE_ERROR:
-                return Failed(Gate.ANSWERS, f"output {one.output!r} is {one.size:.2f} times as large as the original's")
             if mean is not None and one.mean_cosine < mean:
                 return Failed(Gate.ANSWERS, f"mean cosine {one.mean_cosine:.5f} of output {one.output!r}, wanted is {mean:g}")
             if worst is not None and one.worst_cosine < worst:
                 where = f"{one.worst_cosine:.5f} of output {one.output!r} ({one.worst_at})"
                 return Failed(Gate.ANSWERS, f"worst cosine {where}, wanted is {worst:g}")
+            if abs(one.size - 1) > MAX_SIZE_ERROR:
+                return Failed(Gate.ANSWERS, f"output {one.output!r} is {one.size:.2f} times as large as the original's")
         return None
 
     def score(self, before: float, after: float) -> Failed | None:

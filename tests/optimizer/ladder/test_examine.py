@@ -130,7 +130,7 @@ def test_a_lower_score_fails(tried: Tried) -> None:
     examined = tried.examine(tried.file("off", models.affine(2.01)))
     assert examined.failed is not None
     assert examined.failed.gate is Gate.SCORE
-    assert examined.failed.reason == "0.0000, PyTorch 1.0000: a loss of 100.00 points, allowed are 0.5"
+    assert examined.failed.reason == "0.0500, PyTorch 1.0000: a loss of 95.00 points, allowed are 0.5"
 
 
 def test_a_score_that_is_not_deterministic_is_no_verdict_to_keep(tried: Tried) -> None:
