@@ -90,10 +90,12 @@ class _Watch:
     def until_it_ends(self, child: subprocess.Popen[bytes], pipe: int) -> tuple[End, str] | None:
         """None when it ended by itself, else which limit it broke."""
         began_at = looked_at = now()
-        pipes = [pipe]
+        is_open = True
         while child.poll() is None:
-            if select.select(pipes, [], [], _POLL_S)[0] and not self._hear(os.read(pipe, 65536)):
-                pipes = []  # closed: what is left is to wait for the end
+            if not is_open:
+                _wait(child)
+            elif select.select([pipe], [], [], _POLL_S)[0]:
+                is_open = self._hear(os.read(pipe, 65536))
             if now() - began_at > self.limits.time_s:
                 return End.TOO_LONG, f"killed after {self.limits.time_s:g} s in {self.what}"
             if now() - looked_at > _POLL_S:
@@ -108,6 +110,14 @@ class _Watch:
         for line in lines:
             self.progress(*json.loads(line))
         return bool(data)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> None:
+    """Until its end, or until it is time to look at it again."""
+    try:
+        child.wait(_POLL_S)
+    except subprocess.TimeoutExpired:
+        return
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

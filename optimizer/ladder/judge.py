@@ -34,6 +34,7 @@ class Judge:
 
     def __init__(self, subject: Subject, gates: Gates, backends: Backends, workshop: Workshop) -> None:
         self._subject, self._gates, self._backends, self._workshop = subject, gates, backends, workshop
+        self._score_tools = distributions_of(subject.packages)
 
     def examine(self, candidate: Candidate, earlier: Sequence[Trial]) -> Trial:
         """All gates up to the figures of the first look. `earlier`: the candidates that were examined already."""
@@ -170,7 +171,7 @@ class Judge:
     def _order(self, what: str, config: Mapping[str, Any], graph: Graph, backend: Backend, task: Any) -> Order:
         """A task whose result also depends on the machine and on the original."""
         known = {**config, "device": asdict(this_device(backend.runtime))}
-        tools = _tools(*distributions_of(self._subject.packages))
+        tools = _tools(*self._score_tools)
         return Order(what, known, tools, {"model": graph.sha256, "of": self._subject.identity}, task)
 
     def _backend(self, trial: Trial) -> Backend:
