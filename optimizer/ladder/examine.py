@@ -20,6 +20,7 @@ from optimizer.ladder.subject import Known, Subject, know, load
 from optimizer.sources.python_file import PythonFile
 from optimizer.stages.base import Result
 from server.backends.base import Array, Backend, BatchError, Session
+from server.contract.device import this_device
 from server.contract.tensors import TensorSpec
 from server.intake.errors import IntakeError
 from server.intake.inspect import read_signature
@@ -34,7 +35,7 @@ _N_SCORES = 2
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What the first judgement found, up to the gate that failed, if one did. `scores`: of each run; `look`: by batch, how many times
-    the plain export's speed, one thread each."""
+    the plain export's speed, each on all cores."""
 
     failed: Failed | None
     agreement: Agreement | None = None
@@ -74,12 +75,12 @@ class ExamineTask:
     def __call__(self, out: Path, progress: Progress) -> Result:
         """Gates LOADS, ANSWERS and SCORE, and the figures for LOOK. Raises SourceError when the score function raises,
         StageFailed when it gives something else at each call: that is no verdict to keep."""
-        subject = self.subject
+        subject, cores = self.subject, this_device(self.backend.runtime).cores
         progress("loading", 0, 4)
         with ExitStack() as stack:
-            plain = stack.enter_context(closing(load(subject.plain, subject.folder)))
+            plain = stack.enter_context(closing(load(subject.plain, subject.folder, cores)))
             try:
-                session = stack.enter_context(closing(_load_file(self.backend, self.model, out)))
+                session = stack.enter_context(closing(_load_file(self.backend, self.model, out, cores)))
                 _check_tensors(session, plain)
             except (StageFailed, IntakeError) as error:
                 return _result(Examined(Failed(Gate.LOADS, str(error))))
@@ -110,7 +111,7 @@ class WeighTask:
 
     def __call__(self, out: Path, progress: Progress) -> Result:
         progress("weighing", 0, 1)
-        with closing(_load_file(self.backend, self.model, out)) as session:
+        with closing(_load_file(self.backend, self.model, out, threads=1)) as session:
             known = know(self.subject, session)
             try:
                 session.run(known.samples.batch(known.max_rows, known.lengths[-1]))
@@ -147,13 +148,13 @@ def _time(session: Session, batch: Mapping[str, Array], times: list[float], effo
         times.append(now() - began_at)
 
 
-def _load_file(backend: Backend, model: Path, out: Path) -> Session:
+def _load_file(backend: Backend, model: Path, out: Path, threads: int) -> Session:
     """Sessions load from folders that hold the file under the backend's own name; weights are mapped from a link, not copied."""
     folder = out.parent / f"load-{backend.name}"
     folder.mkdir(exist_ok=True)
     if not (folder / backend.model_file).exists():
         os.link(model, folder / backend.model_file)
-    return load(backend, folder)
+    return load(backend, folder, threads)
 
 
 def _check_tensors(session: Session, plain: Session) -> None:

@@ -42,18 +42,20 @@ def _batches(known: Known, plain: Session) -> Iterator[Case]:
 
 
 def _edges(known: Known, plain: Session) -> Iterator[Case]:
-    """Zeros and the samples' own extremes, in one row and in the largest batch, shortest and longest. Values that the plain export
+    """Zeros and the samples' own extremes, in one row, shortest and longest, and in the largest batch. Values that the plain export
     itself refuses are left out."""
-    for length in sorted({known.lengths[0], known.lengths[-1]}):
-        for rows in sorted({1, known.max_rows}):
-            batch = known.samples.batch(rows, length)
-            for kind, fill in _fills(known):
-                inputs = {name: np.full_like(array, fill(name)) for name, array in batch.items()}
-                try:
-                    wanted = _ask(plain, inputs)
-                except BatchError:  # no request can be like that
-                    continue
-                yield Case(f"a batch of {_place(rows, length, 'full')} of {kind}", inputs, wanted, is_edge=True)
+    shortest, longest = known.lengths[0], known.lengths[-1]
+    fills = _fills(known)
+    sizes = dict.fromkeys([(1, shortest), (1, longest)])
+    places = [(rows, length, *fill) for rows, length in sizes for fill in fills]
+    places += [(known.max_rows, longest, *fill) for fill in fills[-1:]]
+    for rows, length, kind, value in places:
+        inputs = {name: np.full_like(array, value(name)) for name, array in known.samples.batch(rows, length).items()}
+        try:
+            wanted = _ask(plain, inputs)
+        except BatchError:  # no request can be like that
+            continue
+        yield Case(f"a batch of {_place(rows, length, 'full')} of {kind}", inputs, wanted, is_edge=True)
 
 
 def _fills(known: Known) -> list[tuple[str, Callable[[str], object]]]:
