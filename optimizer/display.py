@@ -42,6 +42,8 @@ class Terminal:
     def begin(self, stage: str) -> None:
         """Satisfies run.Display."""
         self._stage, self._began_at, self._said_at = stage, now(), now()
+        if self._task is not None:
+            self._live.remove_task(self._task)
         self._task = self._live.add_task(stage)
 
     def step(self, what: str, done: int, total: int) -> None:

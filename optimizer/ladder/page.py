@@ -26,7 +26,7 @@ class OneRow:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A candidate as the table shows it; None where it did not come so far. `rate`: rows per second within the objective, averaged
-    over lengths; `quality`: score, or mean cosine of the output that is least alike. `gate` None: it was published."""
+    over lengths, `share` what that is of the best one's, each length counting alike; `quality`: score, or mean cosine of the output that is least alike. `gate` None: it was published."""
 
     name: str
     backend: str
@@ -37,6 +37,7 @@ class Entry:
     one_row: OneRow | None
     placement: str | None
     rate: float | None
+    share: float | None
     quality: float | None
     worst_cosine: float | None
     gate: str | None
@@ -81,12 +82,13 @@ def table(climbed: Climbed, wants: Wants, max_rows: int, plain_score: float | No
 
 def short(table: Table) -> list[Sequence[str]]:
     """Lines of text cells for a terminal, a heading first."""
-    lines: list[Sequence[str]] = [("candidate", "MB", "p99 of a row", "rate", table.quality, "verdict")]
+    lines: list[Sequence[str]] = [("candidate", "MB", "p99 of a row", "rate", "share", table.quality, "verdict")]
     for one in table.entries:
         size = "" if one.n_bytes is None else f"{one.n_bytes / 1e6:.2f}"
         p99 = "" if one.one_row is None else f"{one.one_row.p99_s * 1e3:.3g} ms"
         rate = "" if one.rate is None else f"{one.rate:,.0f}/s"
-        lines.append((one.name, size, p99, rate, "" if one.quality is None else f"{one.quality:.5f}", one.verdict))
+        share = "" if one.share is None else f"{one.share:.2f}"
+        lines.append((one.name, size, p99, rate, share, "" if one.quality is None else f"{one.quality:.5f}", one.verdict))
     return lines
 
 
@@ -104,6 +106,7 @@ def _entry(trial: Trial, climbed: Climbed, wants: Wants, max_rows: int, plain_sc
         one_row=None if profile is None else _one_row(profile),
         placement=None if profile is None else str(profile.placement),
         rate=climbed.decision.rates.get(trial.name),
+        share=climbed.decision.shares.get(trial.name),
         quality=_quality(trial, plain_score),
         worst_cosine=None if agreement is None else agreement.worst_cosine,
         gate=None if failed is None else failed.gate.value,
