@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,22 +31,11 @@ ALL = ("light", "wrong", "slow", "same", "abort", "fail", "broken", "eat")
 NEEDS = "OpenVINO is not installed: pip install it"
 
 
-@dataclass(frozen=True)
-class OtherKernels:
+class OtherKernels(OnnxRuntimeBackend):
     """A second backend that is really the first, under the name of one that needs a fallback."""
 
-    backend: str = "openvino-f32"
-    runtime: str = "other kernels 1"
-
-    def missing(self) -> str | None:
-        return None
-
-    def set_up(self, options: ort.SessionOptions, threads: int) -> list[str]:
-        options.intra_op_num_threads = threads
-        return ["CPUExecutionProvider"]
-
-
-OTHER: OnnxRuntimeBackend = OnnxRuntimeBackend(OtherKernels())
+    name = "openvino-f32"
+    runtime = "other kernels 1"
 
 
 class Ladder:
@@ -270,7 +258,7 @@ def _artifact_of(ladder: Ladder, what: str) -> Path:
 
 
 def test_another_backend_wins_with_a_fallback(ladder: Ladder) -> None:
-    ladder.other = OTHER
+    ladder.other = OtherKernels()
     ladder.recipe(more='[[candidates]]\nname = "both"\nsteps = ["steps.py:light"]\nbackend = "openvino-f32"\n')
     outcome = ladder.run()
     assert ladder.verdicts == {"both": ""}
