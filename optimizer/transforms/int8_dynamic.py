@@ -35,6 +35,7 @@ def int8_dynamic(source: Path, out: Path, material: Material, options: Mapping[s
     settings = settle(NAME, OPTIONS, options)
     original, prepared = load_model(source), prepare(source)
     gemm_as_matmul(prepared)
+    tables = shrink_tables(prepared) if settings["tables"] == "int8" else []
     layers = _layers(prepared)
     reference = Reference(original, material.calibration)
 
@@ -43,7 +44,6 @@ def int8_dynamic(source: Path, out: Path, material: Material, options: Mapping[s
 
     choice = choose(layers, measure, settings["min_cosine"])
     made = _quantize(prepared, choice.changed, settings)
-    tables = shrink_tables(made) if settings["tables"] == "int8" else []
     n_bytes = save_model(made, original, out)
     note = choice.sentence("in int8 (dynamic ranges)", "left in float")
     return Made(note, {**choice.data(), "tables": tables, "bytes": n_bytes, "n_requests": len(reference.requests)})

@@ -57,7 +57,7 @@ class _Thin:
 
     @property
     def rank(self) -> int:
-        return self.first.shape[1]
+        return int(self.first.shape[1])
 
 
 def low_rank(source: Path, out: Path, material: Material, options: Mapping[str, Any]) -> Made:
@@ -139,7 +139,7 @@ def _moments(
     sums: dict[str, Array] = {}
     with tempfile.TemporaryDirectory() as folder, tool("watching the layers' inputs"):
         path = Path(folder)
-        session = open_session(watched.SerializeToString(), path)
+        session = open_session(watched.SerializeToString(), path, "the model")
         for request in requests:
             answers = dict(zip([spec.name for spec in session.outputs], session.run(request), strict=True))
             for name, axis in wanted.items():
@@ -156,7 +156,7 @@ def _svd(matrix: Array, moment: Array, energy: float) -> tuple[int, _Thin]:
     whiten = np.linalg.cholesky(damped).T  # whitenᵀ·whiten = damped, so |whiten·(matrix - product)| is the error that is seen
     left, values, right = np.linalg.svd(whiten @ matrix, full_matrices=False)
     kept = np.cumsum(values**2) / max(np.sum(values**2), np.finfo(np.float64).tiny)
-    rank = int(min(np.searchsorted(kept, energy) + 1, len(values)))
+    rank = min(int(np.searchsorted(kept, energy)) + 1, len(values))
     first = np.linalg.solve(whiten, left[:, :rank] * values[:rank])
     scale = np.sqrt(np.abs(first).max(axis=0) + np.finfo(np.float32).tiny)  # both factors of like size
     thin = _Thin((first / scale).astype(np.float32), (right[:rank] * scale[:, None]).astype(np.float32))

@@ -179,10 +179,9 @@ def _requests(name: str) -> tuple[list[dict[str, Array]], list[dict[str, Array]]
 
 def _batch(requests: Sequence[Mapping[str, Array]], rows: int, length: int) -> dict[str, Array]:
     picked = [requests[n % len(requests)] for n in range(rows)]
-    cut = {
+    return {
         name: np.concatenate([one[name] if not length else np.resize(one[name], (1, length)) for one in picked]) for name in requests[0]
     }  # fmt: skip
-    return cut
 
 
 def _size(rows: int, length: int) -> str:
