@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optimizer.errors import StageFailed
 from optimizer.transforms.graph import copy_of, float_values, open_session
-from server.backends.base import Array
+from server.backends.base import Array, BatchError, Session
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -40,14 +41,14 @@ def find_ranges(
     """
     names = _watched(model, operators)
     ranges: Ranges = {}
-    for name, array in _values(model, names, requests):
+    for name, array in _finite(watch(model, names, requests)):
         low, high = ranges.get(name, (np.inf, -np.inf))
         ranges[name] = min(low, float(array.min(initial=np.inf))), max(high, float(array.max(initial=-np.inf)))
     ranges = {name: found for name, found in ranges.items() if found[0] <= found[1]}
     if method == "min-max":
         return ranges
     counts = {name: np.zeros(2 * _BINS, dtype=np.int64) for name in ranges}
-    for name, array in _values(model, list(ranges), requests):
+    for name, array in _finite(watch(model, list(ranges), requests)):
         counts[name] += np.histogram(array, 2 * _BINS, _symmetric(ranges[name]))[0]
     cut = _by_entropy if method == "entropy" else _by_percentile
     return {name: cut(counts[name], ranges[name]) for name in ranges}
@@ -60,10 +61,10 @@ def _watched(model: ModelProto, operators: Collection[str]) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if name in floats and name not in constants]
 
 
-def _values(
+def watch(
     model: ModelProto, names: Sequence[str], requests: Sequence[Mapping[str, Array]]
 ) -> Iterator[tuple[str, Array]]:  # fmt: skip
-    """Finite values of each tensor, request by request."""
+    """What float32 tensors of the main graph hold, request by request, each answered alone."""
     from onnx import TensorProto, helper
 
     watching = copy_of(model)
@@ -71,15 +72,25 @@ def _values(
     watching.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
     )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        closing(open_session(watching.SerializeToString(), Path(folder), "the model")) as session,
-    ):
+    data = watching.SerializeToString()
+    with tempfile.TemporaryDirectory() as folder, closing(open_session(data, Path(folder), "the model")) as session:
+        outputs = [spec.name for spec in session.outputs]
         for request in requests:
-            found = {**request, **dict(zip([spec.name for spec in session.outputs], session.run(request), strict=True))}
-            for name in names:
-                flat = found[name].ravel()
-                yield name, flat[np.isfinite(flat)]
+            found = {**request, **dict(zip(outputs, _run(session, request), strict=True))}
+            yield from ((name, found[name]) for name in names)
+
+
+def _run(session: Session, request: Mapping[str, Array]) -> Sequence[Array]:
+    try:
+        return session.run(request)
+    except BatchError as error:
+        raise StageFailed(f"the model fails on a calibration request: {error}") from None
+
+
+def _finite(found: Iterable[tuple[str, Array]]) -> Iterator[tuple[str, Array]]:
+    for name, array in found:
+        flat = array.ravel()
+        yield name, flat[np.isfinite(flat)]
 
 
 def _symmetric(ends: tuple[float, float]) -> tuple[float, float]:

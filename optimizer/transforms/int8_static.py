@@ -19,6 +19,7 @@ from optimizer.transforms.graph import copy_of, count_operators, float_values, l
 from optimizer.transforms.options import OneOf, settle
 from optimizer.transforms.prepare import WEIGHT_BITS, prepare
 from optimizer.transforms.sensitivity import MIN_COSINE, choose
+from optimizer.transforms.smooth import SMOOTHING, smooth
 from optimizer.transforms.tables import TABLES, shrink_tables
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ OPTIONS = (
     OneOf("activations", "u8", ("u8", "s8"), "u8 is fast on x86, where s8 is slow; s8 is symmetric, as TensorRT wants it"),
     OneOf("calibration", METHODS[0], METHODS, "how the range of an activation is chosen"),
     WEIGHT_BITS,
+    SMOOTHING,
     MIN_COSINE,
     TABLES,
 )
@@ -71,6 +73,7 @@ def int8_static(source: Path, out: Path, material: Material, options: Mapping[st
     tables = shrink_tables(prepared) if settings["tables"] == "int8" else []
     plan = _plan(prepared)
     requests = spread(material.calibration, MOST_REQUESTS)
+    smoothed = smooth(prepared, requests) if settings["smoothing"] == "on" and plan.scope is Scope.LAYERS else []
     with tool("calibrating"):
         ranges = find_ranges(prepared, settings["calibration"], plan.operators, requests)
     reference = Reference(original, requests)
@@ -86,7 +89,14 @@ def int8_static(source: Path, out: Path, material: Material, options: Mapping[st
     n_bytes = save_model(made, original, out)
     kinds = f"in int8 ({settings['activations']} activations, {settings['calibration']} over {len(requests)} requests)"
     note = choice.sentence(kinds, "left in float")
-    data = {**choice.data(), "scope": plan.scope.name.lower(), "tables": tables, "bytes": n_bytes, "n_requests": len(requests)}
+    data = {
+        **choice.data(),
+        "scope": plan.scope.name.lower(),
+        "tables": tables,
+        "smoothed": smoothed,
+        "bytes": n_bytes,
+        "n_requests": len(requests),
+    }
     return Made(note, data)
 
 
