@@ -102,7 +102,7 @@ def _pair(wanted: Array, found: Array) -> tuple[float, float]:
 
 def _ask(data: bytes, requests: Sequence[Mapping[str, Array]], what: str) -> list[Answers]:
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(data, Path(folder))
+        session = open_session(data, Path(folder), what)
         try:
             return [list(session.run(request)) for request in requests]
         except BatchError as error:

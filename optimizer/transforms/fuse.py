@@ -10,7 +10,7 @@ from optimizer.errors import StageFailed
 from optimizer.quiet import tool
 from optimizer.transforms.agreement import Reference
 from optimizer.transforms.base import Made, Material
-from optimizer.transforms.graph import count_operators, load_model, nodes_of, save_model
+from optimizer.transforms.graph import copy_of, count_operators, load_model, nodes_of, save_model
 from optimizer.transforms.options import Option, settle
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ OPTIONS: tuple[Option, ...] = ()
 
 _STANDARD = ("", "ai.onnx")
 _REQUESTS = 16
+_ANY_SIZE = 1 << 31
+_MOST_GROWTH = 1.02
 
 
 def fuse(source: Path, out: Path, material: Material, options: Mapping[str, Any]) -> Made:
@@ -47,7 +49,16 @@ def _rewrite(model: ModelProto) -> ModelProto:
         from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
         graph, _ = optimize_for_ort(ir.from_proto(model), clear_metadata=True)
-        return ir.to_proto(graph)
+        return _fold_weights(ir.to_proto(graph))
+
+
+def _fold_weights(model: ModelProto) -> ModelProto:
+    """Fold constants of every size: what is left to be packed or turned around at load cannot be quantized. A weight that is used in
+    two ways would be stored twice, so that nothing is folded where the file would grow by it."""
+    from onnxscript.optimizer import optimize
+
+    folded: ModelProto = optimize(copy_of(model), input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
+    return folded if folded.ByteSize() <= _MOST_GROWTH * model.ByteSize() else model
 
 
 def _vendor_operators(model: ModelProto) -> dict[str, int]:

@@ -52,19 +52,22 @@ def save_model(model: ModelProto, like: ModelProto, out: Path) -> int:
     """
     data = _packed(model, like)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".transform-") as folder:
-        open_session(data, Path(folder)).close()
+        open_session(data, Path(folder), "what was made").close()
         os.replace(Path(folder) / OnnxRuntimeBackend.model_file, out)
     return len(data)
 
 
-def open_session(data: bytes, folder: Path) -> Session:
-    """The model, written to the empty `folder` and loaded for one thread. Raises StageFailed with the runtime's reason."""
+def open_session(data: bytes, folder: Path, what: str) -> Session:
+    """A model, `what` for people, written to the empty `folder` and loaded for one thread.
+
+    Raises StageFailed with the runtime's reason.
+    """
     backend = OnnxRuntimeBackend()
     (folder / backend.model_file).write_bytes(data)
     try:
         return backend.load(folder, threads=1)
     except LoadError as error:
-        raise StageFailed(f"{backend.runtime} does not load what was made: {error}") from None
+        raise StageFailed(f"{backend.runtime} does not load {what}: {error}") from None
 
 
 def _packed(model: ModelProto, like: ModelProto) -> bytes:
@@ -113,6 +116,14 @@ def float_weights(model: ModelProto) -> dict[str, TensorProto]:
     from onnx import TensorProto
 
     return {one.name: one for one in model.graph.initializer if one.data_type == TensorProto.FLOAT}
+
+
+def float_values(model: ModelProto) -> set[str]:
+    """Tensors of the main graph that are known to be float32, constants left out."""
+    from onnx import TensorProto
+
+    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    return {one.name for one in values if one.type.tensor_type.elem_type == TensorProto.FLOAT}
 
 
 def weighted_layers(model: ModelProto, operators: Collection[str]) -> list[str]:

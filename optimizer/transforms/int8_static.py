@@ -8,15 +8,18 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from optimizer.errors import StageFailed
 from optimizer.quiet import tool
 from optimizer.transforms.agreement import MOST_REQUESTS, Agreement, Reference, spread
 from optimizer.transforms.base import Made, Material
-from optimizer.transforms.calibrate import METHODS, find_ranges
-from optimizer.transforms.graph import copy_of, count_operators, load_model, save_model, weighted_layers
+from optimizer.transforms.calibrate import METHODS, Ranges, find_ranges
+from optimizer.transforms.graph import copy_of, count_operators, float_values, load_model, save_model, weighted_layers
 from optimizer.transforms.options import OneOf, settle
 from optimizer.transforms.prepare import WEIGHT_BITS, prepare
 from optimizer.transforms.sensitivity import MIN_COSINE, choose
+from optimizer.transforms.smooth import SMOOTHING, smooth
 from optimizer.transforms.tables import TABLES, shrink_tables
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ OPTIONS = (
     OneOf("activations", "u8", ("u8", "s8"), "u8 is fast on x86, where s8 is slow; s8 is symmetric, as TensorRT wants it"),
     OneOf("calibration", METHODS[0], METHODS, "how the range of an activation is chosen"),
     WEIGHT_BITS,
+    SMOOTHING,
     MIN_COSINE,
     TABLES,
 )
@@ -66,8 +70,10 @@ def int8_static(source: Path, out: Path, material: Material, options: Mapping[st
     """Weights int8 per channel, activations of fixed range; the layers that add the most noise stay float. Satisfies Transform."""
     settings = settle(NAME, OPTIONS, options)
     original, prepared = load_model(source), prepare(source)
+    tables = shrink_tables(prepared) if settings["tables"] == "int8" else []
     plan = _plan(prepared)
     requests = spread(material.calibration, MOST_REQUESTS)
+    smoothed = smooth(prepared, requests) if settings["smoothing"] == "on" and plan.scope is Scope.LAYERS else []
     with tool("calibrating"):
         ranges = find_ranges(prepared, settings["calibration"], plan.operators, requests)
     reference = Reference(original, requests)
@@ -80,11 +86,17 @@ def int8_static(source: Path, out: Path, material: Material, options: Mapping[st
 
     choice = choose(plan.layers, measure, settings["min_cosine"])
     made = quantize(choice.changed)
-    tables = shrink_tables(made) if settings["tables"] == "int8" else []
     n_bytes = save_model(made, original, out)
     kinds = f"in int8 ({settings['activations']} activations, {settings['calibration']} over {len(requests)} requests)"
     note = choice.sentence(kinds, "left in float")
-    data = {**choice.data(), "scope": plan.scope.name.lower(), "tables": tables, "bytes": n_bytes, "n_requests": len(requests)}
+    data = {
+        **choice.data(),
+        "scope": plan.scope.name.lower(),
+        "tables": tables,
+        "smoothed": smoothed,
+        "bytes": n_bytes,
+        "n_requests": len(requests),
+    }
     return Made(note, data)
 
 
@@ -98,26 +110,21 @@ def _plan(model: ModelProto) -> _Plan:
         raise StageFailed(f"nothing to quantize: no MatMul, Gemm or Conv has float32 weights in the file (operators: {found})")
     if scope is Scope.LAYERS:
         return _Plan(scope, tuple(layers), ())
-    floats = _float_values(model)
+    floats = float_values(model)
     between = {node.name for node in model.graph.node if node.op_type in _BETWEEN and node.output[0] in floats}
     wanted = between | set(layers)
     following = [node.name for node in model.graph.node if node.op_type in _FOLLOWING]
     return _Plan(scope, tuple(node.name for node in model.graph.node if node.name in wanted), tuple(following))
 
 
-def _float_values(model: ModelProto) -> set[str]:
-    from onnx import TensorProto
-
-    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
-    return {one.name for one in values if one.type.tensor_type.elem_type == TensorProto.FLOAT}
-
-
 def _quantize(
-    prepared: ModelProto, ranges: Any, plan: _Plan, layers: Sequence[str], settings: Mapping[str, Any]
+    prepared: ModelProto, ranges: Ranges, plan: _Plan, layers: Sequence[str], settings: Mapping[str, Any]
 ) -> ModelProto:  # fmt: skip
     from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    known = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     signed = settings["activations"] == "s8"
     with tool("quantizing"):
         quantizer = QDQQuantizer(
@@ -126,7 +133,7 @@ def _quantize(
             reduce_range=settings["weight_bits"] == 7,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QInt8 if signed else QuantType.QUInt8,
-            tensors_range=ranges,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, known),
             nodes_to_quantize=[*layers, *plan.following],
             nodes_to_exclude=[],
             op_types_to_quantize=list(plan.operators),
@@ -140,4 +147,20 @@ def _quantize(
         quantizer.quantize_model()
         quantizer.model.topological_sort()
         made: ModelProto = quantizer.model.model
+    if plan.scope is Scope.LAYERS:
+        _spare_others(made, set(layers))
     return made
+
+
+def _spare_others(model: ModelProto, layers: set[str]) -> None:
+    """The tool gives a quantized tensor to all who read it. Residual sums, normalizations and layers that are left out get back the
+    floats it was made of, in place: that costs nothing, and the noise would go on through the whole network."""
+    quantized = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    floats = {
+        node.output[0]: quantized[node.input[0]]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in quantized
+    }
+    for node in model.graph.node:
+        if node.name not in layers:
+            node.input[:] = [floats.get(name, name) for name in node.input]

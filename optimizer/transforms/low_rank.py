@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimizer.errors import StageFailed
-from optimizer.quiet import tool
 from optimizer.transforms.agreement import MOST_REQUESTS, Agreement, Reference, spread
 from optimizer.transforms.base import Made, Material
+from optimizer.transforms.calibrate import watch
 from optimizer.transforms.graph import (
     copy_of,
     float_weights,
     free_name,
     load_model,
-    open_session,
     save_model,
     value_names,
     weighted_layers,
@@ -57,7 +55,7 @@ class _Thin:
 
     @property
     def rank(self) -> int:
-        return self.first.shape[1]
+        return int(self.first.shape[1])
 
 
 def low_rank(source: Path, out: Path, material: Material, options: Mapping[str, Any]) -> Made:
@@ -128,25 +126,12 @@ def _moments(
     model: ModelProto, layers: Mapping[str, NodeProto], requests: Sequence[Mapping[str, Array]]
 ) -> dict[str, Array]:  # fmt: skip
     """Second moments, float64 [n_in, n_in], of what goes into the layers, by its name."""
-    from onnx import TensorProto, helper
-
     wanted = {node.input[0]: 1 if node.op_type == "Conv" else -1 for node in layers.values()}
-    watched = copy_of(model)
-    known = {one.name for one in (*watched.graph.input, *watched.graph.output)}
-    watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted if name not in known
-    )
     sums: dict[str, Array] = {}
-    with tempfile.TemporaryDirectory() as folder, tool("watching the layers' inputs"):
-        path = Path(folder)
-        session = open_session(watched.SerializeToString(), path)
-        for request in requests:
-            answers = dict(zip([spec.name for spec in session.outputs], session.run(request), strict=True))
-            for name, axis in wanted.items():
-                rows = np.moveaxis({**request, **answers}[name], axis, -1)
-                flat = rows.reshape(-1, rows.shape[-1]).astype(np.float64)
-                sums[name] = sums.get(name, 0) + flat.T @ flat
-        session.close()
+    for name, array in watch(model, list(wanted), requests):
+        rows = np.moveaxis(array, wanted[name], -1)
+        flat = rows.reshape(-1, rows.shape[-1]).astype(np.float64)
+        sums[name] = sums.get(name, 0) + flat.T @ flat
     return sums
 
 
@@ -156,7 +141,7 @@ def _svd(matrix: Array, moment: Array, energy: float) -> tuple[int, _Thin]:
     whiten = np.linalg.cholesky(damped).T  # whitenᵀ·whiten = damped, so |whiten·(matrix - product)| is the error that is seen
     left, values, right = np.linalg.svd(whiten @ matrix, full_matrices=False)
     kept = np.cumsum(values**2) / max(np.sum(values**2), np.finfo(np.float64).tiny)
-    rank = int(min(np.searchsorted(kept, energy) + 1, len(values)))
+    rank = min(int(np.searchsorted(kept, energy)) + 1, len(values))
     first = np.linalg.solve(whiten, left[:, :rank] * values[:rank])
     scale = np.sqrt(np.abs(first).max(axis=0) + np.finfo(np.float32).tiny)  # both factors of like size
     thin = _Thin((first / scale).astype(np.float32), (right[:rank] * scale[:, None]).astype(np.float32))

@@ -33,12 +33,13 @@ def shrink_tables(model: ModelProto) -> list[str]:
 
 def _tables(model: ModelProto) -> list[str]:
     found = []
-    main = {id(node) for node in model.graph.node}
     outputs = {one.name for one in model.graph.output}
     for name, tensor in float_weights(model).items():
-        readers = [node for node in nodes_of(model) if name in node.input]
+        readers = [node for node in model.graph.node if name in node.input]
+        n_everywhere = sum(name in node.input for node in nodes_of(model))
         large = len(tensor.dims) == 2 and tensor.dims[0] * tensor.dims[1] * 4 >= LEAST_BYTES
-        if large and name not in outputs and readers and all(id(node) in main and _picks_rows(node, name) for node in readers):
+        known = name not in outputs and len(readers) == n_everywhere > 0
+        if large and known and all(_picks_rows(node, name) for node in readers):
             found.append(name)
     return found
 

@@ -44,6 +44,7 @@ def weights_int4(source: Path, out: Path, material: Material, options: Mapping[s
 def _transform(source: Path, out: Path, material: Material, settings: Mapping[str, Any]) -> Made:
     original, prepared = load_model(source), prepare(source)
     gemm_as_matmul(prepared)
+    tables = shrink_tables(prepared) if settings["tables"] == "int8" else []
     layers = _layers(prepared)
     reference = Reference(original, material.calibration)
 
@@ -52,7 +53,6 @@ def _transform(source: Path, out: Path, material: Material, settings: Mapping[st
 
     choice = choose(layers, measure, settings["min_cosine"])
     made = _quantize(prepared, choice.changed, settings)
-    tables = shrink_tables(made) if settings["tables"] == "int8" else []
     n_bytes = save_model(made, original, out)
     note = choice.sentence(
         f"with {settings['bits']}-bit weights ({settings['method']}, block {settings['block']})", "left in float"

@@ -66,7 +66,7 @@ def _chain(*names: str) -> Candidate:
 
 _CNN = (_one("fuse"), _one("fp16"), _one("int8-static"), _one("int8-static", activations="s8"), _one("prune"), _one("low-rank"))
 _ENCODER = (
-    _one("fuse"), _one("fp16"), _one("int8-dynamic"), _chain("fuse", "int8-dynamic"), _one("int8-static"), _chain("fuse", "int8-static"),
+    _one("fuse"), _one("fp16"), _one("int8-dynamic"), _chain("fuse", "int8-dynamic"), _one("int8-static"), _chain("fuse", "int8-static"), _chain("int8-static", "fuse"), _chain("int8-dynamic", "fuse"), _one("int8-static", smoothing="off"),
     _one("int8-static", calibration="percentile"), _one("int8-static", calibration="entropy"), _one("int8-static", min_cosine=0.0),
     _chain("fuse", "weights-int8"), _chain("fuse", "weights-int4"), ("fuse + weights-int4 hqq", (("fuse", {}), ("weights-int4", {"method": "hqq"}))),
     _one("prune"), _one("low-rank"),
@@ -179,10 +179,9 @@ def _requests(name: str) -> tuple[list[dict[str, Array]], list[dict[str, Array]]
 
 def _batch(requests: Sequence[Mapping[str, Array]], rows: int, length: int) -> dict[str, Array]:
     picked = [requests[n % len(requests)] for n in range(rows)]
-    cut = {
+    return {
         name: np.concatenate([one[name] if not length else np.resize(one[name], (1, length)) for one in picked]) for name in requests[0]
     }  # fmt: skip
-    return cut
 
 
 def _size(rows: int, length: int) -> str:

@@ -50,10 +50,17 @@ def test_gemm_is_quantized_as_well(cnn: Net, tmp_path: Path) -> None:
 
 
 def test_the_harmful_layer_is_left_in_float(harmed: Net, tmp_path: Path) -> None:
-    made = int8_dynamic(harmed.path, tmp_path / "q.onnx", harmed.material, {"min_cosine": 0.99})
+    made = int8_dynamic(harmed.path, tmp_path / "q.onnx", harmed.material, {"min_cosine": 0.99, "smoothing": "off"})
     assert [one["layers"] for one in made.data["left"]] == [["layer3"]]
     assert harmed.cosine(tmp_path / "q.onnx") > 0.99
     assert constants(tmp_path / "q.onnx")["w3"].dtype == np.float32
+
+
+def test_smoothing_repairs_it(harmed: Net, tmp_path: Path) -> None:
+    made = int8_dynamic(harmed.path, tmp_path / "q.onnx", harmed.material, {})
+    assert "louder" in made.data["smoothed"]
+    assert made.data["left"] == []
+    assert harmed.cosine(tmp_path / "q.onnx") > 0.999
 
 
 def test_seven_bits(harmed: Net, tmp_path: Path) -> None:
