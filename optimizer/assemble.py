@@ -28,7 +28,7 @@ from server.contract.layout import (
     read_json,
     write_json,
 )
-from server.contract.manifest import Check, Manifest
+from server.contract.manifest import ANSWERS, Check, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _won(folder: Path, winner: Trial, execution: Execution) -> Manifest:
     agreement = examined.agreement
     assert agreement is not None, "a winner passed all gates"
     shutil.copyfile(measured.folder / PROFILE, folder / PROFILE)
-    checks = [Check("answers", True, agreement.sentence())]
+    checks = [Check(ANSWERS, True, agreement.sentence())]
     if examined.scores:
         before = execution.result("score")
         original = "" if before is None else f", PyTorch {before.data['torch']:.4f}"

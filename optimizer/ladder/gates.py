@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from optimizer.ladder.answers import Agreement
+from server.intake.checks import COARSE_COSINE
 
-MIN_COSINE, MIN_WORST_COSINE = 0.999, 0.99
+MIN_COSINE, MIN_WORST_COSINE = 0.999, COARSE_COSINE
 """Where there is no score and the recipe says nothing: mean over all rows, and the worst row."""
 
 MAX_SIZE_ERROR = 0.1

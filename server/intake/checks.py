@@ -16,6 +16,9 @@ from server.intake.samples import Samples
 ATOL = 1e-4
 RTOL = 1e-3
 
+COARSE_COSINE = 0.99
+"""How closely a row must agree with itself in another batch where a version calculates coarsely by design and nobody says more."""
+
 Differs = Callable[[Array, Array], float]
 """(found, wanted) → how far apart they are, in units of what is allowed: above 1 they differ."""
 
