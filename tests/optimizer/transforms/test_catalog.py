@@ -84,6 +84,7 @@ def test_on_an_encoder_nearly_all_make_sense(name: str) -> None:
     ("name", "facts", "reason"),
     [
         ("fuse", CNN, "neither attention nor layer normalization"),
+        ("fuse", replace(ENCODER, operators={"MatMulInteger": 3}), "quantized already, .*; fuse first"),
         ("int8-dynamic", CNN, "in convolutions"),
         ("weights-int8", CNN, "in convolutions"),
         ("prune", CNN, "neither time nor size"),
