@@ -36,7 +36,7 @@ NUMPY_TYPES: Mapping[str, np.dtype[Any]] = {
 
 
 ONNX_BACKENDS = ("onnxruntime", "openvino-bf16", "openvino-f32")
-"""Backends that load .onnx files through ONNX Runtime. Its strings are text: an element of a BYTES input must be UTF-8."""
+"""Backends that load .onnx files. Strings in those are text: an element of a BYTES input must be UTF-8."""
 
 
 def pad_element(datatype: DataType, pad: int | float) -> int | float | bytes:
@@ -50,6 +50,18 @@ class BatchError(Exception):
 
 class LoadError(Exception):
     """The model file cannot be loaded; the message is the library's own reason."""
+
+
+def tensor_spec(name: str, datatype: DataType, shape: Sequence[int | str | None]) -> TensorSpec:
+    """A tensor as a model file declares it; axes without a name get one.
+
+    Raises LoadError for scalars, which have no batch axis, and for sizes that nothing can have.
+    """
+    if not shape:
+        raise LoadError(f"tensor {name!r} is a scalar: every input and output needs a first (batch) axis")
+    if any(isinstance(dim, int) and dim < 1 for dim in shape):
+        raise LoadError(f"tensor {name!r} has shape {list(shape)}: fixed sizes must be positive")
+    return TensorSpec(name, datatype, tuple(dim or f"{name}_axis{n}" for n, dim in enumerate(shape)))
 
 
 class Session(Protocol):
@@ -114,7 +126,7 @@ class Backends:
         if manifest.backend in self.usable:
             return Picked(files, self.usable[manifest.backend])
         reason = self._why_not(manifest.backend)
-        if manifest.fallback in self.usable:
+        if manifest.fallback is not None and manifest.fallback in self.usable:
             return Picked(files.by_fallback, self.usable[manifest.fallback], reason)
         raise ContractError(f"{manifest.name}/{files.version}: needs backend {manifest.backend!r}: {reason}")
 

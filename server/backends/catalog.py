@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from server.backends.base import Backend, Backends
-from server.backends.onnx_runtime import OWN_KERNELS, OnnxRuntimeBackend
-from server.backends.openvino_provider import openvino_providers
+from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.backends.openvino import OpenVinoBackend, Precision
 
 
 def plain_backend() -> Backend:
     """The one that is always there."""
-    return OnnxRuntimeBackend(OWN_KERNELS)
+    return OnnxRuntimeBackend()
 
 
 def find_backends() -> Backends:
     """All that this ferry knows of. Cheap: nothing is loaded."""
-    usable: dict[str, Backend] = {}
-    missing: dict[str, str] = {}
-    for provider in (OWN_KERNELS, *openvino_providers()):
-        reason = provider.missing()
+    plain = plain_backend()
+    usable, missing = {plain.name: plain}, {}
+    for backend in (OpenVinoBackend(precision) for precision in Precision):
+        reason = backend.missing()
         if reason is None:
-            usable[provider.backend] = OnnxRuntimeBackend(provider)
+            usable[backend.name] = backend
         else:
-            missing[provider.backend] = reason
+            missing[backend.name] = reason
     return Backends(usable, missing)

@@ -1,15 +1,15 @@
-"""ONNX Runtime on the CPU, by its own kernels or by another execution provider."""
+"""ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from server.backends.base import Array, BatchError, LoadError, Session
+from server.backends.base import Array, BatchError, LoadError, Session, tensor_spec
 from server.contract.tensors import DataType, TensorSpec
 
 _DATATYPES = {
@@ -29,62 +29,23 @@ _DATATYPES = {
 }
 
 
-class Provider(Protocol):
-    """An execution provider of the library, set up in one way."""
-
-    @property
-    def backend(self) -> str:
-        """The name that manifests use for the library with this provider."""
-
-    @property
-    def runtime(self) -> str:
-        """Library, provider and versions: part of the device fingerprint."""
-
-    def missing(self) -> str | None:
-        """Why it cannot be used here, and what to do; None: it can."""
-
-    def set_up(self, options: ort.SessionOptions, threads: int) -> list[str]:
-        """Put it into the options, for so many threads per call; the providers to name besides. Raises LoadError."""
-
-
-class _OwnKernels:
-    """The provider that comes with the library."""
-
-    backend = "onnxruntime"
-    runtime = f"onnxruntime {ort.__version__}"
-
-    def missing(self) -> str | None:
-        return None
-
-    def set_up(self, options: ort.SessionOptions, threads: int) -> list[str]:
-        options.intra_op_num_threads = threads
-        return ["CPUExecutionProvider"]
-
-
-OWN_KERNELS: Provider = _OwnKernels()
-
-
 class OnnxRuntimeBackend:
     """Loads `model.onnx`. With one thread per call, calls from several threads run side by side on shared weights."""
 
+    name = "onnxruntime"
+    runtime = f"onnxruntime {ort.__version__}"
     model_file = "model.onnx"
-
-    def __init__(self, provider: Provider = OWN_KERNELS) -> None:
-        self._provider = provider
-        self.name = provider.backend
-        self.runtime = provider.runtime
 
     def load(self, folder: Path, threads: int) -> Session:
         """Raises LoadError when the file is missing, is not ONNX, or uses operators or types that are not supported."""
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Spinning threads would take the core that the event loop needs between two batches.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers = self._provider.set_up(options, threads)
         try:
-            session = ort.InferenceSession(folder / self.model_file, options, providers=providers)
+            session = ort.InferenceSession(folder / self.model_file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library raises a dozen unrelated types, none of them public
             raise LoadError(_reason(error).replace(f"{folder}/", "")) from None
         return _OnnxRuntimeSession(session)
@@ -131,16 +92,11 @@ def _each(convert: Callable[[Any], object], array: Array) -> Array:
 
 
 def _spec(arg: Any) -> TensorSpec:
-    """Raises LoadError for sequence, map and other non-tensor values, and for scalars, which have no batch axis."""
+    """Raises LoadError for sequence, map and other non-tensor values, and for what tensor_spec refuses."""
     datatype = _DATATYPES.get(arg.type)
     if datatype is None:
         raise LoadError(f"tensor {arg.name!r} has type {arg.type}, which cannot be served")
-    if not arg.shape:
-        raise LoadError(f"tensor {arg.name!r} is a scalar: every input and output needs a first (batch) axis")
-    if any(isinstance(dim, int) and dim < 1 for dim in arg.shape):
-        raise LoadError(f"tensor {arg.name!r} has shape {arg.shape}: fixed sizes must be positive")
-    dims = tuple(dim if isinstance(dim, int) else dim or f"{arg.name}_axis{n}" for n, dim in enumerate(arg.shape))
-    return TensorSpec(arg.name, datatype, dims)
+    return tensor_spec(arg.name, datatype, arg.shape)
 
 
 def _reason(error: Exception) -> str:

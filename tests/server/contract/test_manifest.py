@@ -17,7 +17,11 @@ def without_ragged() -> dict[str, Any]:
     return {**plain, "ragged": None, "lineage_sha256": None}
 
 
-@pytest.mark.parametrize("data", [MANIFEST_JSON, without_ragged()], ids=["ragged", "plain"])
+def with_fallback() -> dict[str, Any]:
+    return {**MANIFEST_JSON, "schema": 3, "backend": "openvino-bf16", "fallback": "onnxruntime"}
+
+
+@pytest.mark.parametrize("data", [MANIFEST_JSON, without_ragged(), with_fallback()], ids=["ragged", "plain", "fallback"])
 def test_round_trip(data: dict[str, Any]) -> None:
     manifest = Manifest.from_json(data, WHERE)
     assert json.loads(json.dumps(manifest.to_json())) == data
@@ -27,7 +31,8 @@ def test_round_trip(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 3, "schema 3 is from a newer ferry (this one reads up to 2); upgrade ferry or publish the model again"),
+        ("schema", 4, "schema 4 is from a newer ferry (this one reads up to 3); upgrade ferry or publish the model again"),
+        ("fallback", "onnxruntime", "unknown field 'fallback'"),
         ("schema", 0, "field 'schema' must be at least 1, found 0"),
         ("schema", ..., "field 'schema' is missing"),
         ("colour", "red", "unknown field 'colour'; the known fields are backend,"),
@@ -70,3 +75,17 @@ def test_refuses_what_cannot_be_served(path: str, value: object, message: str) -
 def test_refuses_json_that_is_no_object(data: object) -> None:
     with pytest.raises(ContractError, match=f"{WHERE}: expected an object, found"):
         Manifest.from_json(data, WHERE)
+
+
+@pytest.mark.parametrize(
+    ("fallback", "message"),
+    [
+        ("openvino-bf16", "fallback: 'openvino-bf16' is the backend itself; publish the version again"),
+        (7, "field 'fallback' must be a string in quotes, found an integer"),
+        ("", "field 'fallback' must not be empty"),
+    ],
+)
+def test_a_fallback_is_another_backend(fallback: object, message: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        Manifest.from_json({**with_fallback(), "fallback": fallback}, WHERE)
+    assert str(caught.value) == f"{WHERE}: {message}"

@@ -110,7 +110,7 @@ def test_an_older_profile_with_text_is_refused() -> None:
 def test_manifest_and_profile_must_agree(tmp_path: Path) -> None:
     folder = write_version(tmp_path / "1")
     write_json(folder / PROFILE, {**PROFILE_JSON, "schema": 2, "text": COST})
-    with pytest.raises(ContractError, match="here: manifest and profile do not agree on whether it takes text"):
+    with pytest.raises(ContractError, match=r"here: manifest and profile\.json do not agree on whether it takes text"):
         read_folder(folder, "here", 1)
     write_json(folder / PROFILE, PROFILE_JSON)
     assert read_folder(folder, "here", 1).manifest.text is None

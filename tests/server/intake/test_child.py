@@ -77,6 +77,33 @@ def test_a_bad_model_is_refused_with_the_reason(
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def for_another_backend(folder: Path, fallback: str | None) -> Path:
+    manifest = read_json(folder / MANIFEST, "manifest") | {"backend": "abacus"}
+    write_json(folder / MANIFEST, manifest | ({"schema": 3, "fallback": fallback} if fallback else {}))
+    return folder
+
+
+def test_a_packed_version_for_another_backend_is_checked_by_its_fallback(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = for_another_backend(shutil.copytree(packed, tmp_path / "version"), "onnxruntime")
+    before = (folder / PROFILE).read_bytes()
+    assert verdict(folder, capsys) == (0, "")
+    found = read_folder(folder, "here", 1)
+    assert (found.manifest.name, found.manifest.backend, found.manifest.fallback) == ("demo", "abacus", "onnxruntime")
+    assert found.fallback_profiles is not None, "measured here, by the one that will serve here"
+    assert (folder / PROFILE).read_bytes() == before, "nothing is known of the other one here"
+
+
+def test_a_packed_version_for_a_backend_that_is_not_here_is_refused(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = for_another_backend(shutil.copytree(packed, tmp_path / "version"), None)
+    status, reason = verdict(folder, capsys)
+    assert status == 1
+    assert "needs backend 'abacus': this ferry has onnxruntime" in reason
+
+
 def test_a_packed_version_is_checked_and_renamed(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shutil.copytree(packed, tmp_path / "version")
     before = (folder / PROFILE).read_bytes()
@@ -136,7 +163,7 @@ def list_only_the_profile(folder: Path) -> None:
     [
         (lambda f: (f / "model.onnx").write_bytes(b"x"), "the uploaded folder/model.onnx: damaged: the manifest promises"),
         (edited(lambda m: m.update(schema=7)), "the uploaded folder/manifest.json: schema 7 is from a newer ferry"),
-        (edited(lambda m: m.update(backend="tensorrt")), "is for backend 'tensorrt'; this server has onnxruntime"),
+        (edited(lambda m: m.update(backend="tensorrt")), "needs backend 'tensorrt': this ferry has onnxruntime"),
         (edited(lambda m: m["outputs"][0].update(name="z")), "the manifest's inputs and outputs are not the model file's"),
         (swap_model, "the manifest's inputs and outputs are not the model file's; build the version again"),
         (list_only_the_profile, "the manifest does not list model.onnx; build the version again"),
@@ -209,7 +236,7 @@ def vouch(folder: Path, name: str, content: bytes) -> None:
         (lambda f: vouch(f, TOKENIZER, b"{}"), "tokenizer.json is not a tokenizer of the tokenizers library"),
         (lambda f: vouch(f, "model.onnx", bag(n_ids=20)), "the tokenizer makes ids up to 62, which the model refuses"),
         (edited(lambda m: m.update(schema=1)), "unknown field 'text'"),
-        (edited(lambda m: m.pop("text")), "manifest and profile do not agree on whether it takes text"),
+        (edited(lambda m: m.pop("text")), "manifest and profile.json do not agree on whether it takes text"),
     ],
 )
 def test_a_packed_version_with_a_wrong_tokenizer_is_refused(

@@ -1,0 +1,132 @@
+"""OpenVINO on the CPU, in one precision: the same .onnx files, another library. Loaded when a model first needs it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from server.backends.base import Array, BatchError, LoadError, Session
+from server.backends.onnx_declaration import declared
+from server.contract.tensors import DataType
+
+DISTRIBUTION = "openvino"
+_BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
+"""What x86 and ARM processors that calculate in bf16 say of themselves."""
+
+
+class Precision(Enum):
+    """What is calculated in where the file says float32; the value is the library's own word. Quantized layers stay quantized."""
+
+    BF16 = "bf16"
+    F32 = "f32"
+
+
+class OpenVinoBackend:
+    """Loads `model.onnx`. Calls from several threads run side by side on shared weights, as many as cores ÷ threads."""
+
+    model_file = "model.onnx"
+
+    def __init__(self, precision: Precision) -> None:
+        self._precision = precision
+        self.name = f"openvino-{precision.value}"
+        self.runtime = f"openvino {_version()} {precision.value}"
+
+    def missing(self) -> str | None:
+        """Why it cannot be used here, and what to do; None: it can."""
+        if _version() is None:
+            return f"{DISTRIBUTION} is not installed: pip install 'ferry-serving[openvino]'"
+        if self._precision is Precision.BF16 and not _cpu_flags() & _BF16_FLAGS:
+            return f"this processor does not calculate in bf16 (it has none of {', '.join(sorted(_BF16_FLAGS))})"
+        return None
+
+    def load(self, folder: Path, threads: int) -> Session:
+        """Raises LoadError when the file is missing, is not ONNX, or uses operators or types that are not supported."""
+        streams = max(1, len(os.sched_getaffinity(0)) // threads)
+        config = {
+            "INFERENCE_PRECISION_HINT": self._precision.value,
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(streams * threads),
+            "ENABLE_CPU_PINNING": False,  # the event loop needs one of these cores between two batches
+        }
+        try:
+            compiled = _core().compile_model(str(folder / self.model_file), "CPU", config)
+        except Exception as error:  # the library raises whatever its parts raise
+            raise LoadError(_reason(error).replace(f"{folder}/", "")) from None
+        return _OpenVinoSession(compiled, folder / self.model_file)
+
+
+class _OpenVinoSession:
+    def __init__(self, compiled: Any, file: Path) -> None:
+        self.inputs, self.outputs = declared(file)
+        texts = [spec.name for spec in (*self.inputs, *self.outputs) if spec.datatype is DataType.BYTES]
+        if texts:
+            raise LoadError(f"tensor {texts[0]!r} is a string, which this library does not calculate with")
+        self._compiled: Any = compiled
+        self._places = [_place(compiled.outputs, spec.name) for spec in self.outputs]
+        self._idle: list[Any] = []
+
+    def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
+        assert self._compiled is not None, "run after close"
+        try:
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            request.infer(inputs, share_inputs=True, share_outputs=True)
+            answers = [np.array(request.get_output_tensor(place).data) for place in self._places]
+        except Exception as error:  # as above: whatever the library raises concerns this batch only
+            raise BatchError(_reason(error)) from None
+        self._idle.append(request)  # one that failed is not used again
+        return answers
+
+    def close(self) -> None:
+        self._idle.clear()
+        self._compiled = None
+
+
+def _place(outputs: Sequence[Any], name: str) -> int:
+    return next(place for place, output in enumerate(outputs) if name in output.get_names())
+
+
+@cache
+def _core() -> Any:
+    return _library().Core()
+
+
+@cache
+def _library() -> ModuleType:
+    try:
+        import openvino
+    except ImportError as error:
+        raise LoadError(f"{DISTRIBUTION} cannot be imported: {error}") from None
+    return openvino  # type: ignore[no-any-return]  # it has no types
+
+
+@cache
+def _version() -> str | None:
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """What the processor says it can do; empty where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    word = "Features" if platform.machine() == "aarch64" else "flags"
+    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith(word)), ()))
+
+
+def _reason(error: Exception) -> str:
+    """The library's message, without the places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return " ".join(said or lines)
