@@ -102,7 +102,8 @@ def _by_percentile(counts: Array, ends: tuple[float, float]) -> tuple[float, flo
     edges = np.linspace(*_symmetric(ends), len(counts) + 1)
     below = np.cumsum(counts) / counts.sum()
     outside = _PERCENT_OUTSIDE / 200
-    low, high = edges[np.searchsorted(below, outside)], edges[min(np.searchsorted(below, 1 - outside) + 1, len(counts))]
+    low = edges[int(np.searchsorted(below, outside))]
+    high = edges[min(int(np.searchsorted(below, 1 - outside)) + 1, len(counts))]
     return max(ends[0], float(low)), min(ends[1], float(high))
 
 
