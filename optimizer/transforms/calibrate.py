@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optimizer.errors import StageFailed
-from optimizer.transforms.graph import copy_of, float_values, open_session
+from optimizer.transforms.graph import copy_of, float_values, open_session, to_bytes
 from server.backends.base import Array, BatchError, Session
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def watch(
     watching.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
     )
-    data = watching.SerializeToString()
+    data = to_bytes(watching)
     with tempfile.TemporaryDirectory() as folder, closing(open_session(data, Path(folder), "the model")) as session:
         outputs = [spec.name for spec in session.outputs]
         for request in requests:

@@ -12,9 +12,10 @@ from onnx import TensorProto, helper
 
 from optimizer.errors import StageFailed
 from optimizer.transforms.calibrate import METHODS, find_ranges
+from optimizer.transforms.catalog import TRANSFORMS
 from optimizer.transforms.int8_static import int8_static
 from optimizer.transforms.prepare import prepare
-from tests.optimizer.transforms.graphs import Net, constants, operators, signature, write
+from tests.optimizer.transforms.graphs import Net, alone_and_together, constants, operators, signature, write
 
 
 def test_a_cnn_is_quantized_from_end_to_end(cnn: Net, tmp_path: Path) -> None:
@@ -134,6 +135,12 @@ def test_what_is_quantized_is_not_quantized_again(cnn: Net, tmp_path: Path) -> N
         StageFailed, match=r"quantized already \(DequantizeLinear, QuantizeLinear\); start from the float model"
     ):
         int8_static(tmp_path / "q.onnx", tmp_path / "again.onnx", cnn.material, {})
+
+
+def test_rows_do_not_influence_each_other(harmed: Net, tmp_path: Path) -> None:
+    assert TRANSFORMS["int8-static"].mixes_rows is None
+    int8_static(harmed.path, tmp_path / "q.onnx", harmed.material, {})
+    np.testing.assert_allclose(*alone_and_together(harmed, tmp_path / "q.onnx"), rtol=1e-5, atol=1e-6)
 
 
 def test_an_old_opset_is_raised(tmp_path: Path) -> None:
