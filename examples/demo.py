@@ -1,6 +1,6 @@
 """`make demo`: two PyTorch models are optimized, published, served and asked over HTTP; then the figures.
 
-Exit status 0 only if every answer over HTTP is PyTorch's own.
+Exit status 0 only if every answer over HTTP is PyTorch's own, or as near to it as a candidate that the optimizer chose may be.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ from loadtests.wire import infer_request
 HERE = Path(__file__).resolve().parent
 CONNECTIONS = 64
 TOLERANCE = 1e-4
+PLAIN = "plain export"
+LEAST_COSINE = 0.98
+"""Of an answer with PyTorch's, where a coarser candidate than the plain export was published."""
+
 SCORE_TOLERANCE = 0.005
 
 Row = Mapping[str, Array]
@@ -56,6 +60,7 @@ class Figures:
     name: str
     slo: str
     n_checked: int
+    published: str
     n_right: int
     worst: float
     score_torch: float
@@ -68,7 +73,7 @@ class Figures:
     @property
     def right(self) -> bool:
         same_score = abs(self.score_torch - self.score_http) <= SCORE_TOLERANCE
-        return self.n_right == self.n_checked and self.worst <= TOLERANCE and same_score and not self.timed.failed
+        return self.n_right == self.n_checked and same_score and not self.timed.failed
 
 
 def _images(module: ModuleType) -> list[Row]:
@@ -137,7 +142,8 @@ def _ask(example: Example, server: Child, repository: Path) -> Figures:
     _say(f"{example.name}: the same {len(rows)} over HTTP, {CONNECTIONS} at a time, each answer compared")
     requests = [infer_request(HOST, example.name, row, binary=False) for row in rows]
     answers = ask(HOST, server.port, requests, CONNECTIONS)
-    n_right, worst = _compare(answers.found, wanted)
+    published = _published(repository / example.name)
+    n_right, worst = _compare(answers.found, wanted, is_coarse=published != PLAIN)
     _say(f"{example.name}: {example.n_timed} requests for the clock")
     before = _statistics(server, example.name)
     timed = drive(HOST, server.port, requests, connections=CONNECTIONS, n_requests=example.n_timed)
@@ -148,6 +154,7 @@ def _ask(example: Example, server: Child, repository: Path) -> Figures:
         name=example.name,
         slo=example.slo,
         n_checked=len(rows),
+        published=published,
         n_right=n_right,
         worst=worst,
         score_torch=module.score(_torch_predict(network)),
@@ -159,14 +166,29 @@ def _ask(example: Example, server: Child, repository: Path) -> Figures:
     )
 
 
-def _compare(found: Mapping[int, Row], wanted: Sequence[Row]) -> tuple[int, float]:
-    """How many answers are there and within the tolerance, and the worst difference of any."""
+def _compare(found: Mapping[int, Row], wanted: Sequence[Row], is_coarse: bool) -> tuple[int, float]:
+    """How many answers are there and right, and the worst difference of any."""
     differences = [_difference(answer, wanted[index]) for index, answer in found.items()]
-    return sum(difference <= TOLERANCE for difference in differences), max(differences, default=0.0)
+    near = [is_coarse and _cosine(answer, wanted[index]) >= LEAST_COSINE for index, answer in found.items()]
+    n_right = sum(difference <= TOLERANCE or is_near for difference, is_near in zip(differences, near, strict=True))
+    return n_right, max(differences, default=0.0)
 
 
 def _difference(answer: Row, wanted: Row) -> float:
     return max(float(np.max(np.abs(answer[name] - array))) for name, array in wanted.items())
+
+
+def _cosine(answer: Row, wanted: Row) -> float:
+    """The least of any output."""
+    pairs = [(answer[name].astype(np.float64).ravel(), array.astype(np.float64).ravel()) for name, array in wanted.items()]
+    return min(float(mine @ theirs / (np.linalg.norm(mine) * np.linalg.norm(theirs) or 1.0)) for mine, theirs in pairs)
+
+
+def _published(folder: Path) -> str:
+    """Which candidate the newest version is."""
+    newest = max((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    last = json.loads((newest / "lineage.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    return str(last["config"].get("published", {}).get("name", PLAIN))
 
 
 def _torch_predict(network: torch.nn.Module) -> Predict:
@@ -211,12 +233,12 @@ def _load(path: Path) -> ModuleType:
 
 def _report(figures: Sequence[Figures], took_s: float) -> None:
     header = (
-        "model", "SLO", "right answers", "worst diff", "score torch", "score HTTP", "p50 ms", "p99 ms", "req/s", "batch",
+        "model", "published", "SLO", "right answers", "worst diff", "score torch", "score HTTP", "p50 ms", "p99 ms", "req/s", "batch",
         "in-process", "share", "asked again", "refused",
     )  # fmt: skip
     lines = [
         [
-            one.name, one.slo, f"{one.n_right} of {one.n_checked}", f"{one.worst:.1e}", f"{one.score_torch:.4f}",
+            one.name, one.published, one.slo, f"{one.n_right} of {one.n_checked}", f"{one.worst:.1e}", f"{one.score_torch:.4f}",
             f"{one.score_http:.4f}", f"{one.timed.p50 * 1e3:.2f}", f"{one.timed.p99 * 1e3:.2f}",
             f"{one.timed.throughput:.0f}", f"{one.mean_batch:.1f}", f"{one.limit_per_s:.0f}/s",
             f"{one.timed.throughput / one.limit_per_s:.2f}", str(one.n_asked_again), str(one.timed.n_refused),
@@ -228,8 +250,11 @@ def _report(figures: Sequence[Figures], took_s: float) -> None:
     print(
         'asked again: answers that said "not within the SLO, come back later" while comparing; refused: the same, by the clock.'
     )
+    print(
+        f"right: within {TOLERANCE:g} of PyTorch's answer, or at a cosine of {LEAST_COSINE:g} at least where a coarser candidate won."
+    )
     print("share: requests per second ÷ the best rate of the same file in-process, with no server around it.")
-    verdict = "every answer is PyTorch's own" if all(one.right for one in figures) else "WRONG ANSWERS, see the table"
+    verdict = "every answer is right" if all(one.right for one in figures) else "WRONG ANSWERS, see the table"
     print(f"\n{verdict} ({took_s:.0f} s in all)\n\nTry it:\n  make serve\n{_curl_line()}\n{_SENTENCE_LINE}")
 
 

@@ -36,6 +36,8 @@ class OptimizeVerb:
         )  # fmt: skip
         add("--embedding", metavar="OUTPUT", help="the output of an .onnx file that /v1/embeddings returns")
         add("--cache", type=Path, metavar="DIR", help=f"default: {_CACHE} beside the repository")
+        add("--recipe", type=Path, metavar="FILE", help="what to try and what must be kept (TOML); default: by the graph")
+        add("--plain", action="store_true", help="publish the plain export, checked to the last digits; try nothing else")
         add("--force", action="store_true", help="publish again even when nothing changed; the cache is still used")
 
     def run(self, args: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from optimizer.job import Outcome, Verdict
+from optimizer.ladder.page import Table, short
+from optimizer.ladder.trial import Trial
 from optimizer.report import choice, longest, slo_warning
 from optimizer.run import Done
 from server.contract.durations import format_duration
@@ -40,6 +42,8 @@ class Terminal:
     def begin(self, stage: str) -> None:
         """Satisfies run.Display."""
         self._stage, self._began_at, self._said_at = stage, now(), now()
+        if self._task is not None:
+            self._live.remove_task(self._task)
         self._task = self._live.add_task(stage)
 
     def step(self, what: str, done: int, total: int) -> None:
@@ -60,8 +64,29 @@ class Terminal:
         time = "  cached" if done.reused else f"{now() - self._began_at:6.1f} s"
         self._print(f"{mark} {done.stage.name:<7}{time}  {escape(done.result.note)}")
 
+    def judged(self, trial: Trial) -> None:
+        """Satisfies ladder.climb.Watcher."""
+        if self._task is not None:
+            self._live.remove_task(self._task)
+            self._task = None
+        mark = "[green]ok[/]  " if trial.failed is None else "[yellow]out[/] "
+        self._print(f"{mark} {escape(trial.name)}  {now() - self._began_at:6.1f} s  {escape(progress_of(trial))}")
+
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def progress_of(trial: Trial) -> str:
+    """How far a candidate came, in a line."""
+    if trial.failed is not None:
+        return f"{trial.failed.gate.value}: {trial.failed.reason}"
+    if trial.fallback is not None:
+        return f"{trial.candidate.backend} has a fallback"
+    if trial.measured is not None:
+        return "passed all gates, measured in full"
+    look = trial.examined.look if trial.examined is not None else None
+    ratios = ", ".join(f"{ratio:.2f} at {batch}" for batch, ratio in (look or {}).items())
+    return f"right; times the plain export's speed at a first look: {ratios}"
 
 
 def print_outcome(console: Console, outcome: Outcome) -> None:
@@ -80,7 +105,18 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
     warning = slo_warning(outcome.wants, outcome.version)
     if warning:
         console.print(f"[bold red]WARNING[/]: {escape(warning)}", highlight=False, soft_wrap=True)
+    if outcome.candidates is not None:
+        _print_candidates(console, outcome.candidates)
     console.print(f"next: ferry serve {_repository_flag(outcome.version)}".rstrip(), highlight=False, soft_wrap=True)
+
+
+def _print_candidates(console: Console, table: Table) -> None:
+    lines = short(table)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
+    console.print(f"\n{escape(table.sentence)}", highlight=False, soft_wrap=True)
+    for *cells, verdict in lines:
+        text = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        console.print(f"  {escape(text)}  {escape(verdict)}", highlight=False, soft_wrap=True)
 
 
 def _print_rejection(console: Console, outcome: Outcome) -> None:
@@ -101,7 +137,7 @@ def _figures(outcome: Outcome, version: VersionFiles) -> list[tuple[str, str]]:
     place = chosen.placement
     return [
         ("objective", format_duration(outcome.wants.slo_s)),
-        ("parity", found.get("parity", "not checked: a finished .onnx file has no PyTorch original")),
+        ("answers", found.get("parity") or found.get("answers", "not checked: a finished .onnx file has no PyTorch original")),
         ("score", found.get("score", "none given")),
         ("p50 at 1 row", one_row),
         ("best rate", rates),

@@ -7,34 +7,35 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any, Protocol
 
+from optimizer.assemble import Publishing, assemble, is_published_by
+from optimizer.env import tool_versions
 from optimizer.errors import OptimizeError
-from optimizer.lineage import PUBLISH, Line, run_key, write_lineage
+from optimizer.ladder.climb import Watcher, climb
+from optimizer.ladder.measure import read_measured
+from optimizer.ladder.page import Table
+from optimizer.ladder.recipe import Recipe, read_recipe, usual_recipe
+from optimizer.ladder.subject import Subject
+from optimizer.lineage import run_end
 from optimizer.options import Options
 from optimizer.plan import Plan, Source, make_plan
-from optimizer.report import Story, write_report
+from optimizer.report import Story, candidates, write_data, write_report
 from optimizer.run import Display, Execution, execute
 from optimizer.sources.onnx_file import OnnxFile
 from optimizer.sources.python_file import PythonFile
-from optimizer.store import Store
-from server.backends.base import Backend
+from optimizer.store import Store, stable_hash
+from server.backends.base import Backend, Backends
 from server.contract.errors import ContractError
 from server.contract.layout import (
-    LINEAGE,
-    MANIFEST,
-    PROFILE,
     REPORT,
-    TOKENIZER,
+    REPORT_DATA,
     VersionFiles,
     check_model_name,
     describe_file,
-    read_folder,
-    read_json,
     read_version,
     versions,
-    write_json,
 )
-from server.contract.manifest import Manifest
 from server.contract.publish import publish, replace_wants, staging, sweep
 from server.contract.wants import FILE as WANTS_FILE
 from server.contract.wants import Wants, read_wants
@@ -49,8 +50,31 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class LadderWish:
+    """That candidates be tried: by these backends, and by a recipe (None: the default one)."""
+
+    backends: Backends
+    recipe: Path | None = None
+
+    def read(self, max_loss: float) -> Recipe:
+        """Raises ContractError and OptimizeError for a wrong recipe."""
+        if self.recipe is None:
+            return usual_recipe(max_loss)
+        return read_recipe(self.recipe, max_loss, {*self.backends.usable, *self.backends.missing})
+
+    def config(self) -> dict[str, Any]:
+        """What is usable here, as JSON, for the key of the run."""
+        return {name: backend.runtime for name, backend in self.backends.usable.items()}
+
+
+class Screen(Display, Watcher, Protocol):
+    """Where all progress is shown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asks. `name` None: the source's own. `slo_s` None: keep what model.toml says. `force`: run anyway.
+    """What the user asks. `name` None: the source's own. `slo_s` None: keep what model.toml says. `force`: run anyway. `ladder` None:
+    the plain export is published, and nothing else tried.
 
     `command` is the line to type for the same again, for the report.
     """
@@ -63,11 +87,13 @@ class Request:
     name: str | None = None
     options: Options = field(default_factory=Options)
     force: bool = False
+    ladder: LadderWish | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`version` is None when rejected; `execution` is None when nothing had to run. `report`: the page to read."""
+    """`version` is None when rejected; `execution` is None when nothing had to run, `candidates` when none were tried.
+    `report`: the page to read."""
 
     verdict: Verdict
     name: str
@@ -75,24 +101,60 @@ class Outcome:
     version: VersionFiles | None
     execution: Execution | None
     report: Path
+    candidates: Table | None = None
 
 
-def optimize(request: Request, backend: Backend, display: Display) -> Outcome:
+def optimize(request: Request, backend: Backend, display: Screen) -> Outcome:
     """Raises OptimizeError for a wrong request or source file, ContractError for a damaged repository or bad name."""
     with closing(_open_source(request.source)) as source:
         _check_text_options(source, request.options)
         name = check_model_name(request.name or source.name)
         wants = _wants(request, name)
         plan = make_plan(source, name, backend, request.options)
-        newest = None if request.force else _same_run(request.repository / name, plan.key)
-        if newest is not None:
-            _keep_wants(request, name, wants)
-            return Outcome(Verdict.UNCHANGED, name, wants, newest, None, newest.folder / REPORT)
-        execution = execute(plan, Store(request.cache), display)
-    story = Story(name, request.command, backend.runtime, wants, execution)
-    if execution.rejection is not None:
-        return _reject(request, story, plan)
-    return _publish(request, story, plan, backend)
+        recipe = None if request.ladder is None else request.ladder.read(request.options.max_loss)
+        key = _key(plan, recipe, request.ladder)
+        newest = None if request.force else _same_run(request.repository / name, key)
+        if newest is not None and (recipe is None or run_end(newest.folder).config.get("slo_s") == wants.slo_s):
+            return _unchanged(request, name, wants, newest)
+        store = Store(request.cache)
+        execution = execute(plan, store, display)
+        story = Story(name, request.command, backend.runtime, wants, execution)
+        if execution.rejection is not None:
+            return _reject(request, story, plan)
+        if recipe is not None and request.ladder is not None:
+            subject = _subject(source, name, plan, backend, execution, request.options)
+            measured = read_measured(execution.artifacts["intake"].folder)
+            story = replace(story, climbed=climb(subject, measured, recipe, request.ladder.backends, wants, store, display))
+    if newest is not None and story.climbed is not None and is_published_by(newest, story.climbed.winner):
+        return _unchanged(request, name, wants, newest)
+    return _publish(request, story, plan, backend, key)
+
+
+def _key(plan: Plan, recipe: Recipe | None, ladder: LadderWish | None) -> str:
+    """Of the whole run. The objective is no part of it: another one alone may, but need not, end in another decision."""
+    if recipe is None or ladder is None:
+        return plan.key
+    return stable_hash([plan.key, recipe.config(), ladder.config(), tool_versions({"numpy"})])
+
+
+def _subject(source: Source, name: str, plan: Plan, backend: Backend, execution: Execution, options: Options) -> Subject:
+    """What the candidates are candidates for."""
+    folder = execution.artifacts[plan.model_stage].folder
+    sha256 = describe_file(folder / backend.model_file).sha256
+    if not isinstance(source, PythonFile):
+        return Subject(name, folder, sha256, backend, None, None, stable_hash([sha256]), frozenset(), options)
+    built = execution.artifacts["build"]
+    identity = [sha256, built.digest]
+    subject = Subject(name, folder, sha256, backend, built.folder, source.path, "", frozenset(), options)
+    if subject.score is None:  # then the file itself has no say in any verdict
+        return replace(subject, identity=stable_hash(identity))
+    return replace(subject, identity=stable_hash([*identity, source.digest]), packages=source.packages)
+
+
+def _unchanged(request: Request, name: str, wants: Wants, newest: VersionFiles) -> Outcome:
+    """The version is the right one; only the objective may be new."""
+    _keep_wants(request, name, wants)
+    return Outcome(Verdict.UNCHANGED, name, wants, newest, None, newest.folder / REPORT)
 
 
 def _open_source(path: Path) -> Source:
@@ -140,7 +202,7 @@ def _keep_wants(request: Request, name: str, wants: Wants) -> None:
 def _same_run(model_folder: Path, key: str) -> VersionFiles | None:
     """The newest version, when an equal run made it and it is whole."""
     numbers = versions(model_folder)
-    if not numbers or run_key(model_folder / str(numbers[-1])) != key:
+    if not numbers or run_end(model_folder / str(numbers[-1])).key != key:
         return None
     try:
         found = read_version(model_folder, numbers[-1])
@@ -158,42 +220,23 @@ def _reject(request: Request, story: Story, plan: Plan) -> Outcome:
     if rejection is not None and rejection.log:
         (folder / "tool.log").write_text(rejection.log, encoding="utf-8")
     write_report(folder / REPORT, story)
+    write_data(folder / REPORT_DATA, story)
     return Outcome(Verdict.REJECTED, story.name, story.wants, None, story.execution, folder / REPORT)
 
 
-def _publish(request: Request, story: Story, plan: Plan, backend: Backend) -> Outcome:
+def _publish(request: Request, story: Story, plan: Plan, backend: Backend, key: str) -> Outcome:
+    publishing = Publishing(story.name, plan, key, backend, story.execution, story.climbed, story.wants.slo_s)
     request.repository.mkdir(parents=True, exist_ok=True)
     sweep(request.repository)
     with staging(request.repository) as scratch:
         folder = scratch / "version"
         folder.mkdir()
-        files = _assemble(folder, story.name, story.execution, plan, backend)
-        write_report(folder / REPORT, replace(story, version=files))
+        files = assemble(folder, publishing)
+        story = replace(story, version=files)
+        write_report(folder / REPORT, story)
+        write_data(folder / REPORT_DATA, story)
         number = publish(folder, request.repository, story.name, _changed_wants(request, story.name, story.wants))
     final = request.repository / story.name / str(number)
     published = replace(files, folder=final, version=number)
-    return Outcome(Verdict.PUBLISHED, story.name, story.wants, published, story.execution, final / REPORT)
-
-
-def _assemble(folder: Path, name: str, execution: Execution, plan: Plan, backend: Backend) -> VersionFiles:
-    """All files of the version but the report, read back and verified."""
-    artifacts = {stage: artifact.folder for stage, artifact in execution.artifacts.items()}
-    shutil.copyfile(artifacts[plan.model_stage] / backend.model_file, folder / backend.model_file)
-    shutil.copyfile(artifacts["intake"] / PROFILE, folder / PROFILE)
-    model = describe_file(folder / backend.model_file)
-    lines = [done.line() for done in execution.done]
-    last = Line(PUBLISH, plan.key, {}, {"source": plan.source_digest}, {}, 0.0, model.sha256)
-    lineage_sha256 = write_lineage(folder, [*lines, last])
-    tokenizers = [path for stage in ("build", "take") if stage in artifacts and (path := artifacts[stage] / TOKENIZER).exists()]
-    for path in tokenizers:
-        shutil.copyfile(path, folder / TOKENIZER)
-    draft = Manifest.from_json(read_json(artifacts["intake"] / MANIFEST, f"{name}/{MANIFEST}"), f"{name}/{MANIFEST}")
-    earlier = tuple(done.result.check for done in execution.done if done.result.check is not None)
-    manifest = replace(
-        draft,
-        files=(model, *(describe_file(folder / TOKENIZER) for _ in tokenizers), describe_file(folder / LINEAGE)),
-        checks=(*earlier, *draft.checks),
-        lineage_sha256=lineage_sha256,
-    )
-    write_json(folder / MANIFEST, manifest.to_json())
-    return read_folder(folder, name, 0)
+    outcome = Outcome(Verdict.PUBLISHED, story.name, story.wants, published, story.execution, final / REPORT)
+    return replace(outcome, candidates=candidates(story))

@@ -41,7 +41,16 @@ def read_lineage(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def run_key(folder: Path) -> str | None:
-    """Key of the run that made a version, or None when it does not come from the optimizer."""
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """Key of the run that made a version (None: it does not come from the optimizer), and what its decision depended on besides."""
+
+    key: str | None
+    config: Mapping[str, Any]
+
+
+def run_end(folder: Path) -> RunEnd:
+    """From the last line of a version's lineage."""
     lines = read_lineage(folder)
-    return lines[-1].get("key") if lines and lines[-1].get("stage") == PUBLISH else None
+    last = lines[-1] if lines else {}
+    return RunEnd(last["key"], last["config"]) if last.get("stage") == PUBLISH else RunEnd(None, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import Any
 
 import jinja2
 
+from optimizer.ladder.climb import Climbed
+from optimizer.ladder.page import Table, table
+from optimizer.lineage import Line
+from optimizer.pareto import pareto_plot
 from optimizer.plot import latency_plot
 from optimizer.run import Execution
 from server.contract.durations import format_duration
-from server.contract.layout import VersionFiles
+from server.contract.layout import VersionFiles, write_json
 from server.contract.manifest import Check, Manifest
 from server.contract.profile import Profile
 from server.contract.profiles import Chosen
@@ -23,7 +28,8 @@ _TEMPLATE = "report.html.j2"
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """All that is known at the end of a run. `version` is None when the model was rejected."""
+    """All that is known at the end of a run. `version` is None when the model was rejected, `climbed` when only the plain export was
+    tried."""
 
     name: str
     command: str
@@ -31,6 +37,7 @@ class Story:
     wants: Wants
     execution: Execution
     version: VersionFiles | None = None
+    climbed: Climbed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,48 @@ def write_report(path: Path, story: Story) -> None:
     path.write_text(environment.get_template(_TEMPLATE).render(**_page(story)), encoding="utf-8")
 
 
+def write_data(path: Path, story: Story) -> None:
+    """The same for programs: one JSON object. Numbers that are none (infinite) are null."""
+    rejection = story.execution.rejection
+    tried = candidates(story)
+    data = {
+        "name": story.name,
+        "command": story.command,
+        "headline": headline(story),
+        "published": None if story.version is None else story.version.manifest.backend,
+        "objective_s": story.wants.slo_s,
+        "rejection": None if rejection is None else {"stage": rejection.stage.name, "reason": rejection.result.note},
+        "checks": [asdict(check) for check in checks(story)],
+        "ladder": None if tried is None else tried.to_json(),
+        "lineage": [asdict(done.line()) for done in story.execution.done if done.artifact]
+        + [asdict(line) for line in _won(story)],
+    }
+    write_json(path, _finite(data))
+
+
+def candidates(story: Story) -> Table | None:
+    """The table of candidates, where there were any."""
+    if story.climbed is None:
+        return None
+    score = story.execution.result("score")
+    measured = story.climbed.trials[0].measured
+    assert measured is not None, "the plain export is measured first"
+    plain_score = score.data["exported"] if score and score.data else None
+    return table(story.climbed, story.wants, measured.manifest.max_rows, plain_score)
+
+
+def _won(story: Story) -> Sequence[Line]:
+    return story.climbed.winner.lines if story.climbed is not None else ()
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
 def headline(story: Story) -> str:
     """The verdict in one sentence."""
     rejection = story.execution.rejection
@@ -60,8 +109,9 @@ def headline(story: Story) -> str:
     p99 = choice(story.wants, story.version).profile.predict_p99(1, length)
     at = f" of length {length}" if length else ""
     keeps = "leaves room for" if p99 < story.wants.slo_s else "ALREADY BREAKS"
+    what = "" if story.climbed is None else f" as {story.climbed.winner.name}, because {story.climbed.decision.because}"
     return (
-        f"{story.name} passed every check and was published: one row{at} takes {format_duration(p99)} (p99), "
+        f"{story.name} passed every check and was published{what}: one row{at} takes {format_duration(p99)} (p99), "
         f"which {keeps} the objective of {format_duration(story.wants.slo_s)}."
     )
 
@@ -131,6 +181,7 @@ def _page(story: Story) -> dict[str, Any]:
     parity, score = execution.result("parity"), execution.result("score")
     chosen = choice(story.wants, version) if version else None
     profile = chosen.profile if chosen else None
+    tried = candidates(story)
     return {
         "name": story.name,
         "command": story.command,
@@ -148,6 +199,10 @@ def _page(story: Story) -> dict[str, Any]:
         "made_up": any(done.result.data.get("made_up_samples") for done in execution.done),
         "parity": parity_table(parity.data["differences"]) if parity and "differences" in parity.data else None,
         "score": score.data if score and score.data else None,
+        "ladder": tried,
+        "longest": longest(version.manifest) if version else 0,
+        "pareto": pareto_plot(points, tried.quality) if tried and (points := tried.points()) else "",
+        "won": _won(story),
         "stages": execution.done,
         "lines": [asdict(done.line()) for done in execution.done if done.artifact],
         "tools": _tools(execution),

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from optimizer.display import Terminal, print_outcome
 from optimizer.errors import OptimizeError
-from optimizer.job import Request, Verdict, optimize
+from optimizer.job import LadderWish, Request, Verdict, optimize
 from optimizer.options import Options
-from server.backends.catalog import plain_backend
+from server.backends.catalog import find_backends, plain_backend
 from server.contract.errors import ContractError
 
 REJECTED, WRONG, INTERRUPTED = 1, 2, 130
@@ -45,7 +45,10 @@ def _complain(text: str, status: int) -> int:
 
 
 def _request(args: argparse.Namespace) -> Request:
+    """Raises OptimizeError for flags that contradict each other."""
     repository: Path = args.repository
+    if args.plain and args.recipe is not None:
+        raise OptimizeError("--plain tries no candidates, --recipe says which to try; give one of the two")
     return Request(
         source=args.source,
         repository=repository,
@@ -63,6 +66,7 @@ def _request(args: argparse.Namespace) -> Request:
             embedding=args.embedding,
         ),
         force=args.force,
+        ladder=None if args.plain else LadderWish(find_backends(), args.recipe),
     )
 
 
@@ -78,6 +82,8 @@ def _command(args: argparse.Namespace) -> str:
     for role, name in args.text_input:
         words += ["--text-input", f"{role}={name}"]
     words += ["--embedding", args.embedding] if args.embedding else []
+    words += ["--recipe", str(args.recipe)] if args.recipe else []
+    words += ["--plain"] if args.plain else []
     for name, value in args.pad:
         words += ["--pad", f"{name}={value}"]
     return shlex.join(words)

@@ -141,6 +141,23 @@ def mixes_rows() -> bytes:
     )
 
 
+def coarse() -> bytes:
+    """x in steps of a 127th of the batch's largest value, as dynamic int8 does: rows depend a little on each other."""
+    return onnx_bytes(
+        [
+            helper.make_node("Abs", ["x"], ["size"]),
+            helper.make_node("ReduceMax", ["size"], ["largest"], keepdims=0),
+            helper.make_node("Div", ["largest", "steps"], ["step"]),
+            helper.make_node("Div", ["x", "step"], ["scaled"]),
+            helper.make_node("Round", ["scaled"], ["rounded"]),
+            helper.make_node("Mul", ["rounded", "step"], ["y"]),
+        ],
+        [("x", "FP32", ["batch", 4])],
+        [("y", "FP32", ["batch", 4])],
+        {"steps": np.float32(127)},
+    )
+
+
 N_WORDS = 60
 """w0 … w59 are the words that `word_tokenizer` knows, after "[UNK]", "[C]" and "[S]", which begins and ends each text."""
 

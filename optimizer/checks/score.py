@@ -28,7 +28,7 @@ def score(
         return Result("no score() given: parity alone decides")
     session = backend.load(inputs["export"], threads=1)
     try:
-        after = run_score(source, predict_in_batches(_predict(session), built["settings"]["max_rows"]), progress)
+        after = run_score(source, predict_in_batches(session_predict(session), built["settings"]["max_rows"]), progress)
     finally:
         session.close()
     assert after is not None, "the file that scored the module still has its score function"
@@ -62,7 +62,9 @@ def predict_in_batches(predict: Predict, max_rows: int) -> Predict:
     return whole
 
 
-def _predict(session: Session) -> Predict:
+def session_predict(session: Session) -> Predict:
+    """Answers of a loaded model."""
+
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
         answers: Sequence[Array] = session.run(inputs)
         return {spec.name: array for spec, array in zip(session.outputs, answers, strict=True)}

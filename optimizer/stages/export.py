@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimizer.errors import StageFailed
+from optimizer.quiet import tool
 from optimizer.stages.base import Result
 from server.intake.inspect import BATCH
 from server.intake.measure import Progress
@@ -22,7 +18,6 @@ OPSET = 20
 MODEL_FILE = "model.onnx"
 
 _MOST_ROWS = 4096
-_NOISY_LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 def export(opened: Opened, inputs: Mapping[str, Path], out: Path, progress: Progress) -> Result:
@@ -50,22 +45,18 @@ def _export(opened: Opened, names: list[str], safe_inputs: list[str], safe_outpu
 
     lengths = opened.lengths
     batch = opened.samples.batch(2, sum(lengths) // 2 if lengths else 0)
-    log = io.StringIO()
-    with _quiet(log):
-        try:
-            program = torch.onnx.export(
-                positional(opened.module, names),
-                tuple(torch.from_numpy(batch[name]) for name in names),
-                dynamo=True,
-                verbose=False,
-                dynamic_shapes={"tensors": _dynamic_shapes(opened)},
-                input_names=safe_inputs,
-                output_names=safe_outputs,
-                opset_version=OPSET,
-                external_data=False,
-            )
-        except Exception as error:  # the exporter raises whatever goes wrong in a dozen libraries
-            raise StageFailed(f"torch.onnx cannot export the module: {_reason(error)}", log.getvalue() + str(error)) from error
+    with tool("torch.onnx cannot export the module"):
+        program = torch.onnx.export(
+            positional(opened.module, names),
+            tuple(torch.from_numpy(batch[name]) for name in names),
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes={"tensors": _dynamic_shapes(opened)},
+            input_names=safe_inputs,
+            output_names=safe_outputs,
+            opset_version=OPSET,
+            external_data=False,
+        )
     assert program is not None, "dynamo=True returns a program"
     return program.model_proto
 
@@ -84,28 +75,3 @@ def _dynamic_shapes(opened: Opened) -> tuple[dict[int, Any], ...]:
 
 def _pairs(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     return dict(zip(old, new, strict=True))
-
-
-@contextmanager
-def _quiet(log: io.StringIO) -> Iterator[None]:
-    """Exporters print, warn and log at will; all of it goes into `log`."""
-    handler = logging.StreamHandler(log)
-    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
-    before = [(logger.propagate, logger.handlers[:]) for logger in loggers]
-    for logger in loggers:
-        logger.propagate, logger.handlers = False, [handler]
-    try:
-        with warnings.catch_warnings(), redirect_stdout(log), redirect_stderr(log):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, (propagate, handlers) in zip(loggers, before, strict=True):
-            logger.propagate, logger.handlers = propagate, handlers
-
-
-def _reason(error: BaseException) -> str:
-    """The first line that says something, of the innermost cause."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:3])[:600]}" if lines else type(error).__name__

@@ -24,14 +24,19 @@ def intake(
 ) -> Result:
     """Writes manifest.json and profile.json for the model of the stage before. Raises StageFailed when a check fails."""
     model = inputs["export"] if "export" in inputs else inputs["take"]
-    os.link(model / backend.model_file, out / backend.model_file)
-    source = inputs.get("build", model)
-    takes_text = (source / TOKENIZER).exists()
-    if takes_text:
-        os.link(source / TOKENIZER, out / TOKENIZER)
-    request = (
-        _with_samples(name, inputs["build"], options) if "build" in inputs else _without_samples(name, options, takes_text)
-    )
+    built = inputs.get("build")
+    request = intake_of(name, built, model, options)
+    return take_in(model / backend.model_file, built, model, out, progress, backend, request)
+
+
+def take_in(
+    model: Path, built: Path | None, taken: Path, out: Path, progress: Progress, backend: Backend, request: Intake
+) -> Result:
+    """The same for any model file. `built`: the build stage's folder; `taken`: that of a finished file, where there is no such."""
+    os.link(model, out / backend.model_file)
+    tokenizer = (built or taken) / TOKENIZER
+    if tokenizer.exists():
+        os.link(tokenizer, out / TOKENIZER)
     try:
         manifest, profiles = build_version(out, backend, request, progress)
     except IntakeError as error:
@@ -43,7 +48,13 @@ def intake(
     note = f"placement {', '.join(rates)}"
     if profiles.text is not None:
         note += f", text {profiles.text.token_s * 1e6:.2g} µs per token"
-    return Result(note, None, {"made_up_samples": "build" not in inputs})
+    return Result(note, None, {"made_up_samples": built is None})
+
+
+def intake_of(name: str, built: Path | None, taken: Path, options: Options) -> Intake:
+    """What is known about the model besides its file."""
+    takes_text = ((built or taken) / TOKENIZER).exists()
+    return _without_samples(name, options, takes_text) if built is None else _with_samples(name, built, options)
 
 
 def _with_samples(name: str, built: Path, options: Options) -> Intake:

@@ -1,4 +1,4 @@
-"""Gives the inputs and outputs of an ONNX graph their names, moving away whatever has them. Needs onnx."""
+"""Gives the inputs and outputs of an ONNX graph their names, moving away whatever has them; drops its notes. Needs onnx."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def set_names(model: ModelProto, wanted: Mapping[str, str]) -> None:
         renames[name] = _free(name, taken | set(wanted.values()))
     for graph in _graphs(model.graph):
         _rename(graph, renames)
-        _drop_notes(graph)
+    drop_notes(model)
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -51,8 +51,13 @@ def _rename(graph: GraphProto, renames: Mapping[str, str]) -> None:
             value.name = renames.get(value.name, value.name)
 
 
-def _drop_notes(graph: GraphProto) -> None:
-    """Stack traces of the exporting machine: they would change the file without changing the model."""
+def drop_notes(model: ModelProto) -> None:
+    """Take out the stack traces of the exporting machine: they would change the file without changing the model."""
+    for graph in _graphs(model.graph):
+        _drop_graph_notes(graph)
+
+
+def _drop_graph_notes(graph: GraphProto) -> None:
     graph.doc_string = ""
     del graph.metadata_props[:]
     for node in graph.node:

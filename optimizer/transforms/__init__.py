@@ -1,1 +1,1 @@
-"""Steps that make another model file of an exported one. Each reads one file and writes one; whether it is any good is not asked here."""
+"""One file per technique: a model file in, another model file with the same inputs and outputs out. Nothing here decides."""

@@ -18,6 +18,7 @@ PROFILE = "profile.json"
 FALLBACK_PROFILE = "profile.fallback.json"
 LINEAGE = "lineage.jsonl"
 REPORT = "report.html"
+REPORT_DATA = "report.json"
 TOKENIZER = "tokenizer.json"
 STAGING = ".staging"
 

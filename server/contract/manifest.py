@@ -16,6 +16,9 @@ SCHEMA = 1
 FALLBACK_SCHEMA = 3
 """Of manifests that name a fallback, which older servers could not act on."""
 
+ANSWERS = "answers"
+"""Name of the check of a version that calculates coarsely by design (int8, bf16): how close its answers are to the original's."""
+
 _SHA256_HEX_LENGTH = 64
 
 
@@ -127,6 +130,11 @@ class Manifest:
             check_text(self.text, [entry.path for entry in self.files], self.inputs, self.outputs, axis)
         if self.fallback == self.backend:
             raise ContractError(f"fallback: {self.fallback!r} is the backend itself; publish the version again")
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether it calculates coarsely by design, so that rounding depends on what else is in a batch."""
+        return any(check.name == ANSWERS for check in self.checks)
 
     @property
     def schema(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -68,7 +69,8 @@ class Profiles:
         with fewest threads, then with fewest instances, which is the quicker one."""
         max_rows = min(wants.max_rows or max_rows, max_rows)
         possible = self._possible(wants, cores)
-        share = _shares(possible, wants.slo_s, max_rows)
+        shares = shares_in_time(possible, wants.slo_s, max_rows)
+        share = {one.placement: value for one, value in zip(possible, shares, strict=True)}
         least = max(share.values()) - ALIKE
         best = min((one for one in possible if share[one.placement] >= least), key=_smallness)
         asked = Placement(wants.instances or best.placement.instances, wants.threads or best.placement.threads)
@@ -130,17 +132,23 @@ def in_time_rate(profile: Profile, slo_s: float, max_rows: int, length: int = 0)
     return best
 
 
-def _shares(profiles: list[Profile], slo_s: float, max_rows: int) -> dict[Placement, float]:
-    """Each one's rate within the SLO as a share of the best one's, averaged over the measured lengths: which of them are asked
-    for is not known. Where none keeps the SLO, the time of one row decides instead."""
-    shares = {one.placement: 0.0 for one in profiles}
+def mean_in_time_rate(profile: Profile, slo_s: float, max_rows: int) -> float:
+    """in_time_rate averaged over the measured lengths, in rows per second: one figure for a profile."""
+    lengths = profile.measured_lengths
+    return sum(in_time_rate(profile, slo_s, max_rows, length) for length in lengths) / len(lengths)
+
+
+def shares_in_time(profiles: Sequence[Profile], slo_s: float, max_rows: int) -> list[float]:
+    """Each one's rate within the SLO as a share of the best one's, averaged over the lengths of the first: which of them are asked
+    for is not known. Where none keeps the SLO, the time of one row decides instead. The profiles may be of placements, or of
+    different versions of a model."""
+    shares = [0.0] * len(profiles)
     lengths = profiles[0].measured_lengths
     for length in lengths:
-        rates = {one.placement: in_time_rate(one, slo_s, max_rows, length) for one in profiles}
-        if not any(rates.values()):
-            rates = {one.placement: 1 / one.predict(1, length) for one in profiles}
-        for placement, rate in rates.items():
-            shares[placement] += rate / max(rates.values()) / len(lengths)
+        rates = [in_time_rate(one, slo_s, max_rows, length) for one in profiles]
+        if not any(rates):
+            rates = [1 / one.predict(1, length) for one in profiles]
+        shares = [share + rate / max(rates) / len(lengths) for share, rate in zip(shares, rates, strict=True)]
     return shares
 
 

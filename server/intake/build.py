@@ -14,7 +14,7 @@ from server.contract.layout import LINEAGE, MANIFEST, PROFILE, TOKENIZER, descri
 from server.contract.manifest import Check, Manifest, Ragged
 from server.contract.profiles import Profiles
 from server.contract.text import TextCost, TextInput, check_text
-from server.intake.checks import check_padding, check_rows
+from server.intake.checks import Differs, check_padding, check_rows, excess
 from server.intake.errors import IntakeError
 from server.intake.inspect import Signature, read_signature
 from server.intake.measure import Effort, Progress, grid_lengths, grid_rows, measure_placements
@@ -31,7 +31,8 @@ class Intake:
 
     `singles`: real inputs, each name → array [1, …] (empty: made up). `lengths`: least and greatest size of the
     ragged axis. `pads`: fill values by input name, 0 where absent. `checks` and `lineage_sha256` come from earlier stages.
-    `text`: how to take raw text, with the tokenizer beside the model file; None: not at all.
+    `text`: how to take raw text, with the tokenizer beside the model file; None: not at all. `differs`: how closely rows must agree
+    with those that stand alone.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Intake:
     lineage_sha256: str | None = None
     effort: Effort = field(default_factory=Effort)
     text: TextWish | None = None
+    differs: Differs = excess
 
 
 def build_version(folder: Path, backend: Backend, intake: Intake, progress: Progress) -> tuple[Manifest, Profiles]:
@@ -53,9 +55,9 @@ def build_version(folder: Path, backend: Backend, intake: Intake, progress: Prog
     progress("loading", 0, 1)
     with closing(_load(backend, folder, threads=1)) as session:
         signature = read_signature(session.inputs, session.outputs)
-        samples, ragged = _prepare(signature, intake)
+        samples, ragged = prepare(signature, intake)
         max_rows = intake.max_rows if signature.batches else 1
-        checks, ragged = _check(session, signature, samples, ragged, max_rows, progress)
+        checks, ragged = _check(session, signature, samples, ragged, max_rows, progress, intake.differs)
         readable = None
         if intake.text is not None:
             readable = _prepare_text(folder, intake.text, session, signature, ragged)
@@ -121,7 +123,8 @@ def _prepare_text(
     return _Readable(text, check, measure_text(tokenizer, ragged.longest, wish.texts))
 
 
-def _prepare(signature: Signature, intake: Intake) -> tuple[Samples, Ragged | None]:
+def prepare(signature: Signature, intake: Intake) -> tuple[Samples, Ragged | None]:
+    """Inputs to check and measure with, and the ragged axis where there is one. Raises IntakeError when they do not fit the model."""
     unknown = set(intake.pads) - {spec.name for spec in signature.inputs}
     if unknown:
         raise IntakeError(f"a pad value is given for {min(unknown)!r}, which is not an input")
@@ -141,15 +144,21 @@ def _prepare(signature: Signature, intake: Intake) -> tuple[Samples, Ragged | No
 
 
 def _check(
-    session: Session, signature: Signature, samples: Samples, ragged: Ragged | None, max_rows: int, progress: Progress
+    session: Session,
+    signature: Signature,
+    samples: Samples,
+    ragged: Ragged | None,
+    max_rows: int,
+    progress: Progress,
+    differs: Differs,
 ) -> tuple[tuple[Check, ...], Ragged | None]:
     n_steps = 2 if ragged else 1
     progress("checking rows", 0, n_steps)
-    rows = check_rows(session, signature, samples, max_rows, (ragged.shortest, ragged.longest) if ragged else (0,))
+    rows = check_rows(session, signature, samples, max_rows, (ragged.shortest, ragged.longest) if ragged else (0,), differs)
     if ragged is None:
         return (rows,), None
     progress("checking padding", 1, n_steps)
-    padding = check_padding(session, signature, samples, ragged)
+    padding = check_padding(session, signature, samples, ragged, differs)
     return (rows, padding), replace(ragged, mixes=padding.passed)
 
 

@@ -19,10 +19,10 @@ from server.backends.catalog import find_backends, plain_backend
 from server.backends.hf_tokenizers import HfTokenizers
 from server.contract.device import this_device
 from server.contract.errors import ContractError
-from server.contract.layout import FALLBACK_PROFILE, MANIFEST, PROFILE, REPORT, read_folder, write_json
+from server.contract.layout import FALLBACK_PROFILE, MANIFEST, PROFILE, REPORT, REPORT_DATA, read_folder, write_json
 from server.contract.manifest import Manifest
 from server.intake.build import MAX_ROWS, Intake, build_version, measure_again
-from server.intake.checks import check_padding, check_rows
+from server.intake.checks import COARSE_COSINE, by_cosine, check_padding, check_rows, excess
 from server.intake.errors import IntakeError
 from server.intake.inspect import Signature, read_signature
 from server.intake.measure import Effort
@@ -52,7 +52,7 @@ def _examine_packed(folder: Path, backends: Backends, name: str) -> None:
     files, backend, manifest = picked.files, picked.backend, picked.files.manifest
     if backend.model_file not in {entry.path for entry in manifest.files}:
         raise IntakeError(f"the manifest does not list {backend.model_file}; build the version again")
-    known = {MANIFEST, PROFILE, FALLBACK_PROFILE, REPORT, *(entry.path for entry in manifest.files)}
+    known = {MANIFEST, PROFILE, FALLBACK_PROFILE, REPORT, REPORT_DATA, *(entry.path for entry in manifest.files)}
     strangers = sorted(path.name for path in folder.iterdir() if path.name not in known)
     if strangers:
         raise IntakeError(f"the folder holds {strangers[0]!r}, which its manifest does not list; leave it out")
@@ -73,9 +73,11 @@ def _check_again(session: Session, signature: Signature, manifest: Manifest) -> 
     """What the manifest promises about rows and padding must hold for this file."""
     ragged = manifest.ragged
     samples = made_up_samples(signature, ragged.longest if ragged else 0)
-    check_rows(session, signature, samples, manifest.max_rows, (ragged.shortest, ragged.longest) if ragged else (0,))
+    differs = by_cosine(COARSE_COSINE) if manifest.is_coarse else excess
+    lengths = (ragged.shortest, ragged.longest) if ragged else (0,)
+    check_rows(session, signature, samples, manifest.max_rows, lengths, differs)
     if ragged and ragged.mixes:
-        padding = check_padding(session, signature, samples, ragged)
+        padding = check_padding(session, signature, samples, ragged, differs)
         if not padding.passed:
             raise IntakeError(
                 f"the manifest says that lengths may share a batch, but {padding.detail}; build the version again"

@@ -29,6 +29,11 @@ class Samples:
         self._signature = signature
         self._singles = singles
 
+    @property
+    def singles(self) -> Sequence[Mapping[str, Array]]:
+        """The single requests themselves, each name → array [1, …]."""
+        return self._singles
+
     def batch(self, rows: int, length: int, first: int = 0) -> dict[str, Array]:
         """Arrays [rows, …] with the ragged axis of size `length` (ignored without one), starting at single `first`."""
         picked = [self._singles[(first + n) % len(self._singles)] for n in range(rows)]

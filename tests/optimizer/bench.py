@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optimizer.job import Outcome, Request, optimize
+from optimizer.job import LadderWish, Outcome, Request, optimize
+from optimizer.ladder.trial import Trial
 from optimizer.options import Options
 from optimizer.run import Done
 from server.backends.onnx_runtime import OnnxRuntimeBackend
@@ -93,6 +94,7 @@ class Recorder:
     """A display that remembers."""
 
     done: list[Done] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
 
     def begin(self, stage: str) -> None:
         pass
@@ -102,6 +104,9 @@ class Recorder:
 
     def end(self, done: Done) -> None:
         self.done.append(done)
+
+    def judged(self, trial: Trial) -> None:
+        self.trials.append(trial)
 
 
 class Bench:
@@ -127,10 +132,13 @@ class Bench:
         made.save(str(self.folder / name))
         return self.folder / name
 
-    def run(self, *, slo_s: float | None = 0.05, max_loss: float = 0.5, force: bool = False) -> Outcome:
+    def run(
+        self, *, slo_s: float | None = 0.05, max_loss: float = 0.5, force: bool = False, ladder: LadderWish | None = None
+    ) -> Outcome:
         self.recorder = Recorder()
         options = Options(max_loss=max_loss, effort=QUICK)
-        request = Request(self.source, self.repository, self.cache, slo_s, "ferry optimize …", None, options, force)
+        command = "ferry optimize …"
+        request = Request(self.source, self.repository, self.cache, slo_s, command, None, options, force, ladder)
         return optimize(request, OnnxRuntimeBackend(), self.recorder)
 
     @property

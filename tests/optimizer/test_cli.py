@@ -86,6 +86,19 @@ def test_a_bad_file_is_one_line(bench: Bench, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err.startswith(f"ferry optimize: {bench.source}: build() is missing; define: def build()")
 
 
+def test_a_recipe_and_none_at_once(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.write(LINEAR)
+    assert main([str(bench.source), "--slo", "20ms", "--plain", "--recipe", "recipe.toml"]) == 2
+    assert "--plain tries no candidates, --recipe says which to try; give one of the two" in capsys.readouterr().err
+
+
+def test_a_wrong_recipe_is_one_line(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.write(LINEAR)
+    bench.write("[gates]\nmax_los = 1\n", "recipe.toml")
+    assert main([str(bench.source), "--slo", "20ms", "--recipe", str(bench.folder / "recipe.toml")]) == 2
+    assert "recipe.toml: gates: unknown field 'max_los'; the known fields are max_bytes," in capsys.readouterr().err
+
+
 def test_an_objective_out_of_reach_is_said_loudly(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.write(LINEAR)
     assert main([str(bench.source), "--repository", str(bench.repository), "--slo", "0.001us"]) == 0
@@ -99,6 +112,7 @@ def test_an_objective_out_of_reach_is_said_loudly(bench: Bench, capsys: pytest.C
         (["--lengths", "9:3"], "is not SHORTEST:LONGEST"),
         (["--pad", "ids"], "is not INPUT=VALUE"),
         (["--max-rows", "0"], "is not a positive whole number"),
+        (["--recipe"], "expected one argument"),
     ],
 )
 def test_bad_flags(flags: list[str], wanted: str, capsys: pytest.CaptureFixture[str]) -> None:

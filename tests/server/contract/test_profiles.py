@@ -10,7 +10,7 @@ import pytest
 from server.contract.device import Device
 from server.contract.errors import ContractError
 from server.contract.profile import Placement, Profile
-from server.contract.profiles import ALIKE, Profiles, in_time_rate
+from server.contract.profiles import ALIKE, Profiles, in_time_rate, mean_in_time_rate, shares_in_time
 from server.contract.text import TextCost
 from server.contract.wants import Wants
 from server.core.costs import HAND_OFF_S, CostTable
@@ -187,6 +187,17 @@ def test_the_batch_limit_of_model_toml_counts() -> None:
 def test_the_only_one_is_chosen_and_says_so() -> None:
     found = Profiles((at(ONE, 1, 4),)).choose(Wants(0.1), 32, 2)
     assert (found.placement, found.why) == (ONE, "1x1 is the only one that was measured")
+
+
+def test_profiles_of_different_versions_are_compared_like_placements() -> None:
+    quick, slow, hopeless = at(ONE, 1, 4), at(ONE, 2, 8), at(ONE, 100, 400)
+    shares = shares_in_time([slow, quick, hopeless], 0.1, 8)
+    assert shares[1] == 1.0
+    assert 0 < shares[0] < 0.6
+    assert shares[2] == 0.0
+    lengths = quick.measured_lengths
+    rates = [in_time_rate(quick, 0.1, 8, length) for length in lengths]
+    assert mean_in_time_rate(quick, 0.1, 8) == pytest.approx(sum(rates) / len(rates))
 
 
 def test_nothing_is_in_time_when_one_row_leaves_no_slack() -> None:

@@ -11,7 +11,7 @@ import pytest
 from server.backends.base import Array, BatchError
 from server.contract.manifest import Ragged
 from server.contract.tensors import DataType, TensorSpec
-from server.intake.checks import check_padding, check_rows, excess, pad_inputs, run_checked
+from server.intake.checks import by_cosine, check_padding, check_rows, cosines, excess, pad_inputs, run_checked
 from server.intake.errors import IntakeError
 from server.intake.samples import made_up_samples
 from tests.server.intake.fakes import IDS, MASK, MEAN, FakeSession, Function, doubled, masked_mean, plain_mean
@@ -53,6 +53,41 @@ def nan(*values: float) -> Array:
 )
 def test_when_two_answers_are_the_same(found: Array, wanted: Array, is_same: bool) -> None:
     assert (excess(found, wanted) <= 1) is is_same
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "is_alike"),
+    [
+        (nan(1.0, 0.0), nan(1.0, 0.0), True),
+        (nan(1.0, 0.1), nan(1.0, 0.0), True),
+        (nan(1.0, 0.2), nan(1.0, 0.0), False),
+        (nan(0.0, 1e-5), nan(0.0, -1e-5), True),  # by the usual tolerance
+        (nan(math.inf, 1.0, 0.1), nan(math.inf, 1.0, 0.0), True),
+        (nan(math.nan, 1.0), nan(0.5, 1.0), False),
+        (nan(1.0), nan(1.0, 1.0), False),
+        (np.array([1, 2]), np.array([1, 3]), False),
+    ],
+)
+def test_when_coarse_answers_are_alike(found: Array, wanted: Array, is_alike: bool) -> None:
+    assert (by_cosine(0.99)(found[None], wanted[None]) <= 1) is is_alike
+
+
+def test_the_cosine_of_each_row() -> None:
+    found, wanted = nan(3, 4, 0, 0, 1, 0).reshape(3, 2), nan(4, 3, 0, 0, 0, 0).reshape(3, 2)
+    assert cosines(found, wanted) == [pytest.approx(0.96), 1.0, 0.0]
+
+
+def test_coarse_rows_may_share_a_batch() -> None:
+    """As in int8, where the scale is taken over the whole batch."""
+
+    def rounded(inputs: Mapping[str, Array]) -> list[Array]:
+        step = np.abs(inputs["x"]).max() / 127
+        return [(np.round(inputs["x"] / step) * step).astype(np.float32)]
+
+    assert "changes when it shares a batch" in rows_verdict(rounded)
+    session = FakeSession(rounded)
+    samples = made_up_samples(session.signature, 0)
+    assert check_rows(session, session.signature, samples, 8, (0,), by_cosine(0.99)).passed
 
 
 def test_rows_that_stay_apart_pass() -> None:

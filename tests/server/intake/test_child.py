@@ -14,10 +14,25 @@ import pytest
 
 pytest.importorskip("onnx")
 
+from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.layout import MANIFEST, PROFILE, TOKENIZER, describe_file, read_folder, read_json, write_json
+from server.contract.manifest import Check
 from server.intake import child
+from server.intake.build import Intake, build_version
+from server.intake.checks import by_cosine
 from server.intake.measure import Effort
-from tests.models import affine, bag, identity, masked_mean, mixes_rows, plain_mean, sums_the_batch, text_folder, version_folder
+from tests.models import (
+    affine,
+    bag,
+    coarse,
+    identity,
+    masked_mean,
+    mixes_rows,
+    plain_mean,
+    sums_the_batch,
+    text_folder,
+    version_folder,
+)
 
 OPTIONS = {"name": "demo", "lengths": None, "max_rows": 2}
 
@@ -75,6 +90,18 @@ def test_a_bad_model_is_refused_with_the_reason(
     assert status == 1
     assert message in reason
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(("check", "status"), [("answers", 0), ("parity", 1)])
+def test_what_calculates_coarsely_by_design_is_checked_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], check: str, status: int
+) -> None:
+    upload(tmp_path, coarse())
+    intake = Intake(
+        "demo", max_rows=4, checks=(Check(check, True, "close"),), effort=Effort(0.0, 1, 1), differs=by_cosine(0.99)
+    )
+    build_version(tmp_path, OnnxRuntimeBackend(), intake, lambda *_: None)
+    assert verdict(tmp_path, capsys)[0] == status
 
 
 def for_another_backend(folder: Path, fallback: str | None) -> Path:

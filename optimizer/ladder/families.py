@@ -1,0 +1,46 @@
+"""The default candidates, so that no recipe need be written: by what the graph is, and by what can be used here."""
+
+from __future__ import annotations
+
+from optimizer.ladder.candidate import Candidate
+from optimizer.ladder.steps import known_step
+from optimizer.transforms.catalog import find_transform
+from optimizer.transforms.facts import GraphFacts
+from server.backends.base import Backends
+
+_BF16, _F32 = "openvino-bf16", "openvino-f32"
+
+
+def default_candidates(facts: GraphFacts | None, backends: Backends) -> tuple[Candidate, ...]:
+    """Cheapest and most promising first; few, because each takes time. What cannot be used here is listed, too: its reason says what
+    to install. `facts` None: nothing is known of the graph."""
+    other = _BF16 if _BF16 in backends.usable or _F32 not in backends.usable else _F32
+    found = [
+        Candidate(f"OpenVINO {other.removeprefix('openvino-')}", (), other, "the same file by other kernels"),
+        *(_of_convolutions(other) if facts is not None and facts.conv_bytes > facts.matmul_bytes else _of_products(facts)),
+    ]
+    return tuple(one for one in found if all(_makes_sense(step.name, facts) for step in one.steps))
+
+
+def _of_convolutions(other: str) -> list[Candidate]:
+    """CNNs: calibrated int8 is the one that has fast kernels, of which OpenVINO has faster ones."""
+    static = (known_step("int8-static"),)
+    return [
+        Candidate("int8 static", static, why="a quarter of the bits, by calibrated ranges"),
+        Candidate("int8 static OpenVINO", static, other, "the same file by other kernels"),
+    ]
+
+
+def _of_products(facts: GraphFacts | None) -> list[Candidate]:
+    """Encoders and the like. Dynamic int8 is made of the fused graph where there is something to fuse: the fused operators have int8
+    kernels of their own."""
+    fuse, dynamic = known_step("fuse"), known_step("int8-dynamic")
+    first = (fuse,) if facts is None or _makes_sense("fuse", facts) else ()
+    return [
+        Candidate("fused", (fuse,), why="the same calculation in fewer operators"),
+        Candidate("int8 dynamic", (*first, dynamic), why="a quarter of the bits in matrix products"),
+    ]
+
+
+def _makes_sense(step: str, facts: GraphFacts | None) -> bool:
+    return facts is None or find_transform(step).why_not(facts) is None

@@ -1,0 +1,116 @@
+"""The gates of a candidate, as pure functions from what was found to the gate that it failed. Nothing is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from optimizer.ladder.answers import Agreement
+from server.intake.checks import COARSE_COSINE
+
+MIN_COSINE, MIN_WORST_COSINE = 0.999, COARSE_COSINE
+"""Where there is no score and the recipe says nothing: mean over all rows, and the worst row."""
+
+MAX_SIZE_ERROR = 0.1
+"""Whatever else is asked: so much larger or smaller than the original's, an output is another one."""
+
+
+class Gate(Enum):
+    """Where a candidate failed, in the order in which the gates come; the value is for people."""
+
+    NEEDS = "needs"
+    STEPS = "steps"
+    SIZE = "size"
+    LOADS = "loads"
+    ANSWERS = "answers"
+    SCORE = "score"
+    LOOK = "first look"
+    PROFILE = "profile"
+    MEMORY = "memory"
+    FALLBACK = "fallback"
+    RATE = "rate"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The first gate that a candidate did not pass, and by how much or for what reason. `log`: what the tools printed."""
+
+    gate: Gate
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What a candidate must keep. `max_loss`: points (hundredths) of the score. `min_cosine`, `min_worst_cosine`: of its answers with
+    the original's, mean and worst row; None: MIN_COSINE and MIN_WORST_COSINE where there is no score, nothing where there is one.
+    `max_bytes`: of the model file; `max_memory_bytes`: of a process that runs its largest batch; None: any."""
+
+    max_loss: float = 0.5
+    min_cosine: float | None = None
+    min_worst_cosine: float | None = None
+    max_bytes: int | None = None
+    max_memory_bytes: int | None = None
+
+    @property
+    def row_cosine(self) -> float:
+        """How closely rows must agree with those that stand alone."""
+        return MIN_WORST_COSINE if self.min_worst_cosine is None else self.min_worst_cosine
+
+    def size(self, n_bytes: int) -> Failed | None:
+        """Of the model file."""
+        if self.max_bytes is None or n_bytes <= self.max_bytes:
+            return None
+        return Failed(Gate.SIZE, f"{n_bytes / 1e6:.2f} MB, allowed are {self.max_bytes / 1e6:.2f} MB")
+
+    def answers(self, agreement: Agreement, has_score: bool) -> Failed | None:
+        """Nothing broken, and the answers are close enough to the original's."""
+        if agreement.broken is not None:
+            return Failed(Gate.ANSWERS, agreement.broken)
+        mean, worst = self.min_cosine, self.min_worst_cosine
+        if not has_score:
+            mean, worst = MIN_COSINE if mean is None else mean, MIN_WORST_COSINE if worst is None else worst
+        for one in agreement.outputs:
+            if mean is not None and one.mean_cosine < mean:
+                return Failed(Gate.ANSWERS, f"mean cosine {one.mean_cosine:.5f} of output {one.output!r}, wanted is {mean:g}")
+            if worst is not None and one.worst_cosine < worst:
+                where = f"{one.worst_cosine:.5f} of output {one.output!r} ({one.worst_at})"
+                return Failed(Gate.ANSWERS, f"worst cosine {where}, wanted is {worst:g}")
+            if abs(one.size - 1) > MAX_SIZE_ERROR:
+                return Failed(Gate.ANSWERS, f"output {one.output!r} is {one.size:.2f} times as large as the original's")
+        return None
+
+    def score(self, before: float, after: float) -> Failed | None:
+        """Not too much below what PyTorch got."""
+        loss = (before - after) * 100
+        if loss <= self.max_loss:
+            return None
+        return Failed(
+            Gate.SCORE, f"{after:.4f}, PyTorch {before:.4f}: a loss of {loss:.2f} points, allowed are {self.max_loss:g}"
+        )
+
+    def memory(self, n_bytes: int) -> Failed | None:
+        """Of a process that runs its largest batch."""
+        if self.max_memory_bytes is None or n_bytes <= self.max_memory_bytes:
+            return None
+        return Failed(Gate.MEMORY, f"{n_bytes / 1e6:.0f} MB resident, allowed are {self.max_memory_bytes / 1e6:.0f} MB")
+
+
+def look(ratios: Mapping[str, float], others: Mapping[str, Mapping[str, float]]) -> Failed | None:
+    """The first look at speed. `ratios`: by batch, how many times the plain export's speed; `others`: the same of other candidates,
+    by name. Failed when there is no batch at which it is quicker than the plain export, or one of the others is clearly quicker at
+    every batch."""
+    best = max(ratios.values())
+    if best < _QUICKER:
+        return Failed(Gate.LOOK, f"slower than the plain export at every batch, {best:.2f} times its speed at best")
+    for name, theirs in others.items():
+        if all(ratios[batch] * _CLEARLY < theirs[batch] for batch in ratios):
+            factor = min(theirs[batch] / ratios[batch] for batch in ratios)
+            return Failed(Gate.LOOK, f"{name} is at least {factor:.2f} times as fast at every batch")
+    return None
+
+
+_QUICKER = 1.0
+_CLEARLY = 1.25
+"""A first look is short: smaller differences are left to the full profile."""

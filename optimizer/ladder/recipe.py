@@ -1,0 +1,142 @@
+"""A recipe: what to try and what must be kept, from a TOML file that a human writes. Read strictly; nothing is tried here."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from optimizer.ladder.candidate import OWN, PLAIN, Candidate, Step
+from optimizer.ladder.gates import Gates
+from optimizer.ladder.limits import TIME_S, Limits, usual_memory_bytes
+from optimizer.ladder.steps import find_step
+from server.contract.durations import parse_duration
+from server.contract.errors import ContractError
+from server.contract.fields import Fields
+
+_SIZES = {"B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(B|kB|MB|GB)\s*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`candidates` None: the default ones for such a graph."""
+
+    gates: Gates
+    limits: Limits = field(default_factory=lambda: Limits(TIME_S, usual_memory_bytes()))
+    candidates: tuple[Candidate, ...] | None = None
+
+    def config(self) -> dict[str, Any]:
+        """All of it as JSON, for the key of a run."""
+        tried = None if self.candidates is None else [candidate.config() for candidate in self.candidates]
+        return {"gates": asdict(self.gates), "limits": asdict(self.limits), "candidates": tried}
+
+
+def usual_recipe(max_loss: float) -> Recipe:
+    """The default candidates under the usual gates. `max_loss`: in points of the score."""
+    return Recipe(Gates(max_loss))
+
+
+def read_recipe(path: Path, max_loss: float, backends: Collection[str]) -> Recipe:
+    """`max_loss`: where the file does not say. `backends`: the names that exist, usable here or not.
+
+    Raises ContractError naming file and field, and SourceError for a transform's file that cannot be read.
+    """
+    where = str(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ContractError(f"{where}: no such file; give a recipe, or leave --recipe out for the default one") from None
+    except OSError as error:
+        raise ContractError(f"{where}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number or nesting without bounds
+        raise ContractError(f"{where}: not valid TOML: {error}") from None
+    fields = Fields(data, where)
+    fields.only(("gates", "limits", "candidates"))
+    gates = _gates(fields.child("gates"), max_loss) if fields.has("gates") else Gates(max_loss)
+    recipe = Recipe(gates)
+    if fields.has("limits"):
+        recipe = replace(recipe, limits=_limits(fields.child("limits"), recipe.limits))
+    if fields.has("candidates"):
+        recipe = replace(recipe, candidates=_candidates(fields, path.resolve().parent, backends))
+    return recipe
+
+
+def _gates(fields: Fields, max_loss: float) -> Gates:
+    fields.only(("max_loss", "min_cosine", "min_worst_cosine", "max_bytes", "max_memory"))
+    return Gates(
+        fields.number("max_loss") if fields.has("max_loss") else max_loss,
+        _cosine(fields, "min_cosine"),
+        _cosine(fields, "min_worst_cosine"),
+        _size(fields, "max_bytes") if fields.has("max_bytes") else None,
+        _size(fields, "max_memory") if fields.has("max_memory") else None,
+    )
+
+
+def _cosine(fields: Fields, key: str) -> float | None:
+    if not fields.has(key):
+        return None
+    value = fields.number(key, -1.0)
+    if value >= 1:
+        raise fields.wrong(key, f"must be below 1, which only equal answers reach; write one like 0.999, found {value:g}")
+    return value
+
+
+def _limits(fields: Fields, usual: Limits) -> Limits:
+    fields.only(("time", "memory"))
+    return Limits(
+        parse_duration(fields.text("time"), f"{fields.where}: time") if fields.has("time") else usual.time_s,
+        _size(fields, "memory") if fields.has("memory") else usual.memory_bytes,
+    )
+
+
+def _size(fields: Fields, key: str) -> int:
+    text = fields.text(key)
+    match = _SIZE.fullmatch(text)
+    n_bytes = int(float(match[1]) * _SIZES[match[2]]) if match else 0
+    if n_bytes < 1:
+        raise fields.wrong(key, f'must be a positive size with a unit of {", ".join(_SIZES)}, like "30MB"; found {text!r}')
+    return n_bytes
+
+
+def _candidates(fields: Fields, folder: Path, backends: Collection[str]) -> tuple[Candidate, ...]:
+    found = [_candidate(one, folder, backends) for one in fields.children("candidates")]
+    _check_distinct(fields, found)
+    return tuple(found)
+
+
+def _candidate(fields: Fields, folder: Path, backends: Collection[str]) -> Candidate:
+    fields.only(("name", "steps", "backend"))
+    name = fields.text("name")
+    if not _NAME.fullmatch(name):
+        raise fields.wrong("name", f"must be 1 to 64 letters, digits, blanks and . _ + -, found {name!r}")
+    steps = tuple(_step(fields, number, folder) for number in range(len(fields.items("steps")))) if fields.has("steps") else ()
+    backend = fields.text("backend") if fields.has("backend") else OWN
+    if backend not in backends:
+        raise fields.wrong("backend", f"must be one of {', '.join(sorted(backends))}; found {backend!r}")
+    if not steps and backend == OWN:
+        raise fields.wrong("steps", f"must name a step, or backend another one than {OWN!r}: this is the plain export itself")
+    return Candidate(name, steps, backend, "in the recipe")
+
+
+def _step(fields: Fields, number: int, folder: Path) -> Step:
+    """Either a name, or a table of `step` and its options."""
+    item = fields.items("steps")[number]
+    where = f"{fields.where}: steps[{number}]"
+    if isinstance(item, str):
+        return find_step(item, {}, folder, where)
+    name = Fields(item, where).text("step")
+    return find_step(name, {key: value for key, value in item.items() if key != "step"}, folder, where)
+
+
+def _check_distinct(fields: Fields, found: Sequence[Candidate]) -> None:
+    names = [candidate.name for candidate in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None or PLAIN.name in names:
+        raise fields.wrong("candidates", f"must have distinct names, and none {PLAIN.name!r}; found {twice or PLAIN.name!r}")
+    if not found:
+        raise fields.wrong("candidates", "must name at least one; leave it out for the default ones, or say --plain for none")

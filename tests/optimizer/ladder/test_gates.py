@@ -1,0 +1,67 @@
+"""Each gate lets pass what it should, and says by how much it was failed."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimizer.ladder.answers import Agreement, Likeness
+from optimizer.ladder.gates import Gate, Gates, look
+
+
+def agreement(mean: float, worst: float, size: float = 1.0) -> Agreement:
+    return Agreement((Likeness("y", 10, mean, worst, "sample 3", size, 0.1),))
+
+
+def test_size() -> None:
+    assert Gates().size(10**12) is None
+    assert Gates(max_bytes=1000).size(1000) is None
+    failed = Gates(max_bytes=1_000_000).size(2_500_000)
+    assert failed is not None
+    assert (failed.gate, failed.reason) == (Gate.SIZE, "2.50 MB, allowed are 1.00 MB")
+
+
+@pytest.mark.parametrize(
+    ("gates", "found", "has_score", "reason"),
+    [
+        (Gates(), agreement(0.9995, 0.995), False, None),
+        (Gates(), agreement(0.9985, 0.995), False, "mean cosine 0.99850 of output 'y', wanted is 0.999"),
+        (Gates(), agreement(0.9995, 0.985), False, "worst cosine 0.98500 of output 'y' (sample 3), wanted is 0.99"),
+        (Gates(), agreement(0.5, 0.1), True, None),
+        (Gates(min_cosine=0.9), agreement(0.5, 0.1), True, "mean cosine 0.50000 of output 'y', wanted is 0.9"),
+        (Gates(min_cosine=0.4), agreement(0.5, 0.1), True, None),
+        (Gates(min_worst_cosine=0.05), agreement(0.9995, 0.1), False, None),
+        (Gates(), agreement(1.0, 1.0, 1.2), True, "output 'y' is 1.20 times as large as the original's"),
+        (Gates(), agreement(1.0, 1.0, 0.95), True, None),
+        (Gates(), Agreement((), "is not finite"), True, "is not finite"),
+    ],
+)
+def test_answers(gates: Gates, found: Agreement, has_score: bool, reason: str | None) -> None:
+    failed = gates.answers(found, has_score)
+    assert (failed and failed.reason) == reason
+
+
+def test_score() -> None:
+    assert Gates(0.5).score(0.9, 0.8951) is None
+    assert Gates(0.5).score(0.9, 0.95) is None
+    failed = Gates(0.5).score(0.9, 0.894)
+    assert failed is not None
+    assert failed.reason == "0.8940, PyTorch 0.9000: a loss of 0.60 points, allowed are 0.5"
+
+
+def test_memory() -> None:
+    assert Gates(max_memory_bytes=100).memory(100) is None
+    failed = Gates(max_memory_bytes=100_000_000).memory(151_000_000)
+    assert failed is not None
+    assert failed.reason == "151 MB resident, allowed are 100 MB"
+
+
+def test_look() -> None:
+    mine = {"1 row": 0.9, "4 rows": 1.3}
+    assert look(mine, {}) is None
+    assert look(mine, {"other": {"1 row": 2.0, "4 rows": 1.4}}) is None, "not clearly slower at 4 rows"
+    failed = look(mine, {"other": {"1 row": 2.0, "4 rows": 2.6}})
+    assert failed is not None
+    assert failed.reason == "other is at least 2.00 times as fast at every batch"
+    slower = look({"1 row": 0.5, "4 rows": 0.94}, {})
+    assert slower is not None
+    assert slower.reason == "slower than the plain export at every batch, 0.94 times its speed at best"
