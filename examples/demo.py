@@ -45,12 +45,28 @@ Predict = Callable[[Row], dict[str, Array]]
 
 @dataclass(frozen=True)
 class Example:
-    """One folder under examples/, the objective to serve it with, and how many requests to time."""
+    """One folder under examples/, the objective to serve it with, and how many requests to time. A recipe.toml in it is followed."""
 
     name: str
     slo: str
     n_timed: int
     rows: Callable[[ModuleType], list[Row]]
+
+    @property
+    def folder(self) -> Path:
+        return HERE / self.name
+
+    @property
+    def command(self) -> list[str]:
+        """Of the optimizer, without the repository."""
+        recipe = self.folder / "recipe.toml"
+        return [
+            "optimize",
+            str(self.folder / "model.py"),
+            "--slo",
+            self.slo,
+            *(["--recipe", str(recipe)] if recipe.exists() else []),
+        ]
 
 
 @dataclass(frozen=True)
@@ -100,9 +116,8 @@ def main() -> int:
     began_at = time.perf_counter()
     for example in EXAMPLES:
         _say(f"optimize examples/{example.name}/model.py for an SLO of {example.slo}")
-        source = HERE / example.name / "model.py"
-        command = ["optimize", str(source), "--slo", example.slo, "--repository", str(repository)]
-        done = subprocess.run([sys.executable, "-m", "server.cli", *command], check=False)
+        command = [sys.executable, "-m", "server.cli", *example.command, "--repository", str(repository)]
+        done = subprocess.run(command, check=False)
         if done.returncode:
             return done.returncode
     try:
@@ -134,7 +149,7 @@ def _serve_and_ask(repository: Path) -> list[Figures]:
 
 
 def _ask(example: Example, server: Child, repository: Path) -> Figures:
-    module = _load(HERE / example.name / "model.py")
+    module = _load(example.folder / "model.py")
     rows = example.rows(module)
     _say(f"{example.name}: PyTorch's own answers to {len(rows)} requests")
     network = module.build()

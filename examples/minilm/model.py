@@ -93,11 +93,15 @@ def tokenizer() -> Path:
 
 
 def score(predict: Predict) -> float:
-    """Share of paragraphs whose first half finds its own second half among those of the others."""
+    """How often the first half of a paragraph is nearer to its own second half than to that of another paragraph (ROC AUC): of some
+    4,000 comparisons, so that one of them more or less is a fortieth of a point."""
     paragraphs = [words for words in (text.split() for text in sentences()) if len(words) >= _LEAST_WORDS][:_N_PAIRS]
     halves = [[" ".join(w[: len(w) // 2]) for w in paragraphs], [" ".join(w[len(w) // 2 :]) for w in paragraphs]]
     first, second = (_embed(predict, texts) for texts in halves)
-    return float(np.mean((first @ second.T).argmax(axis=1) == np.arange(len(paragraphs))))
+    likeness = first @ second.T
+    own = np.diag(likeness)[:, None]
+    others = ~np.eye(len(paragraphs), dtype=bool)
+    return float(np.mean((own > likeness)[others]))
 
 
 def sentences() -> list[str]:
