@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from optimizer.errors import StageFailed
-from optimizer.transforms.graph import open_session
+from optimizer.transforms.graph import open_session, to_bytes
 from server.backends.base import Array, BatchError
 from server.intake.checks import excess
 
@@ -45,12 +45,12 @@ class Reference:
 
     def __init__(self, model: ModelProto, requests: Sequence[Mapping[str, Array]]) -> None:
         self.requests = spread(requests, MOST_REQUESTS)
-        self._wanted = _ask(model.SerializeToString(), self.requests, "the model")
+        self._wanted = _ask(to_bytes(model), self.requests, "the model")
 
     def compare(self, model: ModelProto, n_most: int = MOST_REQUESTS) -> Agreement:
         """How `model` answers, over at most so many requests. Raises StageFailed when it does not load or fails on one."""
         picked = spread(range(len(self.requests)), n_most)
-        found = _ask(model.SerializeToString(), [self.requests[n] for n in picked], "the changed model")
+        found = _ask(to_bytes(model), [self.requests[n] for n in picked], "the changed model")
         return agreement([self._wanted[n] for n in picked], found)
 
 

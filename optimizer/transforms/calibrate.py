@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optimizer.errors import StageFailed
-from optimizer.transforms.graph import copy_of, float_values, open_session
+from optimizer.transforms.graph import copy_of, float_values, open_session, to_bytes
 from server.backends.base import Array, BatchError, Session
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def watch(
     watching.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
     )
-    data = watching.SerializeToString()
+    data = to_bytes(watching)
     with tempfile.TemporaryDirectory() as folder, closing(open_session(data, Path(folder), "the model")) as session:
         outputs = [spec.name for spec in session.outputs]
         for request in requests:
@@ -102,7 +102,8 @@ def _by_percentile(counts: Array, ends: tuple[float, float]) -> tuple[float, flo
     edges = np.linspace(*_symmetric(ends), len(counts) + 1)
     below = np.cumsum(counts) / counts.sum()
     outside = _PERCENT_OUTSIDE / 200
-    low, high = edges[np.searchsorted(below, outside)], edges[min(np.searchsorted(below, 1 - outside) + 1, len(counts))]
+    low = edges[int(np.searchsorted(below, outside))]
+    high = edges[min(int(np.searchsorted(below, 1 - outside)) + 1, len(counts))]
     return max(ends[0], float(low)), min(ends[1], float(high))
 
 

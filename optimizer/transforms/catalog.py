@@ -54,6 +54,8 @@ def find_transform(name: str) -> Entry:
 
 
 def _fuse_why_not(facts: GraphFacts) -> str | None:
+    if facts.is_quantized:
+        return "it is quantized already, and attention would be packed from weights that become floats in each call; fuse first"
     if not facts.has_attention and not facts.has_normalization:
         return "it has neither attention nor layer normalization; the runtime itself fuses what else there is when it loads"
     return None

@@ -57,7 +57,6 @@ def read_facts(path: Path) -> GraphFacts:
     model = load_model(path)
     operators = count_operators(model)
     constants = dict(_constants(model))
-    names = set(operators)
     return GraphFacts(
         operators=dict(sorted(operators.items())),
         n_parameters=sum(_size(one) for one in constants.values()),
@@ -65,8 +64,8 @@ def read_facts(path: Path) -> GraphFacts:
         matmul_bytes=_read_by(model, constants, ("MatMul", "Gemm", "Attention")),
         conv_bytes=_read_by(model, constants, ("Conv", "ConvTranspose")),
         table_bytes=_read_by(model, constants, ("Gather",)),
-        has_attention=bool(names & _ATTENTION) or _has_plain_attention(model),
-        has_normalization=bool(names & _NORMALIZATION) or {"ReduceMean", "Sqrt", "Div"} <= names,
+        has_attention=has_attention(model),
+        has_normalization=has_normalization(model),
         dtypes=tuple(sorted({TensorProto.DataType.Name(one.data_type) for one in constants.values()})),
     )
 
@@ -100,10 +99,18 @@ def _origin(name: str, makers: Mapping[str, NodeProto]) -> str:
     return name
 
 
-def _has_plain_attention(model: ModelProto) -> bool:
-    """A Softmax whose result is multiplied with a matrix."""
+def has_attention(model: ModelProto) -> bool:
+    """As one operator, or a Softmax whose result is multiplied with a matrix."""
+    if set(count_operators(model)) & _ATTENTION:
+        return True
     weights = {node.output[0] for node in nodes_of(model) if node.op_type == "Softmax"}
     return any(node.op_type == "MatMul" and node.input[0] in weights for node in nodes_of(model))
+
+
+def has_normalization(model: ModelProto) -> bool:
+    """Of layers, as one operator or spelled out. That of batches is no matter: it is part of the weights."""
+    names = set(count_operators(model))
+    return bool(names & _NORMALIZATION) or {"ReduceMean", "Sqrt", "Div"} <= names
 
 
 def _size(tensor: TensorProto) -> int:

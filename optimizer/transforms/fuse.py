@@ -31,10 +31,10 @@ def fuse(source: Path, out: Path, material: Material, options: Mapping[str, Any]
     original = load_model(source)
     made = _rewrite(load_model(source))
     n_bytes = save_model(made, original, out)
+    before, after = count_operators(original), count_operators(made)
     agreement = Reference(original, material.calibration).compare(made, _REQUESTS)
     if agreement.excess > 1:
         raise StageFailed(f"the fused graph answers otherwise: {agreement.excess:.3g} times the tolerance of parity")
-    before, after = count_operators(original), count_operators(made)
     fused = _vendor_operators(made)
     data = {
         "n_nodes_before": before.total(), "n_nodes": after.total(), "fused": fused,

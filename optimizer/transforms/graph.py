@@ -86,10 +86,17 @@ def _packed(model: ModelProto, like: ModelProto) -> bytes:
     model.metadata_props.extend(like.metadata_props)
     drop_notes(model)
     _drop_unused_domains(model)
+    return to_bytes(model)
+
+
+def to_bytes(model: ModelProto) -> bytes:
+    """The file's contents, the same for the same model. Raises StageFailed when it is too large for one file."""
+    from google.protobuf.message import EncodeError
+
     try:
         data: bytes = model.SerializeToString(deterministic=True)
-    except ValueError as error:  # protobuf's limit is 2 GiB
-        raise StageFailed(f"the model does not fit into one file: {error}") from None
+    except (EncodeError, ValueError) as error:  # protobuf's limit is 2 GiB
+        raise StageFailed(f"the model does not fit into one file of 2 GiB: {error}") from None
     return data
 
 

@@ -25,7 +25,7 @@ NAME = "int8-dynamic"
 OPTIONS = (WEIGHT_BITS, SMOOTHING, MIN_COSINE, TABLES)
 
 # ONNX Runtime has no kernel for a dynamically quantized Conv with signed weights, and a slow one for unsigned.
-_OPERATORS = ("MatMul", "Attention")
+_OPERATORS = ("MatMul",)
 
 
 def int8_dynamic(source: Path, out: Path, material: Material, options: Mapping[str, Any]) -> Made:
@@ -53,23 +53,11 @@ def int8_dynamic(source: Path, out: Path, material: Material, options: Mapping[s
 
 
 def _layers(model: ModelProto) -> list[str]:
-    layers = [name for name in weighted_layers(model, _OPERATORS) if name not in _odd(model)]
+    layers = weighted_layers(model, _OPERATORS)
     if not layers:
         found = ", ".join(sorted(count_operators(model)))
         raise StageFailed(f"nothing to quantize: no MatMul or Gemm has float32 weights in the file (operators: {found})")
     return layers
-
-
-def _odd(model: ModelProto) -> set[str]:
-    """The quantized Attention has no input for a bias of its scores, which holds the mask, and the tool would drop it silently; one
-    whose parts have sizes of their own it passes over."""
-    odd = set()
-    for node in model.graph.node:
-        if node.op_type == "Attention" and (
-            any(node.input[5:]) or any(one.name == "qkv_hidden_sizes" for one in node.attribute)
-        ):
-            odd.add(node.name)
-    return odd
 
 
 def _quantize(prepared: ModelProto, layers: Sequence[str], settings: Mapping[str, Any]) -> ModelProto:

@@ -15,6 +15,7 @@ from optimizer.quiet import tool
 from optimizer.transforms.agreement import MOST_REQUESTS, Agreement, Reference, spread
 from optimizer.transforms.base import Made, Material
 from optimizer.transforms.calibrate import METHODS, Ranges, find_ranges
+from optimizer.transforms.facts import has_attention, has_normalization
 from optimizer.transforms.graph import copy_of, count_operators, float_values, load_model, save_model, weighted_layers
 from optimizer.transforms.options import OneOf, settle
 from optimizer.transforms.prepare import WEIGHT_BITS, prepare
@@ -40,16 +41,12 @@ _BETWEEN = ("Add", "Mul", "LeakyRelu", "Sigmoid", "AveragePool", "GlobalAverageP
 _FOLLOWING = (
     "Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Pad", "Resize", "Slice", "Split",
 )  # fmt: skip
-_NORMALIZING = frozenset({
-    "LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization",
-    "RMSNormalization", "Softmax", "Attention", "MultiHeadAttention", "GroupQueryAttention",
-})  # fmt: skip
 
 
 class Scope(Enum):
     """Which operators work on int8; the value says why."""
 
-    LAYERS = "layers with weights only: between them are normalizations and softmaxes, which need floats"
+    LAYERS = "layers with weights only: between them are normalizations and attention, which need floats"
     CHAIN = "layers with weights and all between them, so that a chain of them never leaves int8"
 
 
@@ -102,7 +99,7 @@ def int8_static(source: Path, out: Path, material: Material, options: Mapping[st
 
 def _plan(model: ModelProto) -> _Plan:
     operators = count_operators(model)
-    chain = (operators["Conv"] or operators["ConvTranspose"]) and not _NORMALIZING & set(operators)
+    chain = (operators["Conv"] or operators["ConvTranspose"]) and not (has_attention(model) or has_normalization(model))
     scope = Scope.CHAIN if chain else Scope.LAYERS
     layers = weighted_layers(model, _WEIGHTED)
     if not layers:
@@ -154,8 +151,14 @@ def _quantize(
 
 def _spare_others(model: ModelProto, layers: set[str]) -> None:
     """The tool gives a quantized tensor to all who read it. Residual sums, normalizations and layers that are left out get back the
-    floats it was made of, in place: that costs nothing, and the noise would go on through the whole network."""
-    quantized = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    floats it was made of, in place: that costs nothing, and the noise would go on through the whole network. What a Conv answers
+    stays int8: its kernel knows no other answer."""
+    answers = {node.output[0] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose") and node.name in layers}
+    quantized = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] not in answers
+    }
     floats = {
         node.output[0]: quantized[node.input[0]]
         for node in model.graph.node

@@ -10,6 +10,7 @@ from optimizer.errors import StageFailed
 from optimizer.quiet import reason, tool
 from optimizer.transforms.graph import OLDEST_OPSET, count_operators, float_weights, load_model, name_nodes, opset_of
 from optimizer.transforms.options import OneOf
+from optimizer.transforms.unpack import unpack_attention
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -42,6 +43,7 @@ def prepare(source: Path) -> ModelProto:
             model = _raise_opset(model)
         model = _pre_process(model, Path(folder))
     name_nodes(model)
+    unpack_attention(model)
     _complete_types(model)
     _mark_as_inferred(model)
     return model

@@ -39,7 +39,7 @@ def smooth(model: ModelProto, requests: Sequence[Mapping[str, Array]]) -> list[s
     for name, array in watch(model, list(groups), requests):
         flat = array.reshape(-1, array.shape[-1])
         most[name] = np.maximum(most.get(name, 0.0), np.abs(flat).max(axis=0, initial=0.0))
-        rows[name].extend(spread(flat, _ROWS))
+        rows[name].extend(spread(list(flat), _ROWS))
     divided = []
     for name, nodes in groups.items():
         divisor = _divisor(np.stack(rows[name]), most[name], np.concatenate([_matrix(model, node) for node in nodes], axis=1))

@@ -66,7 +66,7 @@ def _chain(*names: str) -> Candidate:
 
 _CNN = (_one("fuse"), _one("fp16"), _one("int8-static"), _one("int8-static", activations="s8"), _one("prune"), _one("low-rank"))
 _ENCODER = (
-    _one("fuse"), _one("fp16"), _one("int8-dynamic"), _chain("fuse", "int8-dynamic"), _one("int8-static"), _chain("fuse", "int8-static"), _chain("int8-static", "fuse"), _chain("int8-dynamic", "fuse"), _one("int8-static", smoothing="off"),
+    _one("fuse"), _one("fp16"), _one("int8-dynamic"), _chain("fuse", "int8-dynamic"), _one("int8-static"), _chain("fuse", "int8-static"), _one("int8-dynamic", smoothing="off"), _one("int8-static", smoothing="off"),
     _one("int8-static", calibration="percentile"), _one("int8-static", calibration="entropy"), _one("int8-static", min_cosine=0.0),
     _chain("fuse", "weights-int8"), _chain("fuse", "weights-int4"), ("fuse + weights-int4 hqq", (("fuse", {}), ("weights-int4", {"method": "hqq"}))),
     _one("prune"), _one("low-rank"),

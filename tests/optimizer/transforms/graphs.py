@@ -51,6 +51,13 @@ def signature(path: Path) -> list[tuple[str, str, list[Any]]]:
     return [(arg.name, arg.type, arg.shape) for arg in (*session.get_inputs(), *session.get_outputs())]
 
 
+def alone_and_together(net: Net, path: Path) -> tuple[Array, Array]:
+    """Answers to the requests, each in a call of its own, and all in one."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    batch = {name: np.concatenate([request[name] for request in net.requests]) for name in net.requests[0]}
+    return np.concatenate(net.answers(path)), session.run(None, batch)[0]
+
+
 def operators(path: Path) -> dict[str, int]:
     names = [node.op_type for node in onnx.load(path).graph.node]
     return {name: names.count(name) for name in names}

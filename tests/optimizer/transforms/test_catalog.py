@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +86,7 @@ def test_on_an_encoder_nearly_all_make_sense(name: str) -> None:
     ("name", "facts", "reason"),
     [
         ("fuse", CNN, "neither attention nor layer normalization"),
+        ("fuse", replace(ENCODER, operators={"MatMulInteger": 3}), "quantized already, .*; fuse first"),
         ("int8-dynamic", CNN, "in convolutions"),
         ("weights-int8", CNN, "in convolutions"),
         ("prune", CNN, "neither time nor size"),
@@ -96,6 +99,12 @@ def test_why_not(name: str, facts: GraphFacts, reason: str) -> None:
     found = TRANSFORMS[name].why_not(facts)
     assert found is not None
     assert re.search(reason, found)
+
+
+def test_the_catalog_needs_no_optional_library() -> None:
+    code = "import sys, optimizer.transforms.catalog; print(sorted({'onnx', 'torch', 'onnxscript'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_only_dynamic_ranges_mix_rows() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from optimizer.errors import StageFailed
+from optimizer.transforms.catalog import TRANSFORMS
 from optimizer.transforms.fuse import fuse
 from optimizer.transforms.int8_dynamic import int8_dynamic
-from tests.optimizer.transforms.graphs import Net, constants, operators, signature
+from tests.optimizer.transforms.graphs import Net, alone_and_together, constants, operators, signature
 
 
 def test_every_layer_of_an_encoder(encoder: Net, tmp_path: Path) -> None:
@@ -37,8 +38,15 @@ def test_weights_are_signed_with_a_scale_per_channel(encoder: Net, tmp_path: Pat
 def test_on_the_fused_graph_too(encoder: Net, tmp_path: Path) -> None:
     fuse(encoder.path, tmp_path / "fused.onnx", encoder.material, {})
     made = int8_dynamic(tmp_path / "fused.onnx", tmp_path / "q.onnx", encoder.material, {})
-    assert made.data["n_changed"] == made.data["n_layers"] >= 8
+    assert made.data["n_changed"] == made.data["n_layers"] == 12, "those that Attention had packed, too"
+    assert operators(tmp_path / "q.onnx")["MultiHeadAttention"] == 2
     assert encoder.cosine(tmp_path / "q.onnx") > 0.999
+
+
+def test_rows_of_a_batch_share_a_scale_as_the_catalog_says(harmed: Net, tmp_path: Path) -> None:
+    assert TRANSFORMS["int8-dynamic"].mixes_rows
+    int8_dynamic(harmed.path, tmp_path / "q.onnx", harmed.material, {})
+    assert not np.array_equal(*alone_and_together(harmed, tmp_path / "q.onnx"))
 
 
 def test_gemm_is_quantized_as_well(cnn: Net, tmp_path: Path) -> None:

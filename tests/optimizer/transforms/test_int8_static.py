@@ -12,9 +12,10 @@ from onnx import TensorProto, helper
 
 from optimizer.errors import StageFailed
 from optimizer.transforms.calibrate import METHODS, find_ranges
+from optimizer.transforms.catalog import TRANSFORMS
 from optimizer.transforms.int8_static import int8_static
 from optimizer.transforms.prepare import prepare
-from tests.optimizer.transforms.graphs import Net, constants, operators, signature, write
+from tests.optimizer.transforms.graphs import Net, alone_and_together, constants, operators, signature, write
 
 
 def test_a_cnn_is_quantized_from_end_to_end(cnn: Net, tmp_path: Path) -> None:
@@ -90,6 +91,40 @@ def test_a_transformer_keeps_floats_between_its_layers(encoder: Net, tmp_path: P
     assert (tmp_path / "q.onnx").stat().st_size < 0.45 * encoder.path.stat().st_size
 
 
+def test_a_softmax_at_the_end_is_no_attention(cnn: Net, tmp_path: Path) -> None:
+    model = onnx.load(cnn.path)
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], ["chances"], "last", axis=1))
+    model.graph.output[0].name = "chances"
+    onnx.save(model, tmp_path / "m.onnx")
+    made = int8_static(tmp_path / "m.onnx", tmp_path / "q.onnx", cnn.material, {})
+    assert made.data["scope"] == "chain"
+
+
+def test_a_convolution_before_attention_answers_in_int8(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], "patches", strides=[4, 4]),
+        helper.make_node("Flatten", ["c"], ["f"], "flatten"),
+        helper.make_node("LayerNormalization", ["f", "gamma"], ["n"], "norm"),
+        helper.make_node("MatMul", ["n", "w"], ["m"], "layer"),
+        helper.make_node("Mul", ["m", "n"], ["y"], "gate"),
+    ]
+    weights = {"k": rng.standard_normal((4, 3, 4, 4)), "gamma": np.ones(16), "w": rng.standard_normal((16, 16)) / 4}
+    path = write(
+        tmp_path / "m.onnx", nodes, [("x", TensorProto.FLOAT, ["batch", 3, 8, 8])], [("y", TensorProto.FLOAT, ["batch", 16])],
+        {name: array.astype(np.float32) for name, array in weights.items()},
+    )  # fmt: skip
+    net = Net(path, [{"x": rng.standard_normal((1, 3, 8, 8)).astype(np.float32)} for _ in range(4)], {})
+    made = int8_static(path, tmp_path / "q.onnx", net.material, {"smoothing": "off"})
+    assert made.data["scope"] == "layers"
+    by_name = {node.name: node for node in onnx.load(tmp_path / "q.onnx").graph.node}
+    maker = {name: node.op_type for node in by_name.values() for name in node.output}
+    assert maker[by_name["flatten"].input[0]] == "DequantizeLinear"
+    assert maker[by_name["layer"].input[0]] == "DequantizeLinear"
+    assert maker[by_name["gate"].input[1]] == "LayerNormalization", "others have their floats"
+    assert net.cosine(tmp_path / "q.onnx") > 0.999
+
+
 def test_tables_stay_where_asked(encoder: Net, tmp_path: Path) -> None:
     made = int8_static(encoder.path, tmp_path / "q.onnx", encoder.material, {"tables": "float"})
     assert made.data["tables"] == []
@@ -134,6 +169,12 @@ def test_what_is_quantized_is_not_quantized_again(cnn: Net, tmp_path: Path) -> N
         StageFailed, match=r"quantized already \(DequantizeLinear, QuantizeLinear\); start from the float model"
     ):
         int8_static(tmp_path / "q.onnx", tmp_path / "again.onnx", cnn.material, {})
+
+
+def test_rows_do_not_influence_each_other(harmed: Net, tmp_path: Path) -> None:
+    assert TRANSFORMS["int8-static"].mixes_rows is None
+    int8_static(harmed.path, tmp_path / "q.onnx", harmed.material, {})
+    np.testing.assert_allclose(*alone_and_together(harmed, tmp_path / "q.onnx"), rtol=1e-5, atol=1e-6)
 
 
 def test_an_old_opset_is_raised(tmp_path: Path) -> None:

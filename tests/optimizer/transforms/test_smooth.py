@@ -15,15 +15,15 @@ from tests.optimizer.transforms.graphs import Net, constants, write
 
 
 def two_readers(path: Path, loud: float, weights: tuple[str, str] = ("w0", "w1")) -> Net:
-    """x → two MatMuls → their sum; one channel of x is `loud` times the others."""
+    """x → two MatMuls, side by side; one channel of x is `loud` times the others."""
     rng = np.random.default_rng(0)
     nodes = [
         helper.make_node("MatMul", ["x", weights[0]], ["a"], "first"),
         helper.make_node("MatMul", ["x", weights[1]], ["b"], "second"),
-        helper.make_node("Add", ["a", "b"], ["y"], "sum"),
+        helper.make_node("Concat", ["a", "b"], ["y"], "both", axis=1),
     ]
     matrices = {name: rng.standard_normal((16, 8)).astype(np.float32) for name in weights}
-    write(path, nodes, [("x", TensorProto.FLOAT, ["batch", 16])], [("y", TensorProto.FLOAT, ["batch", 8])], matrices)
+    write(path, nodes, [("x", TensorProto.FLOAT, ["batch", 16])], [("y", TensorProto.FLOAT, ["batch", 16])], matrices)
     requests = [{"x": rng.standard_normal((1, 16)).astype(np.float32)} for _ in range(20)]
     for request in requests:
         request["x"][0, 3] *= loud
@@ -40,7 +40,7 @@ def test_answers_stay_and_the_channel_is_even_with_the_others(tmp_path: Path) ->
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
     factor = constants(tmp_path / "s.onnx")["x_factor"]
     most = np.max([np.abs(request["x"][0]) * factor for request in net.requests], axis=0)
-    assert most.max() / np.median(most) < 10
+    assert most.max() / np.median(most) < 100, "a thousand before"
 
 
 def test_even_channels_are_left_alone(tmp_path: Path) -> None:
