@@ -33,6 +33,14 @@ class Cells:
         return float(np.interp(length, lengths, values))
 
 
+def manifest(version: Path) -> dict[str, Any]:
+    """What `manifest.json` in a version's folder says. Raises MissingData."""
+    found = _json(version / "manifest.json")
+    if not isinstance(found, dict):
+        raise MissingData(f"{version / 'manifest.json'} is no manifest: it must be an object")
+    return found
+
+
 def cells(version: Path) -> Cells:
     """What `profile.json` in a version's folder holds; of several placements the one with the highest rate, which is the first.
 

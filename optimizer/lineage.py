@@ -34,6 +34,13 @@ def write_lineage(folder: Path, lines: Iterable[Line]) -> str:
     return describe_file(path).sha256
 
 
+def read_lineage(folder: Path) -> list[dict[str, Any]]:
+    """The lines as JSON; empty where a version does not come from the optimizer."""
+    path = folder / LINEAGE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """Key of the run that made a version (None: it does not come from the optimizer), and what its decision depended on besides."""
@@ -44,7 +51,6 @@ class RunEnd:
 
 def run_end(folder: Path) -> RunEnd:
     """From the last line of a version's lineage."""
-    path = folder / LINEAGE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    last = json.loads(lines[-1]) if lines else {}
+    lines = read_lineage(folder)
+    last = lines[-1] if lines else {}
     return RunEnd(last["key"], last["config"]) if last.get("stage") == PUBLISH else RunEnd(None, {})

@@ -11,7 +11,7 @@ import numpy as np
 from optimizer.checks.parity import compare
 from optimizer.errors import StageFailed
 from optimizer.stages.base import Result, verdict
-from optimizer.stages.files import TEXTS, read_arrays
+from optimizer.stages.files import SAMPLES, TEXTS, read_arrays
 from server.backends.base import Array, Backend, BatchError, LoadError, Session, TextError
 from server.backends.hf_tokenizers import HfTokenizers
 from server.contract.layout import TOKENIZER, read_json
@@ -59,7 +59,7 @@ def _read(built: Path, session: Session, texts: Sequence[str]) -> list[Read | Te
 
 def _first_difference(found: Sequence[Read | TextError], built: Path) -> str | None:
     """Where text and sample part, in words."""
-    samples = read_arrays(built / "samples.npz")
+    samples = read_arrays(built / SAMPLES)
     for number, read in enumerate(found):
         sample = samples[str(number)]
         if isinstance(read, TextError):

@@ -9,6 +9,12 @@ import numpy as np
 
 from server.backends.base import Array
 
+SAMPLES = "samples.npz"
+"""The user's sample requests, by number."""
+
+RECORDED = "recorded.npz"
+"""PyTorch's answers to samples, each asked alone, by the sample's number."""
+
 TEXTS = "texts.json"
 """The texts of the samples, of a model that takes text."""
 

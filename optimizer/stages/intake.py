@@ -10,7 +10,7 @@ from typing import Any
 from optimizer.errors import StageFailed
 from optimizer.options import Options
 from optimizer.stages.base import Result
-from optimizer.stages.files import TEXTS, read_arrays
+from optimizer.stages.files import SAMPLES, TEXTS, read_arrays
 from server.backends.base import Backend
 from server.contract.layout import TOKENIZER, read_json
 from server.intake.build import MAX_ROWS, Intake, build_version
@@ -59,7 +59,7 @@ def intake_of(name: str, built: Path | None, taken: Path, options: Options) -> I
 
 def _with_samples(name: str, built: Path, options: Options) -> Intake:
     settings = Result.read(built).data["settings"]
-    groups = read_arrays(built / "samples.npz")
+    groups = read_arrays(built / SAMPLES)
     return Intake(
         name=name,
         singles=[groups[key] for key in sorted(groups, key=int)],

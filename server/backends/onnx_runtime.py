@@ -38,17 +38,26 @@ class OnnxRuntimeBackend:
 
     def load(self, folder: Path, threads: int) -> Session:
         """Raises LoadError when the file is missing, is not ONNX, or uses operators or types that are not supported."""
+        return _OnnxRuntimeSession(self._open(folder, threads, ort.SessionOptions()))
+
+    def load_traced(self, folder: Path, threads: int, prefix: Path) -> TracedSession:
+        """Likewise. Each operator of each run is timed, which takes a little time itself; `end_trace` tells where to read it,
+        a file whose path begins with `prefix`."""
         options = ort.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(prefix)
+        return TracedSession(self._open(folder, threads, options))
+
+    def _open(self, folder: Path, threads: int, options: ort.SessionOptions) -> ort.InferenceSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Spinning threads would take the core that the event loop needs between two batches.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = ort.InferenceSession(folder / self.model_file, options, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(folder / self.model_file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library raises a dozen unrelated types, none of them public
             raise LoadError(_reason(error).replace(f"{folder}/", "")) from None
-        return _OnnxRuntimeSession(session)
 
 
 class _OnnxRuntimeSession:
@@ -75,6 +84,15 @@ class _OnnxRuntimeSession:
 
     def close(self) -> None:
         self._session = None
+
+
+class TracedSession(_OnnxRuntimeSession):
+    """One whose operators are timed."""
+
+    def end_trace(self) -> Path:
+        """The file with what was timed until now; nothing is timed afterwards. Once only, before `close`."""
+        assert self._session is not None, "end_trace after close"
+        return Path(self._session.end_profiling())
 
 
 def _to_text(name: str, array: Array) -> Array:

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,17 +51,24 @@ class OpenVinoBackend:
     def load(self, folder: Path, threads: int) -> Session:
         """Raises LoadError when the file is missing, is not ONNX, or uses operators or types that are not supported."""
         streams = max(1, len(os.sched_getaffinity(0)) // threads)
+        return _OpenVinoSession(self._compile(folder, streams, threads, {}), folder / self.model_file)
+
+    def load_traced(self, folder: Path, threads: int) -> TimedSession:
+        """Likewise, for one call at a time. Each node of each run is timed, which takes a little time itself."""
+        return TimedSession(self._compile(folder, 1, threads, {"PERF_COUNT": True}), folder / self.model_file)
+
+    def _compile(self, folder: Path, streams: int, threads: int, more: Mapping[str, object]) -> Any:
         config = {
             "INFERENCE_PRECISION_HINT": self._precision.value,
             "NUM_STREAMS": str(streams),
             "INFERENCE_NUM_THREADS": str(streams * threads),
             "ENABLE_CPU_PINNING": False,  # the event loop needs one of these cores between two batches
+            **more,
         }
         try:
-            compiled = _core().compile_model(str(folder / self.model_file), "CPU", config)
+            return _core().compile_model(str(folder / self.model_file), "CPU", config)
         except Exception as error:  # the library raises whatever its parts raise
             raise LoadError(_reason(error).replace(f"{folder}/", "")) from None
-        return _OpenVinoSession(compiled, folder / self.model_file)
 
 
 class _OpenVinoSession:
@@ -88,6 +95,38 @@ class _OpenVinoSession:
     def close(self) -> None:
         self._idle.clear()
         self._compiled = None
+
+
+class NodeTime(NamedTuple):
+    """One node of the compiled graph that was run: its name, its operator, what calculated it, and seconds for all runs until now."""
+
+    name: str
+    operator: str
+    kernel: str
+    seconds: float
+
+
+class TimedSession(_OpenVinoSession):
+    """One whose nodes are timed. For one thread."""
+
+    def __init__(self, compiled: Any, file: Path) -> None:
+        super().__init__(compiled, file)
+        self._n_runs = 0
+
+    def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
+        answers = super().run(inputs)
+        self._n_runs += 1
+        return answers
+
+    def times(self) -> list[NodeTime]:
+        """In the order of the graph, after at least one run. Left out are nodes that were optimized away, and those that take less than
+        the microsecond in which the library counts."""
+        found = self._idle[-1].profiling_info  # means over all runs of the one stream
+        return [
+            NodeTime(node.node_name, node.node_type, node.exec_type, node.real_time.total_seconds() * self._n_runs)
+            for node in found
+            if node.status == node.Status.EXECUTED
+        ]
 
 
 def _place(outputs: Sequence[Any], name: str) -> int:

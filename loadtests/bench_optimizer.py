@@ -1,0 +1,266 @@
+"""`python -m loadtests.bench_optimizer`: what `ferry optimize` is worth on the wire: the version it chose beside the plain export.
+
+Two repositories with the same models, one published with `--plain`. The same server serves both, side by side, and is asked the same
+requests in turns: rate in a closed loop, the highest Poisson rate within the objective, size, and how well the answers agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests.agreed import Agreement, agreement
+from loadtests.arrivals import parse_shape
+from loadtests.call import call
+from loadtests.capacity import Found, capacity_values, find_capacity
+from loadtests.child import HOST, Child, free_port, running
+from loadtests.environment import heading
+from loadtests.errors import LoadTestError, MissingData
+from loadtests.flags import count, positive
+from loadtests.job import Job, Wanted
+from loadtests.lanes import Lane, Sample, measure
+from loadtests.limit import model_file
+from loadtests.load import Generator
+from loadtests.peers import models
+from loadtests.probe import Prober
+from loadtests.published import copy_of, manifest
+from loadtests.report import number, table, write_json
+from loadtests.target import target
+from loadtests.tensors import Array
+from loadtests.verdicts import Side, Verdict, verdict_table, verdict_values
+from loadtests.wire import infer_request
+
+PLAIN, CHOSEN = "plain", "chosen"
+_HEADER = (
+    "model", "", "backend", "MB", "closed loop/s", "within the SLO/s", "CPU ms", "p50 ms", "cosine mean / worst", "same top-1",
+    "same neighbour",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a model is asked, and what is claimed. `least_rate`: times the plain export's, within the objective; `least_smaller`: times
+    its size; `least_cosine`: mean over the rows that are asked."""
+
+    slo_s: float
+    connections: int
+    binary: bool
+    least_rate: float
+    least_cosine: float
+    least_smaller: float = 0.0
+
+
+TERMS: Mapping[str, Terms] = {
+    "digits": Terms(0.05, 64, False, 1.0, 0.999, 3.0),
+    "resnet18": Terms(0.5, 8, True, 5.0, 0.999),
+    "minilm": Terms(0.25, 16, False, 2.2, 0.999),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    plain: Path
+    chosen: Path
+    out: Path
+    server: str
+    models: str
+    rounds: int
+    round_s: float
+    probe_s: float
+    texts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One of the two versions. `samples`: the closed loop, by round; `found`: the search at the objective."""
+
+    version: Path
+    samples: Sequence[Sample]
+    found: Found
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the model file."""
+        return (self.version / "model.onnx").stat().st_size
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
+    try:
+        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
+    except LoadTestError as error:
+        print(f"bench-optimizer: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """The command line as Options; exits with 2 and the usage if it is wrong."""
+    parser = argparse.ArgumentParser("python -m loadtests.bench_optimizer", description=__doc__, allow_abbrev=False)
+
+    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
+        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
+
+    add("--plain", "repository of plain exports", Path("model_repository.plain"), Path)
+    add("--chosen", "repository of what the optimizer chose", Path("model_repository"), Path)
+    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
+    add("--models", "what is served, by commas", ",".join(TERMS))
+    add("--rounds", "rounds of the closed loop, of which the median counts", 5, count)
+    add("--round-s", "seconds of one round of one version", 3.0, positive)
+    add("--probe-s", "seconds of one try in the search for the highest rate", 6.0, positive)
+    add("--texts", "different sentences", 256, count)
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def run(options: Options, arguments: Sequence[str]) -> Path:
+    """Measure, print the tables, write the JSON file and return its path. Raises LoadTestError."""
+    began_at = time.perf_counter()
+    found = {name: _compared(options, name) for name in options.models.split(",")}
+    claims = [verdict for name, one in found.items() for verdict in verdicts(name, TERMS[name], one)]
+    content = {
+        "kind": "optimizer",
+        **heading("loadtests.bench_optimizer", arguments, asdict(options)),
+        "models": found,
+        "verdicts": verdict_values(claims),
+    }
+    file = write_json(options.out, "optimizer", content)
+    print(f"{_table(found)}\n\n{verdict_table(claims)}\n{time.perf_counter() - began_at:.0f} s; written: {file}")
+    return file
+
+
+def _compared(options: Options, name: str) -> dict[str, Any]:
+    terms = _terms(name)
+    model, in_process = models.load(name, options.plain, options.texts)
+    requests = [infer_request(HOST, name, row, binary=terms.binary) for row in model.rows]
+    with tempfile.TemporaryDirectory(prefix="optimizer-") as scratch, ExitStack() as servers:
+        lanes = {}
+        for way, repository in ((PLAIN, options.plain), (CHOSEN, options.chosen)):
+            server = servers.enter_context(_served(options.server, model_file(repository, name), Path(scratch) / way, terms))
+            lanes[way] = Lane(f"{name}, {way}", server, requests, terms.connections)
+            measure(lanes[way], options.round_s)
+        answers = [_asked(lanes[CHOSEN], request) for request in requests]
+        samples: dict[str, list[Sample]] = {way: [] for way in lanes}
+        for done in range(1, options.rounds + 1):
+            for way, lane in lanes.items():
+                samples[way].append(measure(lane, options.round_s))
+            print(f"{name}: round {done}/{options.rounds}", flush=True)
+        best = {way: statistics.median(one.per_s for one in samples[way]) for way in lanes}
+        found = {way: _capacity(options, terms, lanes[way], name, best[way]) for way in lanes}
+    versions = {PLAIN: model_file(options.plain, name).parent, CHOSEN: model_file(options.chosen, name).parent}
+    served = {way: Served(versions[way], samples[way], found[way]) for way in lanes}
+    agreed = agreement([in_process.outputs(row) for row in model.rows], answers)
+    return _content(terms, served, agreed)
+
+
+def _terms(name: str) -> Terms:
+    try:
+        return TERMS[name]
+    except KeyError:
+        raise MissingData(f"--models {name}: known are {', '.join(TERMS)}") from None
+
+
+def _served(command: str, file: Path, scratch: Path, terms: Terms) -> AbstractContextManager[Child]:
+    copy_of(file.parent, scratch, terms.slo_s)
+    port = free_port()
+    flags = ["--repository", str(scratch), "--host", HOST, "--port", str(port), "--metrics-port", "0"]
+    return running([*shlex.split(command), *flags], port, ready_path="/v2/health/ready")
+
+
+def _asked(lane: Lane, request: bytes) -> Mapping[str, Array]:
+    """One request, alone."""
+    return lane.protocol.decode(call(HOST, lane.server.port, request, protocol=lane.protocol))
+
+
+def _capacity(options: Options, terms: Terms, lane: Lane, name: str, closed_per_s: float) -> Found:
+    wanted = Wanted(f"http://{HOST}:{lane.server.port}", name, slo_s=terms.slo_s)
+    job = Job(wanted, target(wanted.url, name), lane.requests, parse_shape("poisson"), None)
+    prober = Prober(job, Generator(1, 1024, max(2.0, 4 * terms.slo_s)), lane.server.pid, {})
+    found = find_capacity(
+        prober, terms.slo_s, options.probe_s, 0.9 * closed_per_s, first_step=1.12, longest_s=3 * options.probe_s
+    )
+    print(f"{lane.name}: {found.rate:,.1f}/s within {terms.slo_s * 1e3:g} ms", flush=True)
+    return found
+
+
+def _content(terms: Terms, served: Mapping[str, Served], agreed: Agreement) -> dict[str, Any]:
+    pairs = zip(served[CHOSEN].samples, served[PLAIN].samples, strict=True)
+    plain, chosen = served[PLAIN].found.rate, served[CHOSEN].found.rate
+    return {
+        "terms": asdict(terms),
+        "closed_loop_ratio": statistics.median(mine.per_s / theirs.per_s for mine, theirs in pairs),
+        "rate_ratio": chosen / plain if plain else None,
+        "times_smaller": served[PLAIN].n_bytes / served[CHOSEN].n_bytes,
+        "agreement": asdict(agreed),
+        **{way: _told(one) for way, one in served.items()},
+    }
+
+
+def _told(one: Served) -> dict[str, Any]:
+    told = manifest(one.version)
+    return {
+        "backend": told["backend"],
+        "checks": {check["name"]: check["detail"] for check in told["checks"]},
+        "bytes": one.n_bytes,
+        "closed_loop": [asdict(sample) for sample in one.samples],
+        "capacity": capacity_values(one.found),
+    }
+
+
+def verdicts(name: str, terms: Terms, found: Mapping[str, Any]) -> list[Verdict]:
+    """The claims about one model."""
+    told = [
+        Verdict(f"{name}: rate within the objective / plain", found["rate_ratio"], Side.AT_LEAST, terms.least_rate),
+        Verdict(
+            f"{name}: mean cosine with the plain export", found["agreement"]["mean_cosine"], Side.AT_LEAST, terms.least_cosine
+        ),
+    ]
+    if terms.least_smaller:
+        told.append(Verdict(f"{name}: times smaller", found["times_smaller"], Side.AT_LEAST, terms.least_smaller))
+    return told
+
+
+def _table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    return table(_HEADER, [_cells(name, way, one) for name, one in found.items() for way in (PLAIN, CHOSEN)])
+
+
+def _cells(name: str, way: str, one: Mapping[str, Any]) -> list[str]:
+    told, agreed = one[way], one["agreement"]
+    middle = {key: statistics.median(sample[key] for sample in told["closed_loop"]) for key in ("per_s", "cpu_us", "p50_ms")}
+    quality = ["", "", ""]
+    if way == CHOSEN:
+        quality = [
+            f"{agreed['mean_cosine']:.5f} / {agreed['worst_cosine']:.5f}",
+            _share(agreed["same_top"]),
+            _share(agreed["same_neighbour"]),
+        ]
+    speed = [
+        number(middle["per_s"], 1),
+        number(told["capacity"]["rate"], 1),
+        f"{middle['cpu_us'] / 1e3:.3f}",
+        number(middle["p50_ms"], 2),
+    ]
+    return [name, way, told["backend"], f"{told['bytes'] / 1e6:.2f}", *speed, *quality]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the servers that run are stopped first
+    sys.exit(main())

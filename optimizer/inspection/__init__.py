@@ -1,0 +1,1 @@
+"""Verbs that look at a published version: gate, diff, profile, estimate."""

@@ -1,0 +1,178 @@
+"""Agreement over samples: averages, neighbours, slices, the sentence, and the gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizer.checks.agreement import Agreement, Answered, Gates, agree, fails
+from server.backends.base import Array
+
+OPEN = Gates(None, None, None, None, None, None, None)
+
+
+def floats(values: object) -> Array:
+    return np.array(values, np.float32)
+
+
+def answered(wanted: Array, found: Array, lengths: Sequence[int] = (), output: str = "y") -> list[Answered]:
+    """Rows as samples."""
+    return [
+        Answered({output: wanted[n : n + 1]}, {output: found[n : n + 1]}, lengths[n] if lengths else 0)
+        for n in range(len(wanted))
+    ]
+
+
+def logits(n: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal((n, 4)).astype(np.float32)
+
+
+def test_the_original_agrees_with_itself() -> None:
+    found = agree(answered(logits(20), logits(20)))
+    lead = found.leading
+    assert (lead.cosine_mean, lead.same_top1, lead.same_neighbour, lead.n_flawed) == (pytest.approx(1), 1, 1, 0)
+    assert lead.equal is None, "floats are compared by their numbers"
+    assert fails(found, Gates(same_top1=1.0, same_neighbour=1.0, kl_mean=1e-9)) is None
+    assert found.worst_slice is None
+    assert found.sentence().startswith("agreement, not accuracy: over 20 samples output 'y' has cosine 1.000000")
+
+
+def test_mean_and_worst_are_over_samples() -> None:
+    wanted, found = floats([[1, 0], [1, 0], [1, 0], [1, 0]]), floats([[1, 0], [1, 0], [1, 0], [0, 1]])
+    lead = agree(answered(wanted, found)).leading
+    assert (lead.cosine_mean, lead.cosine_worst, lead.same_top1) == (0.75, 0, 0.75)
+
+
+def test_an_embedding_has_neighbours_and_no_classes() -> None:
+    wanted = logits(9)
+    named = agree(answered(wanted, wanted), embedding="y").leading
+    assert (named.same_neighbour, named.same_top1, named.kl_mean) == (1, None, None)
+    unit = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert agree(answered(unit, unit)).leading.same_top1 is None, "vectors of length 1 are taken for one"
+    assert agree(answered(wanted[:2], wanted[:2])).leading.same_neighbour is None, "two samples leave no choice"
+
+
+def test_the_embedding_leads_and_others_have_no_neighbours() -> None:
+    one = logits(6)
+    pairs = [
+        Answered({"scores": one[n : n + 1], "vector": one[n : n + 1]}, {"scores": one[n : n + 1], "vector": one[n : n + 1]})
+        for n in range(6)
+    ]
+    found = agree(pairs, embedding="vector")
+    assert found.lead == "vector"
+    assert {one.output: one.same_neighbour for one in found.outputs} == {"scores": None, "vector": 1}
+
+
+def test_flawed_answers_are_counted_against_the_candidate() -> None:
+    wanted = logits(8)
+    found = wanted.copy()
+    found[3, 1] = np.nan
+    one = agree(answered(wanted, found))
+    lead = one.leading
+    assert (lead.n_flawed, lead.cosine_worst, lead.same_top1) == (1, 0, 7 / 8)
+    assert lead.cosine_mean == pytest.approx(7 / 8)
+    assert fails(one, OPEN) == "output 'y' is not finite where the original is, in 1 of 8 samples"
+    assert "1 answers could not be compared" in one.sentence()
+
+
+def test_a_flawed_answer_has_no_neighbour() -> None:
+    wanted = floats([[1, 0], [0, 1], [0, -1], [1, 0.01]])
+    found = wanted.copy()
+    found[3] = np.inf
+    assert agree(answered(wanted, found)).leading.same_neighbour == 0.25, "its own is not right, nor is it anybody else's"
+
+
+def test_a_flawed_answer_counts_in_the_slice_of_its_class() -> None:
+    wanted = floats([[5, 0]] * 6 + [[0, 5]] * 6)
+    found = wanted.copy()
+    found[:3] = np.nan
+    pieces = {piece.name: piece for piece in agree(answered(wanted, found)).slices}
+    assert (pieces["0"].n_samples, pieces["0"].same_top1, pieces["0"].cosine_mean) == (6, 0.5, 0.5)
+    assert pieces["1"].same_top1 == 1
+
+
+def test_an_output_of_one_number_is_measured_by_the_range_of_answers() -> None:
+    wanted = floats([[0.001], [10.0], [20.001]])
+    found = agree(answered(wanted, wanted + np.float32(0.5)))
+    assert found.leading.cosine_mean is None
+    assert found.leading.largest_relative == pytest.approx(0.025, rel=1e-3)
+    assert fails(found, Gates()) is None
+    assert fails(found, Gates(largest_relative=0.02)) == (
+        "output 'y': largest error, as a share of the range of answers, 0.025, at most 0.02 was asked for"
+    )
+
+
+def test_integers_must_be_equal() -> None:
+    wanted = np.arange(10)[:, None]
+    found = wanted.copy()
+    found[0] = 7
+    one = agree(answered(wanted, found))
+    assert (one.leading.equal, one.leading.largest_absolute, one.leading.cosine_mean) == (0.9, 7, None)
+    assert fails(one, Gates()) == "output 'y': share of equal answers 0.9, at least 0.99 was asked for"
+
+
+@pytest.mark.parametrize(
+    ("gates", "wanted"),
+    [
+        (Gates(cosine_mean=0.9999, cosine_worst=None), "mean cosine"),
+        (Gates(cosine_mean=None, cosine_worst=0.9999), "worst cosine"),
+        (Gates(None, None, same_top1=0.99), "same top class"),
+        (Gates(None, None, same_neighbour=1.0), "same nearest neighbour"),
+        (Gates(None, None, kl_mean=1e-6), "at most 1e-06"),
+    ],
+)
+def test_each_gate_says_figure_and_bound(gates: Gates, wanted: str) -> None:
+    found = agree(answered(logits(60), logits(60) + 0.5 * logits(60, seed=1)))
+    reason = fails(found, gates)
+    assert reason is not None
+    assert wanted in reason
+    assert "was asked for" in reason
+    assert fails(found, OPEN) is None
+
+
+def test_a_gate_on_a_figure_that_nobody_has_is_refused() -> None:
+    wanted = np.arange(5)[:, None]
+    reason = fails(agree(answered(wanted, wanted)), Gates(same_neighbour=0.9))
+    assert reason is not None
+    assert "no output has a share of samples with the same nearest neighbour" in reason
+
+
+def test_slices_by_length_name_where_most_is_lost() -> None:
+    wanted = logits(20)
+    found = wanted.copy()
+    found[10:] = -found[10:]
+    lengths = [4] * 5 + [7] * 5 + [20] * 10
+    one = agree(answered(wanted, found, lengths))
+    by_length = {piece.name: piece for piece in one.slices if piece.by == "length"}
+    assert {name: piece.n_samples for name, piece in by_length.items()} == {"3 to 4": 5, "5 to 8": 5, "17 to 32": 10}
+    assert by_length["17 to 32"].cosine_mean == pytest.approx(-1)
+    assert by_length["3 to 4"].same_top1 == 1
+    assert one.worst_slice is not None
+    assert "most is lost at " in one.sentence()
+
+
+def test_slices_by_class_are_those_of_the_original() -> None:
+    wanted = floats([[5, 0], [0, 5]] * 6)
+    found = wanted.copy()
+    found[1::2] = [[4, 1]] * 6
+    one = agree(answered(wanted, found))
+    assert [(piece.name, piece.n_samples, piece.same_top1) for piece in one.slices] == [("0", 6, 1), ("1", 6, 0)]
+    assert one.worst_slice is one.slices[1]
+    assert "most is lost at class 1 (6 samples)" in one.sentence()
+
+
+def test_small_slices_are_never_the_worst() -> None:
+    wanted = floats([[5, 0]] * 10 + [[0, 5]])
+    found = wanted.copy()
+    found[-1] = [5, 0]
+    assert agree(answered(wanted, found)).worst_slice is None
+
+
+def test_it_survives_a_file() -> None:
+    one = agree(answered(logits(9), logits(9, seed=2), [3] * 4 + [9] * 5))
+    again: Any = json.loads(json.dumps(one.to_json(), allow_nan=False))
+    assert Agreement.from_json(again) == one
