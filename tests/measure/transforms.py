@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtests.environment import environment
+from loadtests.environment import environment, heading
 from loadtests.report import markdown, write_json
 from optimizer.errors import StageFailed
 from optimizer.transforms.agreement import Reference
@@ -93,10 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = measure(name, options)
         results[name] = [vars(one) for one in found]
         print("\n".join(["", f"{name}:", *_table(found)]), flush=True)
-    content = {
-        "command": " ".join(["python", "-m", "tests.measure.transforms", *sys.argv[1:]]),
-        "environment": environment(PACKAGES), "models": results,
-    }  # fmt: skip
+    told = heading("tests.measure.transforms", sys.argv[1:] if arguments is None else arguments, vars(options))
+    content = {**told, "environment": environment(PACKAGES), "models": results}
     print(f"written: {write_json(options.out, 'transforms', content)}")
     return 0
 
