@@ -28,12 +28,12 @@ bench: $(VENV)/examples      ## ferry beside a bare echo server and the in-proce
 
 bench-peers: $(VENV)/examples  ## ferry beside seven other servers, each in an environment of its own (.venv-peers)
 	test -d $(REPOSITORY)/digits -a -d $(REPOSITORY)/minilm || $(MAKE) demo
-	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --repository $(REPOSITORY)
+	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --plain --repository $(REPOSITORY)
 	$(BIN)/python -m loadtests.bench_peers --repository $(REPOSITORY)
 
 bench-slo: $(VENV)/dev       ## a paced model, sentences and images: what is left of their own rate under an objective, and goodput beyond it
 	test -d $(REPOSITORY)/minilm || $(MAKE) demo
-	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --repository $(REPOSITORY)
+	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --plain --repository $(REPOSITORY)
 	$(BIN)/python -m loadtests.bench_slo --repository $(REPOSITORY)
 
 bench-overload: $(VENV)/examples  ## digits before, during and after an overload by 1,024 independent clients

@@ -75,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="holds the model")
     parser.add_argument("--out", type=Path, default=Path("loadtests/results"), help="folder for the JSON file")
     parser.add_argument("--server", default=f"{ferry} serve --metrics-port 0", help="takes --repository, --port, --grpc-port")
-    parser.add_argument("--optimize", default=f"{ferry} optimize", help="takes a file, --slo, --repository")
+    parser.add_argument("--optimize", default=f"{ferry} optimize --plain", help="takes a file, --slo, --repository")
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--round-s", type=float, default=4.0)

@@ -119,7 +119,9 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--server", default="python -m server.cli serve --grpc-port off --metrics-port 0", help="its command")
     parser.add_argument("--paced-server", default="python -m tests.measure.serve_paced", help="of the paced model")
     parser.add_argument("--simulate", default="python -m server.cli simulate", help="the command that predicts")
-    parser.add_argument("--optimize", default="python -m server.cli optimize", help="the command that measures a profile")
+    parser.add_argument(
+        "--optimize", default="python -m server.cli optimize --plain", help="the command that measures a profile"
+    )
     parser.add_argument(
         "--as-published",
         action="store_true",

@@ -25,6 +25,7 @@ from optimizer.run import Display, Execution, execute
 from optimizer.sources.onnx_file import OnnxFile
 from optimizer.sources.python_file import PythonFile
 from optimizer.store import Store, stable_hash
+from optimizer.transforms.catalog import TRANSFORMS
 from server.backends.base import Backend, Backends
 from server.contract.errors import ContractError
 from server.contract.layout import (
@@ -134,7 +135,9 @@ def _key(plan: Plan, recipe: Recipe | None, ladder: LadderWish | None) -> str:
     """Of the whole run. The objective is no part of it: another one alone may, but need not, end in another decision."""
     if recipe is None or ladder is None:
         return plan.key
-    return stable_hash([plan.key, recipe.config(), ladder.config(), tool_versions({"numpy"})])
+    known = {tool for entry in TRANSFORMS.values() for tool in entry.distributions()}
+    own = {tool for candidate in recipe.candidates or () for step in candidate.steps for tool in step.tools}
+    return stable_hash([plan.key, recipe.config(), ladder.config(), tool_versions(known | own)])
 
 
 def _subject(source: Source, name: str, plan: Plan, backend: Backend, execution: Execution, options: Options) -> Subject:

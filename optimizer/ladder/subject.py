@@ -12,7 +12,7 @@ from typing import Any
 from optimizer.errors import StageFailed
 from optimizer.options import Options
 from optimizer.stages.base import Result
-from optimizer.stages.files import read_arrays, write_arrays
+from optimizer.stages.files import SAMPLES, read_arrays, write_arrays
 from optimizer.stages.intake import intake_of
 from optimizer.transforms.base import Material
 from optimizer.transforms.facts import GraphFacts, read_facts
@@ -24,7 +24,6 @@ from server.intake.inspect import Signature, read_signature
 from server.intake.measure import Progress
 from server.intake.samples import Samples
 
-SAMPLES = "samples.npz"
 N_SAMPLES = 256
 """More do not make a calibration better, nor an agreement surer, for what they cost."""
 

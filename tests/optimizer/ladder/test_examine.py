@@ -14,7 +14,7 @@ from optimizer.ladder.gates import Gate, Gates
 from optimizer.ladder.subject import MaterialTask, Subject, read_facts_of, read_material
 from optimizer.options import Options
 from optimizer.stages.base import Result
-from optimizer.stages.files import write_arrays
+from optimizer.stages.files import RECORDED, SAMPLES, write_arrays
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.intake.measure import Effort
 from tests import models
@@ -49,8 +49,12 @@ class Tried:
         self.built = self.root / "built"
         self.built.mkdir()
         settings: dict[str, Any] = {"lengths": None, "pads": {}, "max_rows": 4, "text_inputs": {}, "embedding": None}
-        Result("", None, {"score": score, "cases": [], "settings": settings}).write(self.built)
-        write_arrays(self.built / "samples.npz", {str(number): single for number, single in enumerate(SINGLES)})
+        edges = [{"name": "zeros", "rows": 1, "length": 0, "file": "edge_0.npz"}]
+        Result("", None, {"score": score, "cases": [], "settings": settings, "edges": edges}).write(self.built)
+        write_arrays(self.built / SAMPLES, {str(number): single for number, single in enumerate(SINGLES)})
+        write_arrays(self.built / RECORDED, {str(number): {"y": 2 * one["x"] + 1} for number, one in enumerate(SINGLES)})
+        zeros = np.zeros((1, 4), np.float32)
+        write_arrays(self.built / "edge_0.npz", {"in": {"x": zeros}, "out": {"y": zeros + 1}})
 
     def source(self, value: str) -> None:
         (self.root / "model.py").write_text(SCORE.replace("VALUE", value), encoding="utf-8")
@@ -113,7 +117,15 @@ def test_an_edge_that_breaks_it(tried: Tried) -> None:
     ones = models.onnx_bytes(nodes, port, [("y", "FP32", ["batch", 4])], data)
     examined = tried.examine(tried.file("edge", ones))
     assert examined.failed is not None
-    assert examined.failed.reason.endswith("of zeros, where the original's is")
+    assert examined.failed.reason == "output 'y' is not finite for zeros in 1 row, where the original's is"
+
+
+def test_pytorchs_own_answers_count_where_there_are_some(tried: Tried) -> None:
+    tried.build(None)
+    write_arrays(tried.root / "built" / RECORDED, {"0": {"y": -2 * SINGLES[0]["x"]}})
+    examined = tried.examine(tried.file("same", models.affine()))
+    assert examined.failed is not None
+    assert examined.failed.reason.startswith("mean cosine -0.9")
 
 
 @pytest.mark.parametrize(("value", "scores"), [(RIGHT, (1.0, 1.0)), ("0.996", (0.996, 0.996))])

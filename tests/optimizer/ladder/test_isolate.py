@@ -57,7 +57,7 @@ def test_what_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     folder.mkdir()
     with pytest.raises(Ended, match=r"^killed after 2 s in a task$"):
         isolate(Harm("hang"), "a task", folder, Limits(2.0, PATIENT.memory_bytes), silent)
-    assert _is_gone(int((tmp_path / "grandchild").read_text(encoding="utf-8")))
+    _check_gone(tmp_path / "grandchild")
 
 
 def test_what_eats_memory_is_killed(tmp_path: Path) -> None:
@@ -75,8 +75,7 @@ def test_an_interrupt_of_ours_kills_the_task(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         isolate(Harm("hang"), "a task", folder, PATIENT, interrupted)
-    left = tmp_path / "grandchild"
-    assert not left.exists() or _is_gone(int(left.read_text(encoding="utf-8")))
+    _check_gone(tmp_path / "grandchild")
 
 
 def test_what_a_group_takes_is_counted() -> None:
@@ -84,7 +83,8 @@ def test_what_a_group_takes_is_counted() -> None:
     assert usual_memory_bytes() > 100_000_000
 
 
-def _is_gone(process: int) -> bool:
-    """Killed processes of nobody may stay as zombies where no init collects them."""
-    stat = Path(f"/proc/{process}/stat")
-    return not stat.exists() or stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] in ("Z", "X")
+def _check_gone(file: Path) -> None:
+    """A slow machine may have killed the task before it started another one. Zombies stay where no init collects them."""
+    if file.exists():
+        stat = Path(f"/proc/{file.read_text(encoding='utf-8')}/stat")
+        assert not stat.exists() or stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] in ("Z", "X")
