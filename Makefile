@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo serve test lint bench bench-peers bench-slo bench-overload bench-tuned certify proto clean
+.PHONY: demo serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer certify proto clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
@@ -22,27 +22,35 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check --quiet server optimizer loadtests examples tests
 	$(BIN)/mypy
 
-bench: $(VENV)/examples      ## ferry beside a bare echo server and the in-process limit
-	test -d $(REPOSITORY)/digits || $(MAKE) demo
-	$(BIN)/python -m loadtests.bench --repository $(REPOSITORY)
+# Benchmarks of the server serve plain exports: every server, and the limit in process, then runs the same file by the same library.
+PLAIN := .ferry-cache/plain
+OBJECTIVE_digits := 20ms
+OBJECTIVE_minilm := 1s
+OBJECTIVE_resnet18 := 500ms
 
-bench-peers: $(VENV)/examples  ## ferry beside seven other servers, each in an environment of its own (.venv-peers)
-	test -d $(REPOSITORY)/digits -a -d $(REPOSITORY)/minilm || $(MAKE) demo
-	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --plain --repository $(REPOSITORY)
-	$(BIN)/python -m loadtests.bench_peers --repository $(REPOSITORY)
+$(PLAIN)/%: | $(VENV)/examples
+	$(BIN)/ferry optimize examples/$*/model.py --slo $(OBJECTIVE_$*) --plain --repository $(PLAIN)
 
-bench-slo: $(VENV)/dev       ## a paced model, sentences and images: what is left of their own rate under an objective, and goodput beyond it
-	test -d $(REPOSITORY)/minilm || $(MAKE) demo
-	test -d $(REPOSITORY)/resnet18 || $(BIN)/ferry optimize examples/resnet18/model.py --slo 5s --plain --repository $(REPOSITORY)
-	$(BIN)/python -m loadtests.bench_slo --repository $(REPOSITORY)
+$(REPOSITORY)/%: | $(VENV)/examples
+	$(BIN)/ferry optimize examples/$*/model.py --slo $(OBJECTIVE_$*) --repository $(REPOSITORY)
 
-bench-overload: $(VENV)/examples  ## digits before, during and after an overload by 1,024 independent clients
-	test -d $(REPOSITORY)/digits || $(MAKE) demo
-	$(BIN)/python -m loadtests.bench_overload --repository $(REPOSITORY)
+bench: $(PLAIN)/digits $(PLAIN)/minilm  ## ferry beside a bare echo server and the in-process limit
+	$(BIN)/python -m loadtests.bench --repository $(PLAIN)
 
-bench-tuned: $(VENV)/examples  ## ferry untouched beside its peers as they come and tuned, each at 1.5 times its own maximum
-	test -d $(REPOSITORY)/digits -a -d $(REPOSITORY)/minilm || $(MAKE) demo
-	$(BIN)/python -m loadtests.bench_tuned --repository $(REPOSITORY)
+bench-peers: $(PLAIN)/digits $(PLAIN)/minilm $(PLAIN)/resnet18  ## ferry beside seven other servers, each in an environment of its own (.venv-peers)
+	$(BIN)/python -m loadtests.bench_peers --repository $(PLAIN)
+
+bench-slo: $(VENV)/dev $(PLAIN)/minilm $(PLAIN)/resnet18  ## a paced model, sentences and images: what is left of their own rate under an objective, and goodput beyond it
+	$(BIN)/python -m loadtests.bench_slo --repository $(PLAIN)
+
+bench-overload: $(PLAIN)/digits  ## digits before, during and after an overload by 1,024 independent clients
+	$(BIN)/python -m loadtests.bench_overload --repository $(PLAIN)
+
+bench-tuned: $(PLAIN)/digits $(PLAIN)/minilm  ## ferry untouched beside its peers as they come and tuned, each at 1.5 times its own maximum
+	$(BIN)/python -m loadtests.bench_tuned --repository $(PLAIN)
+
+bench-optimizer: $(PLAIN)/digits $(PLAIN)/minilm $(PLAIN)/resnet18 $(REPOSITORY)/digits $(REPOSITORY)/minilm $(REPOSITORY)/resnet18  ## what `ferry optimize` chose beside the plain export
+	$(BIN)/python -m loadtests.bench_optimizer --plain $(PLAIN) --chosen $(REPOSITORY)
 
 certify: $(VENV)/dev         ## is our load test's verdict that of MLPerf LoadGen?
 	$(BIN)/pip install --quiet --editable '.[certify]'

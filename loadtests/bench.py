@@ -20,7 +20,7 @@ from loadtests import cpu, data
 from loadtests.call import call, get_json
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.echo import echo_server
-from loadtests.environment import environment
+from loadtests.environment import heading
 from loadtests.errors import LoadTestError, MissingData, ServerError
 from loadtests.lanes import Lane, Sample, measure, median, verify
 from loadtests.limit import InProcess, Placement, Row, Setting, Sweep, model_file
@@ -277,9 +277,7 @@ def _idle(starts: Sequence[Start]) -> str:
 
 def _content(options: Options, measured: Measured, starts: Sequence[Start]) -> dict[str, Any]:
     return {
-        "command": shlex.join(["python", "-m", "loadtests.bench", *sys.argv[1:]]),
-        "options": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
-        "environment": environment(),
+        **heading("loadtests.bench", sys.argv[1:], asdict(options)),
         "starts": [asdict(start) for start in starts],
         "lanes": {
             name: {"median": asdict(median(samples)), "rounds": [asdict(one) for one in samples]}

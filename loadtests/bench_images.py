@@ -21,7 +21,7 @@ import numpy as np
 from loadtests import pixels
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.echo import echo_server
-from loadtests.environment import environment
+from loadtests.environment import heading
 from loadtests.errors import LoadTestError
 from loadtests.lanes import Lane, Sample, measure, median, verify
 from loadtests.limit import InProcess, Row, Setting, model_file
@@ -100,9 +100,7 @@ def run(options: Options) -> Path:
         served = _served(options, lanes, model, setting)
     print(_tables(wire, served, setting))
     content = {
-        "command": shlex.join(["python", "-m", "loadtests.bench_images", *sys.argv[1:]]),
-        "options": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
-        "environment": environment(),
+        **heading("loadtests.bench_images", sys.argv[1:], asdict(options)),
         "what_is_counted": "CPU time of the server's process tree per answer, from /proc: parsing, checks, scheduling, the call "
         "of a model that does nothing, the reply; JSON and binary over one keep-alive HTTP connection, gRPC over one HTTP/2 one",
         "wire": {name: [asdict(one) for one in samples] for name, samples in wire.samples.items()},

@@ -115,7 +115,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
         parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
 
-    add("--plain", "repository of plain exports", Path("model_repository.plain"), Path)
+    add("--plain", "repository of plain exports", Path(".ferry-cache/plain"), Path)
     add("--chosen", "repository of what the optimizer chose", Path("model_repository"), Path)
     add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
     add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")

@@ -26,7 +26,7 @@ from loadtests.agreement import WITHIN, Compared, Figure, agreement_plot, agreem
 from loadtests.call import get_json
 from loadtests.capacity import find_capacity
 from loadtests.child import HOST, Child, free_port, running
-from loadtests.environment import environment
+from loadtests.environment import heading
 from loadtests.errors import BadInput, LoadTestError
 from loadtests.job import Wanted, make_ready
 from loadtests.lengths import sample
@@ -92,9 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(agreement_table(compared))
     content = {
-        "command": shlex.join(["python", "-m", "loadtests.compare_simulation", *(arguments or sys.argv[1:])]),
-        "options": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
-        "environment": environment(),
+        **heading("loadtests.compare_simulation", arguments or sys.argv[1:], asdict(options)),
         "within": WITHIN,
         "compared": [asdict(one) for one in compared],
     }

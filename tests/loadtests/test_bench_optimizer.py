@@ -50,4 +50,4 @@ def test_an_unknown_model_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_paths_have_defaults() -> None:
-    assert str(parse([]).plain) == "model_repository.plain"
+    assert str(parse([]).plain) == ".ferry-cache/plain"
