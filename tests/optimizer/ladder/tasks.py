@@ -53,6 +53,7 @@ def _raise(_: Path) -> None:
 
 
 def _interrupt(_: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started all of us with the signal ignored
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(5)
 
