@@ -1,6 +1,6 @@
-"""How far a candidate's answers agree with the original model's, where no labels are given; and the gate on that.
+"""How far a model's answers agree with another's, where no labels are given.
 
-Pure: no model is run and no file read here (see recorded). Agreement is not accuracy: a changed answer may be a better one.
+Pure: no model is run and no file read here. Agreement is not accuracy: a changed answer may be a better one.
 """
 
 from __future__ import annotations
@@ -89,58 +89,6 @@ class Agreement:
         said += f"; {flawed} answers could not be compared" if flawed else ""
         worst = self.worst_slice
         return said + (f"; most is lost at {worst.place}: {worst.figures}" if worst else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """The least agreement that passes, for every output that has the figure; None: not asked for. Flawed answers never pass.
-
-    `cosine_…`, `same_…` and `equal` are lower bounds, `kl_mean` and `largest_relative` upper ones; the last is for outputs of one
-    number only.
-    """
-
-    cosine_mean: float | None = 0.999
-    cosine_worst: float | None = 0.99
-    same_top1: float | None = None
-    same_neighbour: float | None = None
-    kl_mean: float | None = None
-    largest_relative: float | None = 0.05
-    equal: float | None = 0.99
-
-
-_WORDS = {
-    "cosine_mean": "mean cosine", "cosine_worst": "worst cosine", "same_top1": "share of samples with the same top class",
-    "same_neighbour": "share of samples with the same nearest neighbour", "kl_mean": "mean KL divergence",
-    "largest_relative": "largest error, as a share of the range of answers,", "equal": "share of equal answers",
-}  # fmt: skip
-_UPPER = ("kl_mean", "largest_relative")
-_DEFAULTS = ("cosine_mean", "cosine_worst", "largest_relative", "equal")
-"""Asked for without anybody asking, so that a model without such an output passes them."""
-
-
-def fails(agreement: Agreement, gates: Gates) -> str | None:
-    """Why the candidate is rejected, with the figure and the bound; None: it passes."""
-    for one in agreement.outputs:
-        if one.n_flawed:
-            return f"output {one.output!r} {one.flaw}, in {one.n_flawed} of {agreement.n_samples} samples"
-    for name, words in _WORDS.items():
-        bound: float | None = getattr(gates, name)
-        if bound is None:
-            continue
-        found = [(value, one.output) for one in agreement.outputs if (value := _gated(one, name)) is not None]
-        if not found and name not in _DEFAULTS:
-            return f"no output has a {words}, of which the gate asks for {bound:g}; drop that gate"
-        for value, output in found:
-            if value > bound if name in _UPPER else value < bound:
-                most = "most" if name in _UPPER else "least"
-                return f"output {output!r}: {words} {shown(value)}, at {most} {bound:g} was asked for"
-    return None
-
-
-def _gated(one: OutputAgreement, name: str) -> float | None:
-    """The figure that a gate is about; an error counts only where there is no cosine."""
-    value: float | None = getattr(one, name)
-    return None if name == "largest_relative" and one.cosine_mean is not None else value
 
 
 def agree(answers: Sequence[Answered], embedding: str | None = None) -> Agreement:

@@ -1,43 +1,13 @@
-"""The edges of what a model may be asked: which inputs those are, and whether a candidate answers them as the original did.
-
-No model is run and no file read here (see recorded).
-"""
+"""The edges of what a model may be asked: which inputs those are. No model is run and no file read here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from optimizer.checks.figures import compare_answers
 from server.backends.base import Array
-
-LEAST_COSINE = 0.9
-"""What a candidate must keep at an edge. Such inputs are rare and unlike those it was calibrated with, so this asks only that the
-answer is not another one altogether; how well it does on real inputs is for agreement to say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """What a candidate made of one edge. `cosine`: its worst row and output; None where no output has one. `fault`: why the answer
-    is wrong whatever its numbers are; None: it is not."""
-
-    name: str
-    rows: int
-    length: int
-    cosine: float | None = None
-    fault: str | None = None
-
-    @property
-    def place(self) -> str:
-        """In words."""
-        length = f" of length {self.length}" if self.length else ""
-        return f"{self.name}, {self.rows} row{'s' * (self.rows > 1)}{length}"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def value_edges(singles: Sequence[Mapping[str, Array]], base: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
@@ -57,41 +27,6 @@ def value_edges(singles: Sequence[Mapping[str, Array]], base: Mapping[str, Array
             if names:
                 edges[f"{what} at their {which}"] = _filled(base, {name: _extreme(singles, name, end) for name in names})
     return edges
-
-
-def judge_edge(
-    name: str, length: int, wanted: Mapping[str, Array], answer: Callable[[], Mapping[str, Array]], failures: type[Exception]
-) -> Edge:
-    """Asks for the answer and compares it with the one that was wanted, row by row; one of `failures` is a fault."""
-    rows = len(next(iter(wanted.values())))
-    try:
-        found = answer()
-    except failures as error:
-        return Edge(name, rows, length, fault=f"the candidate fails, where PyTorch does not: {error}")
-    cosines: list[float] = []
-    for output, array in wanted.items():
-        if output not in found:
-            return Edge(name, rows, length, fault=f"there is no output {output!r}")
-        if found[output].shape != array.shape:
-            return Edge(
-                name, rows, length, fault=f"output {output!r} has shape {list(found[output].shape)}, not {list(array.shape)}"
-            )
-        for row in range(rows):
-            one = compare_answers(array[row : row + 1], found[output][row : row + 1], length)
-            if one.flaw is not None:
-                return Edge(name, rows, length, fault=f"output {output!r} {one.flaw.value}")
-            cosines += [] if one.cosine is None else [one.cosine]
-    return Edge(name, rows, length, min(cosines, default=None))
-
-
-def fails_at(edges: Sequence[Edge], least_cosine: float = LEAST_COSINE) -> str | None:
-    """The gate: why the candidate is rejected, with the edge; None: it passes."""
-    for one in edges:
-        if one.fault is not None:
-            return f"{one.place}: {one.fault}"
-        if one.cosine is not None and one.cosine < least_cosine:
-            return f"{one.place}: cosine {one.cosine:.4g} to the original's answer, at least {least_cosine:g} was asked for"
-    return None
 
 
 def _is_mask(arrays: Iterable[Array]) -> bool:

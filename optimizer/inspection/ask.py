@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from optimizer.checks.agreement import Agreement, Answered, agree
-from optimizer.checks.recorded import answer
+from optimizer.checks.score import session_predict
 from optimizer.errors import OptimizeError
 from optimizer.inspection.versions import length_of
 from server.backends.base import Array, BatchError, LoadError, Picked, Session
@@ -48,7 +48,7 @@ def compare(first: Picked, second: Picked, requests: Sequence[Mapping[str, Array
 
 def _ask(session: Session, request: Mapping[str, Array], picked: Picked) -> dict[str, Array]:
     try:
-        return answer(session, request)
+        return session_predict(session)(request)
     except BatchError as error:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in request.items())
         raise OptimizeError(f"{picked.files.folder} fails on {shapes}: {error}") from None

@@ -30,7 +30,7 @@ from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles
 from server.contract.manifest import Manifest
 from server.contract.profiles import Profiles
-from server.intake.checks import check_padding, check_rows
+from server.intake.checks import check_padding, check_rows, closeness
 from server.intake.errors import IntakeError
 from server.intake.samples import Samples, made_up_samples
 from server.intake.texts import TextReader, check_vocabulary
@@ -124,7 +124,14 @@ def _ask(session: Session, picked: Picked) -> list[Item]:
 
 def _check_rows(session: Session, manifest: Manifest) -> Item:
     try:
-        found = check_rows(session, manifest_signature(manifest), _samples(manifest), manifest.max_rows, _lengths(manifest))
+        found = check_rows(
+            session,
+            manifest_signature(manifest),
+            _samples(manifest),
+            manifest.max_rows,
+            _lengths(manifest),
+            closeness(manifest),
+        )
     except IntakeError as error:
         return Item("rows", Mark.FAILED, str(error))
     return Item("rows", Mark.PASSED, found.detail)
@@ -136,7 +143,7 @@ def _check_padding(session: Session, manifest: Manifest) -> Item:
     if not manifest.ragged.mixes:
         return Item("padding", Mark.PASSED, "only requests of equal length share a batch")
     try:
-        found = check_padding(session, manifest_signature(manifest), _samples(manifest), manifest.ragged)
+        found = check_padding(session, manifest_signature(manifest), _samples(manifest), manifest.ragged, closeness(manifest))
     except IntakeError as error:
         return Item("padding", Mark.FAILED, str(error))
     return Item("padding", Mark.PASSED if found.passed else Mark.FAILED, found.detail)

@@ -6,16 +6,32 @@ There is no original to compare with here: that was done before the version was 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.checks.edges import Edge
 from optimizer.inspection.versions import manifest_signature, marks
 from server.backends.base import Array, Session
 from server.contract.manifest import Manifest
 from server.intake.checks import run_checked
 from server.intake.errors import IntakeError
 from server.intake.samples import made_up_samples
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What a version made of one edge. `fault`: why its answer is none; None: it is one."""
+
+    name: str
+    rows: int
+    length: int
+    fault: str | None = None
+
+    @property
+    def place(self) -> str:
+        """In words."""
+        length = f" of length {self.length}" if self.length else ""
+        return f"{self.name}, {self.rows} row{'s' * (self.rows > 1)}{length}"
 
 
 def ask_edges(session: Session, manifest: Manifest) -> list[Edge]:

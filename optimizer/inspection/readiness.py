@@ -13,11 +13,11 @@ from typing import Any
 from optimizer.inspection.alerts import Coverage
 from server.contract.device import this_device
 from server.contract.durations import format_duration
-from server.contract.manifest import Manifest
+from server.contract.manifest import ANSWERS, Manifest
 from server.contract.profiles import Profiles, in_time_rate
 from server.contract.wants import Wants
 
-QUALITY = ("score", "agreement", "parity")
+QUALITY = ("score", ANSWERS, "parity")
 """Checks that compare a version with its original; one of them is enough."""
 
 INFORMATION = ("padding",)

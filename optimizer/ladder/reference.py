@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from optimizer.checks.edges import value_edges
+from optimizer.checks.score import session_predict
 from optimizer.ladder.answers import Case
 from optimizer.ladder.subject import N_SAMPLES, Known
 from optimizer.stages.base import Result
 from optimizer.stages.files import RECORDED, SAMPLES, read_arrays
-from server.backends.base import Array, BatchError, Session
-
-Single = Mapping[str, Array]
+from server.backends.base import BatchError, Session
 
 
 def cases(built: Path | None, known: Known, plain: Session) -> Iterator[Case]:
@@ -35,24 +34,21 @@ def _recorded(built: Path) -> Iterator[Case]:
 
 
 def _asked(known: Known, plain: Session) -> Iterator[Case]:
+    ask = session_predict(plain)
     for length in known.lengths:
         for rows in sorted({1, min(2, known.max_rows), known.max_rows}):
             inputs = known.samples.batch(rows, length)
-            yield Case(_place(rows, length, "full"), inputs, _ask(plain, inputs))
+            yield Case(_place(rows, length, "full"), inputs, ask(inputs))
     singles = known.samples.singles[:N_SAMPLES]
     for number, single in enumerate(singles):
-        yield Case(f"sample {number}", single, _ask(plain, single))
+        yield Case(f"sample {number}", single, ask(single))
     for rows, length in dict.fromkeys([(1, known.lengths[0]), (1, known.lengths[-1]), (known.max_rows, known.lengths[-1])]):
         for name, inputs in value_edges(singles, known.samples.batch(rows, length)).items():
             try:
-                wanted = _ask(plain, inputs)
+                wanted = ask(inputs)
             except BatchError:  # no request can be like that
                 continue
             yield Case(_edge(rows, length, name), inputs, wanted, is_edge=True)
-
-
-def _ask(session: Session, inputs: Single) -> dict[str, Array]:
-    return {spec.name: array for spec, array in zip(session.outputs, session.run(inputs), strict=True)}
 
 
 def _edge(rows: int, length: int, name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from server.backends.base import Array, BatchError, Session, pad_element
-from server.contract.manifest import Check, Ragged
+from server.contract.manifest import Check, Manifest, Ragged
 from server.contract.tensors import TensorSpec
 from server.intake.errors import IntakeError
 from server.intake.inspect import Signature
@@ -46,6 +46,11 @@ def by_cosine(least: float) -> Differs:
         return min(exactly, (1 - min(cosines(found, wanted), default=1.0)) / (1 - least))
 
     return differs
+
+
+def closeness(manifest: Manifest) -> Differs:
+    """How closely the rows of a published version must agree with those that stand alone."""
+    return by_cosine(COARSE_COSINE) if manifest.is_coarse else excess
 
 
 def cosines(found: Array, wanted: Array) -> list[float]:

@@ -22,7 +22,7 @@ from server.contract.errors import ContractError
 from server.contract.layout import FALLBACK_PROFILE, MANIFEST, PROFILE, REPORT, REPORT_DATA, read_folder, write_json
 from server.contract.manifest import Manifest
 from server.intake.build import MAX_ROWS, Intake, build_version, measure_again
-from server.intake.checks import COARSE_COSINE, by_cosine, check_padding, check_rows, excess
+from server.intake.checks import check_padding, check_rows, closeness
 from server.intake.errors import IntakeError
 from server.intake.inspect import Signature, read_signature
 from server.intake.measure import Effort
@@ -73,7 +73,7 @@ def _check_again(session: Session, signature: Signature, manifest: Manifest) -> 
     """What the manifest promises about rows and padding must hold for this file."""
     ragged = manifest.ragged
     samples = made_up_samples(signature, ragged.longest if ragged else 0)
-    differs = by_cosine(COARSE_COSINE) if manifest.is_coarse else excess
+    differs = closeness(manifest)
     lengths = (ragged.shortest, ragged.longest) if ragged else (0,)
     check_rows(session, signature, samples, manifest.max_rows, lengths, differs)
     if ragged and ragged.mixes:

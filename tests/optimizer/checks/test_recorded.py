@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
-from optimizer.checks.agreement import Gates, fails
-from optimizer.checks.edges import fails_at
-from optimizer.checks.recorded import ask_edges, ask_samples
 from optimizer.errors import StageFailed
+from optimizer.ladder.answers import Agreement, compare_answers
+from optimizer.ladder.gates import Gates
+from optimizer.ladder.reference import cases
 from optimizer.options import Options
 from optimizer.sources.opened import Opened
 from optimizer.sources.python_file import PythonFile
 from optimizer.stages import build as build_stage
 from optimizer.stages.base import Result
 from optimizer.stages.build import build, evenly
-from optimizer.stages.files import RECORDED, SAMPLES, read_arrays, write_arrays
+from optimizer.stages.files import RECORDED, read_arrays
 from server.backends.base import Session
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from tests.optimizer.bench import LINEAR, RAGGED, Bench
@@ -59,23 +60,24 @@ def build_alone(bench: Bench, text: str) -> Path:
     return out
 
 
-def test_all_samples_are_recorded_and_the_export_agrees(ragged: Bench) -> None:
+def judged(session: Session, built: Path) -> Agreement:
+    """As the ladder judges a candidate by what was recorded. With a record nothing else is asked, so nothing else need be known."""
+    known: Any = None
+    return compare_answers(session, cases(built, known, session))
+
+
+def test_all_samples_and_edges_are_recorded_and_the_export_agrees(ragged: Bench) -> None:
     built = folder_of(ragged, "build")
     assert sorted(read_arrays(built / RECORDED)) == ["0", "1", "2"]
-    with candidate(folder_of(ragged, "export")) as session:
-        found = ask_samples(session, built, silent)
-        edges = ask_edges(session, built, silent)
-    assert found.n_samples == 3
-    assert found.lead == "mean"
-    assert {piece.name for piece in found.slices if piece.by == "length"} == {"2", "5 to 8", "9 to 16"}
-    assert fails(found, Gates()) is None
-    places = [edge.place for edge in edges]
-    assert places[:4] == [
-        "the shortest input, 1 row of length 2", "the shortest input, 3 rows of length 2",
-        "the longest input, 1 row of length 9", "the longest input, 3 rows of length 9",
+    edges = [(edge["name"], edge["rows"], edge["length"]) for edge in Result.read(built).data["edges"]]
+    assert edges[:4] == [
+        ("the shortest input", 1, 2), ("the shortest input", 3, 2), ("the longest input", 1, 9), ("the longest input", 3, 9),
     ]  # fmt: skip
-    assert [place.partition(",")[0] for place in places[4:]] == ["zeros", "ids at their least", "ids at their greatest"]
-    assert fails_at(edges) is None
+    assert [name for name, _, _ in edges[4:]] == ["zeros", "ids at their least", "ids at their greatest"]
+    with candidate(folder_of(ragged, "export")) as session:
+        found = judged(session, built)
+    assert found.broken is None
+    assert Gates().answers(found, has_score=False) is None
 
 
 def test_a_wrong_candidate_is_found_out(ragged: Bench, tmp_path: Path) -> None:
@@ -85,12 +87,10 @@ def test_a_wrong_candidate_is_found_out(ragged: Bench, tmp_path: Path) -> None:
     table.CopyFrom(onnx.numpy_helper.from_array(values, table.name))
     onnx.save(model, tmp_path / "model.onnx")
     with candidate(tmp_path) as session:
-        found = ask_samples(session, folder_of(ragged, "build"), silent)
-        edges = ask_edges(session, folder_of(ragged, "build"), silent)
-    reason = fails(found, Gates())
-    assert reason is not None
-    assert "output 'mean': mean cosine" in reason
-    assert fails_at(edges) is not None
+        failed = Gates().answers(judged(session, folder_of(ragged, "build")), has_score=False)
+    assert failed is not None
+    assert failed.reason.startswith("mean cosine ")
+    assert "of output 'mean', wanted is 0.999" in failed.reason
 
 
 def test_the_choice_of_samples_is_bounded_and_even(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,14 +114,3 @@ def test_a_sample_that_pytorch_answers_with_nan_is_refused_wherever_it_is(bench:
     text = LINEAR.replace("range(3)", "[*range(20), -1]").replace("self.layer(x)", "self.layer(x) + torch.sqrt(x[:, 2:])")
     with pytest.raises(StageFailed, match="answers NaN in output 'y'"):
         build_alone(bench, text)
-
-
-def test_a_candidate_that_fails_or_has_other_outputs_is_refused(ragged: Bench, bench: Bench) -> None:
-    other = build_alone(bench, RAGGED.replace('"mean": ', '"middle": '))
-    with candidate(folder_of(ragged, "export")) as session:
-        with pytest.raises(StageFailed, match=r"outputs are \['count', 'mean'\], PyTorch's are \['count', 'middle'\]"):
-            ask_samples(session, other, silent)
-        samples = read_arrays(other / SAMPLES)
-        write_arrays(other / SAMPLES, {number: {**one, "ids": one["ids"] + 99} for number, one in samples.items()})
-        with pytest.raises(StageFailed, match="fails on sample 0, where PyTorch does not"):
-            ask_samples(session, other, silent)

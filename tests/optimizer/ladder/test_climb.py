@@ -12,6 +12,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from optimizer.inspection.checklist import checklist
+from optimizer.inspection.readiness import Mark
+from optimizer.inspection.versions import find_version
 from optimizer.job import LadderWish, Outcome, Request, Verdict, optimize
 from optimizer.ladder import workshop
 from optimizer.ladder.isolate import Task, isolate
@@ -20,6 +23,7 @@ from optimizer.options import Options
 from optimizer.stages.base import Result
 from optimizer.store import digest_folder
 from server.backends.base import Backends
+from server.backends.catalog import find_backends
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.layout import read_version, versions
 from server.intake.measure import Effort, Progress
@@ -99,6 +103,13 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(workshop, "isolate", counted)
     return names
+
+
+def test_what_is_published_is_ready_to_be_deployed(first: tuple[Ladder, Outcome]) -> None:
+    """`ferry gate` and the ladder agree on what a version is that calculates coarsely by design."""
+    ladder, _ = first
+    items = checklist(find_version("tiny", ladder.repository), find_backends(), Path("nosuch"))
+    assert [f"{item.name}: {item.detail}" for item in items if item.mark is Mark.FAILED] == []
 
 
 def test_one_is_published_and_all_others_have_their_reason(first: tuple[Ladder, Outcome]) -> None:
