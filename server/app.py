@@ -8,7 +8,6 @@ import logging
 import sys
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,16 +53,6 @@ from server.telemetry.log_levels import LogLevels
 from server.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Parts:
-    """What exists while the server runs."""
-
-    registry: Registry
-    engine: Engine
-    metrics: Metrics
-    infer: InferRoutes = field(init=False)
 
 
 class Ferry:
