@@ -84,13 +84,20 @@ class _OpenVinoSession:
     def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
         assert self._compiled is not None, "run after close"
         try:
-            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            request = self._taken()
             request.infer(inputs, share_inputs=True, share_outputs=True)
             answers = [np.array(request.get_output_tensor(place).data) for place in self._places]
         except Exception as error:  # as above: whatever the library raises concerns this batch only
             raise BatchError(_reason(error)) from None
         self._idle.append(request)  # one that failed is not used again
         return answers
+
+    def _taken(self) -> Any:
+        """A request that no other thread has. To look first whether one is idle would let two threads see the same last one."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._compiled.create_infer_request()
 
     def close(self) -> None:
         self._idle.clear()

@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,18 @@ def test_threads_get_their_own_answers(threads: int, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for batch, (found,) in zip(batches, pool.map(lambda batch: session.run({"x": batch}), batches), strict=True):
             np.testing.assert_array_equal(found, wanted[len(batch)])
+
+
+def test_a_request_that_another_thread_has_just_taken_is_replaced_by_a_new_one(tmp_path: Path) -> None:
+    class Contended(list[object]):
+        """Says that one is idle, as it looked a moment ago."""
+
+        def __bool__(self) -> bool:
+            return True
+
+    session: Any = loaded(tmp_path, affine())
+    session._idle = Contended()
+    assert session.run({"x": np.ones((2, 4), np.float32)})[0].shape == (2, 4)
 
 
 def test_an_answer_is_not_overwritten_by_the_next(tmp_path: Path) -> None:
