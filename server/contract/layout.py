@@ -12,6 +12,7 @@ from typing import Any
 from server.contract.errors import ContractError
 from server.contract.manifest import FileEntry, Manifest
 from server.contract.profiles import Profiles
+from server.contract.step_profile import StepProfile
 
 MANIFEST = "manifest.json"
 PROFILE = "profile.json"
@@ -20,6 +21,8 @@ LINEAGE = "lineage.jsonl"
 REPORT = "report.html"
 REPORT_DATA = "report.json"
 TOKENIZER = "tokenizer.json"
+STEPS = "steps.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 STAGING = ".staging"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
@@ -31,7 +34,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 class VersionFiles:
     """One version on disk, read and verified. `profiles` is None where there is no such file: then it is learnt what batches take.
 
-    `fallback_profiles`: likewise for the manifest's fallback; None where there is none.
+    `fallback_profiles`: likewise for the manifest's fallback; None where there is none. `steps`: of a version that generates.
     """
 
     folder: Path
@@ -39,6 +42,7 @@ class VersionFiles:
     manifest: Manifest
     profiles: Profiles | None
     fallback_profiles: Profiles | None = None
+    steps: StepProfile | None = None
 
     @property
     def by_fallback(self) -> VersionFiles:
@@ -100,7 +104,10 @@ def read_folder(folder: Path, where: str, version: int) -> VersionFiles:
         _verify(folder / entry.path, entry, f"{where}/{entry.path}")
     profiles = _read_profiles(folder, PROFILE, where, manifest)
     by_fallback = _read_profiles(folder, FALLBACK_PROFILE, where, manifest) if manifest.fallback else None
-    return VersionFiles(folder, version, manifest, profiles, by_fallback)
+    steps = None
+    if manifest.generation and (folder / STEPS).exists():
+        steps = StepProfile.from_json(read_json(folder / STEPS, f"{where}/{STEPS}"), f"{where}/{STEPS}")
+    return VersionFiles(folder, version, manifest, profiles, by_fallback, steps)
 
 
 def read_json(path: Path, where: str) -> Any:

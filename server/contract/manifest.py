@@ -8,6 +8,8 @@ from typing import Any
 
 from server.contract.errors import ContractError
 from server.contract.fields import Fields, check_schema
+from server.contract.generation import SCHEMA as GENERATION_SCHEMA
+from server.contract.generation import Generation, check_generation
 from server.contract.tensors import TensorSpec
 from server.contract.text import SCHEMA as TEXT_SCHEMA
 from server.contract.text import TextInput, check_text
@@ -87,7 +89,8 @@ class Manifest:
     """All a server must know before it loads a version. `max_rows` is the largest batch that was tried and passed.
 
     `fallback`: the backend that serves the same model file where `backend` cannot be used; it has a profile of its own. The file's
-    schema is the lowest one that has all that is said: servers that do not know the rest refuse it, all others read it.
+    schema is the lowest one that has all that is said: servers that do not know the rest refuse it, all others read it. `generation`:
+    how it generates, in which case inputs and outputs are the texts that go in and come out.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Manifest:
     lineage_sha256: str | None
     text: TextInput | None = None
     fallback: str | None = None
+    generation: Generation | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors and files that cannot be served together. Raises ContractError."""
@@ -128,6 +132,8 @@ class Manifest:
                 )
         if self.text:
             check_text(self.text, [entry.path for entry in self.files], self.inputs, self.outputs, axis)
+        if self.generation:
+            check_generation(self.generation, [entry.path for entry in self.files])
         if self.fallback == self.backend:
             raise ContractError(f"fallback: {self.fallback!r} is the backend itself; publish the version again")
 
@@ -139,6 +145,8 @@ class Manifest:
     @property
     def schema(self) -> int:
         """The lowest that can say all of it."""
+        if self.generation:
+            return GENERATION_SCHEMA
         if self.fallback:
             return FALLBACK_SCHEMA
         return TEXT_SCHEMA if self.text else SCHEMA
@@ -164,13 +172,15 @@ class Manifest:
             made["text"] = self.text.to_json()
         if self.fallback:
             made["fallback"] = self.fallback
+        if self.generation:
+            made["generation"] = self.generation.to_json()
         return made
 
     @staticmethod
     def from_json(data: object, where: str) -> Manifest:
         """Raises ContractError for an unknown schema, a missing or unknown field, or tensors that cannot be served."""
         fields = Fields(data, where)
-        schema = check_schema(fields, FALLBACK_SCHEMA)
+        schema = check_schema(fields, GENERATION_SCHEMA)
         fields.only(("schema", *(name for name in Manifest.__slots__ if schema >= _SINCE.get(name, SCHEMA))))
         name, backend = fields.text("name"), fields.text("backend")
         files = tuple(FileEntry.from_json(entry) for entry in fields.children("files"))
@@ -182,13 +192,16 @@ class Manifest:
         lineage = fields.text("lineage_sha256") if fields.has("lineage_sha256") else None
         text = TextInput.from_json(fields.child("text")) if fields.has("text") else None
         fallback = fields.text("fallback") if fields.has("fallback") else None
+        generation = Generation.from_json(fields.child("generation")) if fields.has("generation") else None
         try:
-            return Manifest(name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage, text, fallback)
+            return Manifest(
+                name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage, text, fallback, generation
+            )
         except ContractError as error:
             raise ContractError(f"{where}: {error}") from None
 
 
-_SINCE = {"text": TEXT_SCHEMA, "fallback": FALLBACK_SCHEMA}
+_SINCE = {"text": TEXT_SCHEMA, "fallback": FALLBACK_SCHEMA, "generation": GENERATION_SCHEMA}
 """The schema in which a field first appeared, where that is not the first."""
 
 

@@ -13,7 +13,10 @@ from server.contract.fields import Fields
 
 FILE = "model.toml"
 
-_OVERRIDES = ("max_rows", "instances", "threads")
+_OVERRIDES = ("max_rows", "instances", "threads", "slots")
+
+USUAL_GAP_S = 0.1
+"""Between two tokens, where nothing else is said: text that comes at this pace is faster than people read."""
 
 _NO_CLASSES = """
 # Classes of requests, the most urgent first; the first is the default, unless another says default = true.
@@ -29,13 +32,19 @@ _NO_CLASSES = """
 @dataclass(frozen=True, slots=True)
 class Wants:
     """The latency objective in seconds, the experts' overrides (None: take what was measured), and the classes of requests
-    (None: the usual ones)."""
+    (None: the usual ones).
+
+    Of a version that generates, `slo_s` is the objective of the first token, and `gap_s` that of each one after another (None: the
+    usual one); `slots`: how many requests are answered at a time.
+    """
 
     slo_s: float
     max_rows: int | None = None
     instances: int | None = None
     threads: int | None = None
     declared: Classes | None = None
+    gap_s: float | None = None
+    slots: int | None = None
 
     @property
     def classes(self) -> Classes:
@@ -44,9 +53,13 @@ class Wants:
 
     def to_toml(self) -> str:
         """The file's text, with the overrides shown as comments for who looks for them."""
-        lines = [f'slo = "{exact_duration(self.slo_s)}"  # answers are wanted within this time, queueing included', ""]
+        lines = [f'slo = "{exact_duration(self.slo_s)}"  # answers are wanted within this time, queueing included']
+        if self.gap_s is not None:
+            lines.append(f'gap = "{exact_duration(self.gap_s)}"  # each token after another; slo is that of the first one')
+        lines.append("")
         lines.append("# Experts only; without these lines ferry uses what it measured.")
-        for name in _OVERRIDES:
+        shown = _OVERRIDES if self.slots is not None else _OVERRIDES[:-1]  # a generating version's only
+        for name in shown:
             value = getattr(self, name)
             lines.append(f"# {name} = 1" if value is None else f"{name} = {value}")
         return "\n".join(lines) + "\n" + (_NO_CLASSES if self.declared is None else self._classes_to_toml(self.declared))
@@ -74,11 +87,12 @@ def read_wants(path: Path) -> Wants:
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number or nesting without bounds
         raise ContractError(f"{where}: not valid TOML: {error}") from None
     fields = Fields(data, where)
-    fields.only(("slo", *_OVERRIDES, "classes"))
+    fields.only(("slo", "gap", *_OVERRIDES, "classes"))
     overrides = {name: fields.integer(name, 1) for name in _OVERRIDES if fields.has(name)}
     slo_s = parse_duration(fields.text("slo"), f"{where}: slo")
+    gap_s = parse_duration(fields.text("gap"), f"{where}: gap") if fields.has("gap") else None
     declared = _classes(fields.children("classes"), slo_s, where) if fields.has("classes") else None
-    return Wants(slo_s, **overrides, declared=declared)
+    return Wants(slo_s, **overrides, declared=declared, gap_s=gap_s)
 
 
 def _classes(items: list[Fields], slo_s: float, where: str) -> Classes:

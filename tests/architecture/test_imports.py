@@ -17,20 +17,21 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "server.backends": ("server.backends", "server.contract", "server.errors"),
     "server.intake": ("server.intake", "server.contract", "server.backends"),
     "server.runtime": (
-        "server", "server.runtime", "server.recording", "server.core", "server.contract", "server.errors", "server.backends.base", "server.intake",
-        "server.telemetry",
+        "server", "server.runtime", "server.recording", "server.core", "server.contract", "server.errors", "server.backends.base", "server.backends.decoding",
+        "server.generation", "server.intake", "server.telemetry",
     ),
+    "server.generation": ("server.generation", "server.backends.base", "server.backends.decoding", "server.contract", "server.core", "server.errors"),
     "server.telemetry": ("server.telemetry", "server.core.types", "server.errors", "server.runtime.clock"),
     "server.api": (
         "server", "server.api", "server.contract", "server.errors", "server.runtime", "server.telemetry", "server.backends.base",
-        "server.core.types", "server.core.lifecycle",
+        "server.generation", "server.core.types", "server.core.lifecycle",
     ),
     "server.fleet": (
         "server", "server.fleet", "server.api", "server.contract", "server.errors", "server.runtime", "server.core.types",
         "server.backends.base", "server.recording.facts",
     ),
     "server.grpc_api": (
-        "server", "server.grpc_api", "server.api", "server.contract", "server.errors", "server.runtime", "server.telemetry",
+        "server", "server.grpc_api", "server.api", "server.generation", "server.contract", "server.errors", "server.runtime", "server.telemetry",
         "server.backends.base",
     ),
     "optimizer": ("optimizer", "server", "server.contract", "server.backends", "server.intake", "server.verbs"),
@@ -43,8 +44,9 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "server.core": (),
     "server.simulation": (),
     "server.recording": ("orjson",),
-    "server.backends": ("numpy", "onnxruntime", "openvino", "tokenizers", "google"),
+    "server.backends": ("numpy", "onnxruntime", "openvino", "tokenizers", "google", "jinja2"),
     "server.intake": ("numpy",),
+    "server.generation": ("numpy",),
     "server.runtime": ("numpy",),
     "server.telemetry": ("prometheus_client",),
     "server.api": ("numpy", "fastapi", "starlette", "orjson", "simdjson", "pydantic", "uvicorn", "httptools"),
@@ -106,7 +108,13 @@ def test_the_core_is_pure() -> None:
 
 def test_backends_do_not_know_each_other() -> None:
     def another(module: Module, name: str) -> bool:
-        known = ("server.backends.base", "server.backends.onnx_declaration", "server.backends", module.name)
+        known = (
+            "server.backends.base",
+            "server.backends.decoding",
+            "server.backends.onnx_declaration",
+            "server.backends",
+            module.name,
+        )
         return within(name, "server.backends") and name not in known and module.name != "server.backends.catalog"
 
     assert offences("server.backends", another) == []

@@ -31,7 +31,7 @@ def test_round_trip(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 4, "schema 4 is from a newer ferry (this one reads up to 3); upgrade ferry or publish the model again"),
+        ("schema", 5, "schema 5 is from a newer ferry (this one reads up to 4); upgrade ferry or publish the model again"),
         ("fallback", "onnxruntime", "unknown field 'fallback'"),
         ("schema", 0, "field 'schema' must be at least 1, found 0"),
         ("schema", ..., "field 'schema' is missing"),

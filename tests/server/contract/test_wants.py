@@ -93,7 +93,10 @@ def test_the_file_shows_the_overrides_to_who_looks_for_them() -> None:
         ("slo = 20", "demo/model.toml: field 'slo' must be a string in quotes, found an integer"),
         ('slo = "20"', "demo/model.toml: slo: '20' is not a duration; write a positive number with a unit, like 20ms"),
         ('slo = "20ms"\nmax_rows = 0', "demo/model.toml: field 'max_rows' must be at least 1, found 0"),
-        ('slo = "20ms"\nbatch = 4', "unknown field 'batch'; the known fields are classes, instances, max_rows, slo, threads"),
+        (
+            'slo = "20ms"\nbatch = 4',
+            "unknown field 'batch'; the known fields are classes, gap, instances, max_rows, slo, slots, threads",
+        ),
         ("slo = ", "demo/model.toml: not valid TOML: "),
         (b'slo = "\xff"', "demo/model.toml: not valid TOML: "),
         ("max_rows = " + "9" * 5000, "demo/model.toml: not valid TOML: "),

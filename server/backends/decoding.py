@@ -1,0 +1,65 @@
+"""The protocol that a decoder library is put behind: one loaded decoder, the cache of its slots, prefill and decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from server.backends.base import Array
+from server.contract.generation import Generation
+
+
+class Row(NamedTuple):
+    """A resident in a decode step: its slot, the token that it got last, and how many tokens its slot keeps before that one."""
+
+    slot: int
+    token: int
+    n_kept: int
+
+
+class Decoder(Protocol):
+    """One instance: a session and its own slots. Not thread-safe: one thread owns it.
+
+    Nothing that a row gets depends on which other rows or prompts it is calculated with, if prompts are cut at multiples of 64.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many residents there may be at a time."""
+
+    def prefill(self, slots: Sequence[int], prompts: Sequence[Array], start: int) -> Array:
+        """Keep these tokens (int64 [tokens] each) in these slots, from position `start` on, before which the slot keeps that many.
+
+        Several prompts at once only with start 0; they may have different lengths. Returns float32 [prompts, vocabulary]: the logits
+        after each one's last token. Raises BatchError when the library fails; then the slots keep what they kept before `start`.
+        """
+
+    def decode(self, rows: Sequence[Row]) -> Array:
+        """Keep one token more in each row's slot. Returns float32 [rows, vocabulary] in the order given; valid until the next call.
+        What free slots and unfinished prompts keep is not changed. Raises BatchError likewise."""
+
+    def copy(self, source: int, target: int, n_kept: int) -> None:
+        """Keep in `target` the first so many tokens that `source` keeps."""
+
+    def close(self) -> None:
+        """Give the memory back."""
+
+
+class DecoderBackend(Protocol):
+    """Loads decoders of one kind."""
+
+    @property
+    def name(self) -> str:
+        """The name that manifests use."""
+
+    @property
+    def runtime(self) -> str:
+        """Library and version, part of the device fingerprint."""
+
+    @property
+    def model_file(self) -> str:
+        """Name of the model file inside a version folder; its weights may lie beside it."""
+
+    def load(self, folder: Path, generation: Generation, slots: int, threads: int) -> Decoder:
+        """A decoder with so many slots, each for `generation.longest` tokens. Raises LoadError."""

@@ -1,0 +1,64 @@
+"""What the wire asks of whatever generates: a model that does, and the engine that runs it (see server.runtime.serving for the others)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from server.contract.classes import Classes
+from server.contract.generation import Generation
+from server.contract.manifest import Manifest
+from server.core.types import GenerateRequest, ModelKey
+from server.generation.options import Prompt, Sampling, TokenSink
+from server.generation.texts import TextCodec
+
+
+class GeneratingModel(Protocol):
+    """A loaded model that generates. It does not change; a reload is another one."""
+
+    @property
+    def key(self) -> ModelKey: ...
+    @property
+    def manifest(self) -> Manifest: ...
+    @property
+    def generation(self) -> Generation: ...
+    @property
+    def slo_s(self) -> float:
+        """Until the first token."""
+
+    @property
+    def gap_s(self) -> float:
+        """Between two tokens."""
+
+    @property
+    def classes(self) -> Classes: ...
+    @property
+    def codec(self) -> TextCodec:
+        """Texts to ids and back, and the chat template."""
+
+    @property
+    def published_at(self) -> int:
+        """Calendar seconds."""
+
+
+class GeneratingEngine(Protocol):
+    """Every method must be called on the event loop's thread."""
+
+    def generate(
+        self, model: GeneratingModel, prompt: Prompt, sampling: Sampling, sink: TokenSink, timeout_s: float | None = None,
+        arrived_at: float | None = None, priority: int = 0,
+    ) -> GenerateRequest[object]:  # fmt: skip
+        """Queue one request; `sink` is told what becomes of it, later than this returns. The prompt's ids are in the vocabulary and leave
+        room for a token (the caller saw to that). `timeout_s`: until the first token, where it is shorter than the SLO."""
+
+    def stop(self, request: GenerateRequest[object]) -> None:
+        """Nobody wants more of its tokens: its sink is told nothing from now on. Harmless when it has ended."""
+
+    def named(self, number: int, name: str) -> None:
+        """Note what its client calls the request of this number, as `ferry explain` will."""
+
+
+class GeneratingModels(Protocol):
+    """The models that generate, by name."""
+
+    def find_generating(self, name: str, version: str | None = None) -> GeneratingModel:
+        """Raises NotFound or NotReady, naming what there is; BadRequest for a served model that does not generate."""

@@ -1,0 +1,36 @@
+"""Between texts and token ids: the protocols of a version's tokenizer, of the text of an answer as it grows, and of its chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+
+class TextStream(Protocol):
+    """The text of one answer while its tokens come."""
+
+    def add(self, token: int) -> str:
+        """The text that is complete by this token; "" while a character is not."""
+
+
+class TextCodec(Protocol):
+    """A version's tokenizer and chat template. May be called on any thread."""
+
+    def encode(self, text: str, special: bool) -> list[int]:
+        """Its ids. `special`: with those that the tokenizer puts around a text (a chat template writes them itself)."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Their text, special tokens left out."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token by itself, for log probabilities; not always UTF-8."""
+
+    def stream(self) -> TextStream:
+        """For a new answer."""
+
+    @property
+    def chats(self) -> bool:
+        """Whether there is a chat template."""
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The prompt of a conversation, by the template, ready for the assistant's turn. Raises BadRequest when the template refuses it."""
