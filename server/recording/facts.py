@@ -61,8 +61,9 @@ def event_facts(event: Event[Any]) -> Facts:
             return "cancel", tuple(request.model), request_facts(request)
         case StepFailed(batch, detail):
             return "step_failed", batch.id, plain(detail)
-        case IterationDone(iteration, ended, began_at):
-            return "iteration_done", iteration.id, _ids(ended), began_at
+        case IterationDone(iteration, ended, began_at, known):
+            facts = "iteration_done", iteration.id, _ids(ended), began_at
+            return (*facts, list(known.items())) if known else facts
         case IterationFailed(iteration, detail):
             return "iteration_failed", iteration.id, plain(detail)
         case Open() | OpenResident() | Recost() | InstanceUp() | InstanceLost() | Drain():

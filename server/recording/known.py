@@ -92,8 +92,9 @@ class Known:
                 return Cancel(self.requests.get(request[0]) or read_request(read_model(model), request))
             case ["step_failed", batch, detail]:
                 return StepFailed(self.batches[batch], detail)
-            case ["iteration_done", step, ended, began_at]:
-                return IterationDone(self.iterations[step], tuple([self._resident(one) for one in ended]), began_at)
+            case ["iteration_done", step, ended, began_at, *known]:
+                residents = tuple([self._resident(one) for one in ended])
+                return IterationDone(self.iterations[step], residents, began_at, dict(known[0]) if known else {})
             case ["iteration_failed", step, detail]:
                 return IterationFailed(self.iterations[step], detail)
         return self._change(facts)
