@@ -13,7 +13,8 @@ from server.generation.options import Sampling, TokenSink
 class Asked:
     """Token ids of the prompt (int64), how tokens are chosen, who is told, and the seconds until the first token that are allowed.
 
-    `is_over`: nobody is to be told anything any more. `token_at`: when it got its last token; None: it has none.
+    `is_over`: nobody is to be told anything any more. `token_at`: when it got its last token; None: it has none. `n_known`: tokens of
+    its prompt that a slot kept from requests before.
     """
 
     ids: Array
@@ -22,6 +23,7 @@ class Asked:
     allowed_s: float
     is_over: bool = False
     token_at: float | None = None
+    n_known: int = 0
 
 
 Asking = GenerateRequest[Asked]
