@@ -41,7 +41,7 @@ from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
 from server.fleet.hub import Hub
 from server.grpc_api.front import GrpcFront, PortTaken
-from server.runtime.clock import busy_clock, monotonic_clock
+from server.runtime.clock import busy_clock, calendar_ms, monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.rationed import RationedEngine
@@ -93,7 +93,7 @@ class Ferry:
         metrics = self.metrics
         engine, clients = self._make_engine(loop)
         cache = ProfileCache(profile_cache_folder(settings))
-        registry = Registry(settings.repository, find_backends(), engine, metrics, HfTokenizers(), cache)
+        registry = Registry(settings.repository, find_backends(), engine, metrics, HfTokenizers(calendar_ms), cache)
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)
