@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from server.api.arrival import ARRIVED_AT
+from server.api.call_head import read_call_head
 from server.api.clients import Clients
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL
@@ -17,8 +18,8 @@ from server.api.infer import App, Send
 from server.api.infer_head import Scope
 from server.api.openai_embeddings import EmbeddingCall, EmbeddingModel, embedding_model, read_call
 from server.api.openai_errors import UnknownModel, no_route, openai_error, wrong_method
-from server.api.request_body import check_length, read_body
-from server.api.terms import PRIORITY, TIMEOUT, HeadTerms, head_priority, read_head_terms
+from server.api.request_body import read_body
+from server.api.terms import head_priority
 from server.backends.base import Array
 from server.errors import Cancelled, FerryError, NotFound
 from server.runtime.engine import Engine
@@ -32,9 +33,6 @@ log = logging.getLogger(__name__)
 PREFIX = "/v1/"
 EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
-
-NAMES = (b"x-request-id", b"x-client-request-id")
-"""Headers by which a client or a proxy before us names a request."""
 
 
 class OpenAiRoutes:
@@ -87,8 +85,9 @@ class OpenAiRoutes:
         return orjson.dumps(_listed(self._find(name)[1]))
 
     async def _embed(self, scope: Scope, receive: Receive) -> bytes:
-        encoding, terms = self._read_headers(scope)
-        call = read_call(await read_body(receive, encoding, self._max_body_bytes))
+        head = read_call_head(scope, self._max_body_bytes, self._clients)
+        terms = head.terms
+        call = read_call(await read_body(receive, head.encoding, self._max_body_bytes))
         served, model = self._find(call.model)
         priority = head_priority(terms, served.classes, model.name)
         client = self._clients.known(terms.client, scope.get("client")) if self._clients is not None else 0
@@ -96,30 +95,14 @@ class OpenAiRoutes:
         model.check(call, priority)
         answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         request = self._submit(served, model, call, answer, (terms.timeout_s, arrived_at, priority, client))
-        name = next((value for header, value in scope["headers"] if header in NAMES), b"")
-        if name:
-            request.name(name.decode("latin-1"))
+        if head.name:
+            request.name(head.name)
         self._watch.begin(request.id, receive, request.cancel)
         try:
             outputs = await answer
         finally:
             self._watch.end(request.id)
         return model.reply(call, outputs, request.n_tokens)
-
-    def _read_headers(self, scope: Scope) -> tuple[bytes, HeadTerms]:
-        """The encoding of the body, and what the headers say of time, class and client. Raises BadRequest or TooLarge."""
-        encoding, timeout, priority = b"identity", b"", b""
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                check_length(value, self._max_body_bytes)
-            elif name == b"content-encoding" and value:
-                encoding = value.lower()
-            elif name == TIMEOUT:
-                timeout = value
-            elif name == PRIORITY:
-                priority = value
-        client = self._clients.by_headers(scope["headers"]) if self._clients is not None else 0
-        return encoding, read_head_terms(timeout, priority, client)
 
     def _submit(
         self, served: ServedModel, model: EmbeddingModel, call: EmbeddingCall, answer: Outcome,
