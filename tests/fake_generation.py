@@ -168,7 +168,7 @@ class FakeModels:
 
 
 def fake_model(**changes: Any) -> FakeModel:
-    return FakeModel(codec(), generation((end_id(),)), **changes)
+    return FakeModel(**{"codec": codec(), "generation": generation((end_id(),)), **changes})
 
 
 def completion_app(engine: GeneratingEngine, models: FakeModels, other: App, max_body_bytes: int) -> App:
