@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from server.api.generation.routes import CompletionRoutes
+from server.api.generation.triton_routes import GenerateRoutes
 from server.api.infer import App
 from server.contract.classes import Classes, usual_classes
 from server.contract.generation import Generation
@@ -171,8 +172,9 @@ def fake_model(**changes: Any) -> FakeModel:
     return FakeModel(**{"codec": codec(), "generation": generation((end_id(),)), **changes})
 
 
-def completion_app(engine: GeneratingEngine, models: FakeModels, other: App, max_body_bytes: int) -> App:
-    return CompletionRoutes(engine, models, max_body_bytes, other)
+def generating_app(engine: GeneratingEngine, models: FakeModels, other: App, max_body_bytes: int) -> App:
+    """The routes as the server chains them."""
+    return CompletionRoutes(engine, models, max_body_bytes, GenerateRoutes(engine, models, max_body_bytes, other))
 
 
 class FakeServer:
@@ -181,7 +183,7 @@ class FakeServer:
     def __init__(self, engine: FakeEngine, models: FakeModels, max_body_bytes: int = 200_000) -> None:
         self.engine = engine
         settings = Settings()
-        app = completion_app(cast(GeneratingEngine, engine), models, _nothing_else, max_body_bytes)
+        app = generating_app(cast(GeneratingEngine, engine), models, _nothing_else, max_body_bytes)
         self._ready = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]

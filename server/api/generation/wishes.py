@@ -15,6 +15,9 @@ LONGEST_STOP = 256
 MOST_BIASES = 1024
 MOST_TOKENS = 2**31 - 1
 
+LEAST_TEMPERATURE = 1e-6
+"""Below it nothing but the likeliest token has a chance that a float32 could tell from none."""
+
 WISHES = (
     "frequency_penalty", "ignore_eos", "logit_bias", "max_tokens", "min_p", "min_tokens", "presence_penalty",
     "repetition_penalty", "seed", "stop", "temperature", "top_k", "top_p",
@@ -34,8 +37,9 @@ class Wishes:
 def read_wishes(fields: BodyFields, logprobs: int | None = None, most_tokens: str = "max_tokens") -> Wishes:
     """`most_tokens`: the field that says how many tokens are wanted. Raises BadParameter."""
     max_tokens = fields.integer(most_tokens, 1, 1, MOST_TOKENS) if fields.has(most_tokens) else None
+    temperature = fields.number("temperature", 1, 0, 2)
     sampling = Sampling(
-        temperature=fields.number("temperature", 1, 0, 2),
+        temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
         top_k=max(0, fields.integer("top_k", 0, -1, MOST_TOKENS)),
         top_p=fields.number("top_p", 1, 0, 1),
         min_p=fields.number("min_p", 0, 0, 1),
