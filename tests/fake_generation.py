@@ -60,6 +60,7 @@ class Asked:
     is_stopped: bool = False
     is_over: bool = False
     name: str = ""
+    why: Finish | None = None
 
 
 Script = Callable[[Prompt, Sampling], list[int]]
@@ -101,9 +102,9 @@ class FakeEngine:
             asyncio.get_running_loop().call_later(self.step_s, self._step)
         return request
 
-    def stop(self, request: GenerateRequest[object]) -> None:
+    def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:
         one = next(one for one in self.asked if one.request is request)
-        one.is_stopped = not one.is_over
+        one.is_stopped, one.why = not one.is_over, why
         self._live = [other for other in self._live if other is not one]
 
     def named(self, number: int, name: str) -> None:

@@ -12,9 +12,10 @@ from server.api.generation.answer import News
 from server.api.generation.fields import read_object
 from server.api.generation.running import Running
 from server.api.generation.triton_call import (
-    TEXT_INPUT,
+    INPUTS,
+    OPTIONS,
+    OUTPUT,
     TEXT_OUTPUT,
-    WITHOUT_PROMPT,
     TritonCall,
     flattened,
     make_job,
@@ -23,7 +24,6 @@ from server.api.generation.triton_call import (
 from server.api.infer_call import ExpectedInput
 from server.api.shared_tensors import REGION
 from server.api.terms import HeadTerms
-from server.contract.tensors import DataType, TensorSpec
 from server.errors import BadRequest
 from server.generation.serving import GeneratingEngine, GeneratingModel, GeneratingModels
 from server.grpc_api.decode import plain_parameters, read_array, wants_final_flag
@@ -31,18 +31,6 @@ from server.grpc_api.messages import ModelInferRequest, ModelInferResponse
 from server.runtime.clock import Clock, monotonic_clock
 
 FINAL = "triton_final_response"
-OPTIONS = "sampling_parameters"
-"""An input that holds the options as a JSON object: those that are no scalars can be given so."""
-
-INPUTS = (
-    TensorSpec(TEXT_INPUT, DataType.BYTES, ("batch",)),
-    TensorSpec("stream", DataType.BOOL, ("batch",)),
-    TensorSpec(OPTIONS, DataType.BYTES, ("batch",)),
-    TensorSpec(WITHOUT_PROMPT, DataType.BOOL, ("batch",)),
-)
-"""All but the first may be left out."""
-
-OUTPUT = TensorSpec(TEXT_OUTPUT, DataType.BYTES, ("batch",))
 
 _EXPECTED = {spec.name: ExpectedInput(spec, None) for spec in INPUTS}
 

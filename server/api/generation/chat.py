@@ -32,7 +32,7 @@ ROLES = {"system": "system", "developer": "system", "user": "user", "assistant":
 """As clients call them, and as chat templates do."""
 
 _NO_TOOLS = "the models here are not told of tools, and answers are not constrained"
-_HARMLESS: dict[str, tuple[object, ...]] = {
+HARMLESS: dict[str, tuple[object, ...]] = {
     "audio": (), "function_call": ("none",), "functions": ([],), "modalities": (["text"],), "parallel_tool_calls": (True, False),
     "prediction": (), "reasoning_effort": ("none",), "response_format": ({"type": "text"},), "service_tier": ("auto", "default"),
     "store": (False,), "tool_choice": ("none", "auto"), "tools": ([],), "verbosity": (), "web_search_options": (),
@@ -55,8 +55,8 @@ _WHY = {
     "verbosity": "ask for brevity in a message",
     "web_search_options": _NO_TOOLS,
 }
-_FIELDS = (
-    *WISHES, *NOT_LOOKED_AT, *_HARMLESS, "logprobs", "max_completion_tokens", "messages", "model", "n", "stream",
+FIELDS = (
+    *WISHES, *NOT_LOOKED_AT, *HARMLESS, "logprobs", "max_completion_tokens", "messages", "model", "n", "stream",
     "stream_options", "top_logprobs",
 )  # fmt: skip
 
@@ -75,8 +75,8 @@ class ChatCall:
 
 def read_chat(fields: BodyFields) -> ChatCall:
     """Raises BadParameter."""
-    fields.only(_FIELDS, {})
-    check_harmless(fields, _HARMLESS, _WHY)
+    fields.only(FIELDS, {})
+    check_harmless(fields, HARMLESS, _WHY)
     model = fields.text("model")
     if not model:
         raise fields.wrong("model", "must be the name of a model; GET /v1/models lists them")

@@ -31,7 +31,7 @@ USUAL_TOKENS = 16
 MOST_ANSWERS = 128
 """To one call: prompts times `n`."""
 
-_FIELDS = (*WISHES, *NOT_LOOKED_AT, "best_of", "echo", "logprobs", "model", "n", "prompt", "stream", "stream_options")
+FIELDS = (*WISHES, *NOT_LOOKED_AT, "best_of", "echo", "logprobs", "model", "n", "prompt", "stream", "stream_options")
 _REFUSED = {
     "suffix": "no model here is asked to fill in a gap",
     "prompt_logprobs": "log probabilities are those of the answer",
@@ -56,7 +56,7 @@ class CompletionCall:
 
 def read_completion(fields: BodyFields) -> CompletionCall:
     """Raises BadParameter."""
-    fields.only(_FIELDS, _REFUSED)
+    fields.only(FIELDS, _REFUSED)
     model = fields.text("model")
     if not model:
         raise fields.wrong("model", "must be the name of a model; GET /v1/models lists them")

@@ -12,7 +12,7 @@ from server.api.generation.stop_texts import StopTexts
 from server.api.terms import NO_TERMS, Terms
 from server.core.types import GenerateRequest
 from server.errors import Cancelled, FerryError
-from server.generation.options import Prompt, Sampling
+from server.generation.options import Finish, Prompt, Sampling
 from server.generation.serving import GeneratingEngine, GeneratingModel
 
 _SEEDS = 2**64
@@ -120,7 +120,7 @@ class Running:
 
     def _halt(self, place: int) -> None:
         """Later than now: the engine is in the middle of telling what its step gave."""
-        self._loop.call_soon(self._engine.stop, self._requests[place])
+        self._loop.call_soon(self._engine.stop, self._requests[place], Finish.STOP)
 
     def _check(self) -> None:
         if self._is_gone:

@@ -12,15 +12,29 @@ from server.api.generation.running import Job
 from server.api.generation.wishes import WISHES, Wishes, make_prompt, read_wishes
 from server.api.parameters import read_terms
 from server.api.terms import HeadTerms, Terms, head_priority, together
+from server.contract.tensors import DataType, TensorSpec
 from server.generation.serving import GeneratingModel
 
 TEXT_INPUT = "text_input"
 TEXT_OUTPUT = "text_output"
 WITHOUT_PROMPT = "exclude_input_in_output"
+OPTIONS = "sampling_parameters"
+"""The input of a gRPC request that holds the options as a JSON object: those that are no scalars can be given so."""
+
+INPUTS = (
+    TensorSpec(TEXT_INPUT, DataType.BYTES, ("batch",)),
+    TensorSpec("stream", DataType.BOOL, ("batch",)),
+    TensorSpec(OPTIONS, DataType.BYTES, ("batch",)),
+    TensorSpec(WITHOUT_PROMPT, DataType.BOOL, ("batch",)),
+)
+"""Of a gRPC request, one element each; all but the first may be left out."""
+
+OUTPUT = TensorSpec(TEXT_OUTPUT, DataType.BYTES, ("batch",))
+
 USUAL_TOKENS = 16
 
 _TERMS = ("priority", "timeout")
-_FIELDS = (*WISHES, *_TERMS, TEXT_INPUT, WITHOUT_PROMPT, "id", "stream")
+FIELDS = (*WISHES, *_TERMS, TEXT_INPUT, WITHOUT_PROMPT, "id", "stream")
 _REFUSED = {
     "bad_words": "use 'logit_bias' with the ids of tokens",
     "stop_words": "its name here is 'stop'",
@@ -57,7 +71,7 @@ def flattened(body: Mapping[str, Any]) -> dict[str, Any]:
 def read_triton(values: Mapping[str, Any]) -> TritonCall:
     """Raises BadParameter."""
     fields = BodyFields(values)
-    fields.only(_FIELDS, _REFUSED)
+    fields.only(FIELDS, _REFUSED)
     if not fields.text(TEXT_INPUT):
         raise fields.wrong(TEXT_INPUT, "is empty or missing; give the text that is to be continued")
     return TritonCall(

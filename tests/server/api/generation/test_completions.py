@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from server.errors import InstanceLost, Refused
+from server.generation.options import Finish
 from tests.child_server import wait_until
 from tests.fake_generation import ANSWER, NAME, FakeEngine, spoken
 from tests.generating import codec, end_id
@@ -65,6 +66,7 @@ def test_a_stop_text_ends_the_answer_and_is_not_shown(ai: Any, engine: FakeEngin
     assert shown == ANSWER[: ANSWER.index("STOP")]
     assert chunks[-1].choices[0].finish_reason == "stop"
     wait_until(lambda: engine.n_stopped == 1, "the engine is told that nobody wants more")
+    assert engine.asked[0].why is Finish.STOP
 
 
 def test_every_option_reaches_the_engine(ai: Any, engine: FakeEngine) -> None:
