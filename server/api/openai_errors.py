@@ -20,7 +20,7 @@ class BadParameter(BadRequest):
 
 
 class UnknownModel(NotFound):
-    """No model of that name makes embeddings."""
+    """No model of that name does what is asked."""
 
 
 def openai_error(error: FerryError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -53,7 +53,9 @@ def _body(error: FerryError, status: int) -> bytes:
 
 def no_route(path: str) -> FerryError:
     """For a path under /v1 that leads nowhere."""
-    return NotFound(f"no route {path!r}; there are POST /v1/embeddings, GET /v1/models and GET /v1/models/NAME")
+    return NotFound(
+        f"no route {path!r}; there are POST /v1/chat/completions, /v1/completions and /v1/embeddings, GET /v1/models and /v1/models/NAME"
+    )
 
 
 def wrong_method(path: str, method: str) -> FerryError:
