@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
+
+from server.contract.generation import Generation
 
 
 class TextStream(Protocol):
@@ -14,6 +17,13 @@ class TextStream(Protocol):
 
     def rest(self) -> str:
         """Once, at the end: what is left of a character that was never completed."""
+
+
+class TextCodecs(Protocol):
+    """Loads them."""
+
+    def codec(self, folder: Path, generation: Generation) -> TextCodec:
+        """That of the version in this folder. Raises LoadError when its files are none, or the library is missing."""
 
 
 class TextCodec(Protocol):
