@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from server.errors import BadRequest, BadText, FerryError, MethodNotAllowed, NotFound, Refused
+from server.errors import BadRequest, BadText, FerryError, MethodNotAllowed, NotFound, Refused, TooLong
 
 
 class BadParameter(BadRequest):
@@ -24,9 +24,9 @@ class UnknownModel(NotFound):
 
 
 def openai_error(error: FerryError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body. A refusal is 429, which clients take as "later"; `x-should-retry` keeps them from trying what
-    cannot succeed."""
-    status = 429 if isinstance(error, Refused) else error.status
+    """Status, headers and body. A refusal that may pass is 429, which clients take as "later"; `x-should-retry` keeps them from trying
+    what cannot succeed."""
+    status = 429 if isinstance(error, Refused) and not isinstance(error, TooLong) else error.status
     body = _body(error, status)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     in_vain = isinstance(error, Refused) and error.retry_after_s is None
@@ -45,6 +45,8 @@ def _body(error: FerryError, status: int) -> bytes:
         param, code = error.param, error.code or error.label
     elif isinstance(error, UnknownModel):
         param, code = "model", "model_not_found"
+    elif isinstance(error, TooLong):
+        code = "context_length_exceeded"
     elif isinstance(error, BadText):
         param = "input"
     content: dict[str, Any] = {"error": {"message": str(error), "type": kind, "param": param, "code": code}}

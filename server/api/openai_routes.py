@@ -21,10 +21,10 @@ from server.api.openai_errors import UnknownModel, no_route, openai_error, wrong
 from server.api.request_body import read_body
 from server.api.terms import head_priority
 from server.backends.base import Array
-from server.errors import Cancelled, FerryError, NotFound
+from server.errors import BadRequest, Cancelled, FerryError, NotFound
 from server.runtime.engine import Engine
 from server.runtime.gathering import Gathering, submit_ids, submit_texts
-from server.runtime.registry import Registry
+from server.runtime.registry import Registry, Served
 from server.runtime.served import ServedModel
 from server.runtime.work import Outcome
 
@@ -80,9 +80,9 @@ class OpenAiRoutes:
         if method not in ("GET", "HEAD"):
             raise wrong_method(path, method)
         if path == MODELS:
-            models = [found for served in self._registry.serving if (found := self._known(served)) is not None]
-            return orjson.dumps({"object": "list", "data": [_listed(model) for model in models]})
-        return orjson.dumps(_listed(self._find(name)[1]))
+            listed = [row for served in self._registry.served if (row := self._listed(served)) is not None]
+            return orjson.dumps({"object": "list", "data": listed})
+        return orjson.dumps(self._find_listed(name))
 
     async def _embed(self, scope: Scope, receive: Receive) -> bytes:
         head = read_call_head(scope, self._max_body_bytes, self._clients)
@@ -115,10 +115,27 @@ class OpenAiRoutes:
         all_ids = [item for item in call.inputs if not isinstance(item, str)]
         return submit_ids(self._engine, served, all_ids, model.places, answer, *terms)
 
+    def _find_listed(self, name: str) -> dict[str, Any]:
+        try:
+            row = self._listed(self._registry.find_served(name))
+        except NotFound as error:
+            raise UnknownModel(str(error)) from None
+        if row is None:
+            raise UnknownModel(
+                f"model {name!r} neither generates nor makes embeddings of texts; GET {MODELS} lists those that do"
+            )
+        return row
+
+    def _listed(self, served: Served) -> dict[str, Any] | None:
+        """None for a model that no route here serves."""
+        if isinstance(served, ServedModel) and self._known(served) is None:
+            return None
+        return {"id": served.key.name, "object": "model", "created": served.published_at, "owned_by": "ferry"}
+
     def _find(self, name: str) -> tuple[ServedModel, EmbeddingModel]:
         try:
             served = self._registry.find(name)
-        except NotFound as error:
+        except (NotFound, BadRequest) as error:
             raise UnknownModel(str(error)) from None
         model = self._known(served)
         if model is None:
@@ -130,7 +147,3 @@ class OpenAiRoutes:
         if found is None and (made := embedding_model(served)) is not None:
             found = self._models[served] = made
         return found
-
-
-def _listed(model: EmbeddingModel) -> dict[str, Any]:
-    return {"id": model.name, "object": "model", "created": model.published_at, "owned_by": "ferry"}

@@ -22,8 +22,8 @@ MOST_OUTSTANDING = 256
 class StreamInference:
     """All open streams. A request's error is told in its place and the stream goes on."""
 
-    def __init__(self, inference: Inference, generation: Generation | None = None) -> None:
-        """`generation` answers requests to models that generate; None: there are none."""
+    def __init__(self, inference: Inference, generation: Generation) -> None:
+        """`generation` answers requests to models that generate."""
         self._inference = inference
         self._generation = generation
         self._readers: set[asyncio.Task[None]] = set()
@@ -60,10 +60,8 @@ class StreamInference:
             if data is grpc.aio.EOF:
                 return
             request, remaining_s = self._parsed(data), context.time_remaining()
-            model = None
-            if self._generation is not None and not isinstance(request, FerryError):
-                model = self._generation.find(request)
-            if isinstance(request, FerryError) or self._generation is None or model is None:
+            model = None if isinstance(request, FerryError) else self._generation.find(request)
+            if isinstance(request, FerryError) or model is None:
                 stream.replies.put_nowait(tasks.create_task(self._reply(request, remaining_s, client)))
             else:
                 pieces = self._generation.answer(model, request, remaining_s)
