@@ -25,7 +25,6 @@ from server.telemetry.model_stats import all_stats
 _EXTENSIONS = [
     "binary_tensor_data",
     "classification",
-    "generate",
     "logging",
     "model_configuration",
     "model_repository",

@@ -33,9 +33,9 @@ def metadata(model: Served) -> ModelMetadataResponse:
 
 
 def config(model: Served) -> ModelConfig:
-    """The configuration as far as clients read it. The batch axis is not part of dims."""
+    """The configuration as far as clients read it: less than HTTP tells. The batch axis is not part of dims."""
     if isinstance(model, ServedDecoder):
-        whole: ModelConfig = ParseDict(generating_config(model), ModelConfig())
+        whole: ModelConfig = ParseDict(generating_config(model), ModelConfig(), ignore_unknown_fields=True)
         return whole
     manifest = model.manifest
     made = ModelConfig(
