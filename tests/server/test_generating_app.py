@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("tokenizers")
 
+from tests.architecture.source import ROOT
 from tests.child_server import ChildServer, wait_until
 from tests.generating import codec
 from tests.models import affine, publish_model
@@ -168,6 +170,29 @@ def test_a_stream_is_not_held_back_and_a_client_that_leaves_frees_its_slot(talki
     assert connection.getresponse().readline().startswith(b"data: ")
     connection.close()
     wait_until(lambda: resident() == 0, "its slot is free")
+
+
+def test_the_examples_of_the_documentation_work(talking: ChildServer, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
+    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "generation.md").read_text(), re.DOTALL)
+    for language, text in blocks:
+        here = text.replace("localhost:8000", f"127.0.0.1:{talking.port}")
+        if language == "python":
+            exec(here, {})
+            assert capsys.readouterr().out
+        else:
+            asked = re.findall(r"curl [^/]+(/\S+) -d '(.*)'", here)
+            assert len(asked) == len(here.strip().splitlines())
+            assert [talking.call("POST", path, body.encode()).status for path, body in asked] == [200] * len(asked)
+    assert [language for language, _ in blocks] == ["sh", "python"]
+
+
+def test_who_cannot_be_served_in_time_is_told_when_to_try_again(talking: ChildServer) -> None:
+    body = {"model": "talker", "prompt": "the " * 20}
+    reply = talking.call("POST", "/v1/completions", body, {"X-Request-Timeout": "1ms"})
+    assert (reply.status, reply.json["error"]["type"]) == (429, "rate_limit_error")
+    body = {"text_input": "the " * 20, "timeout": 1000}
+    assert talking.call("POST", f"{V2}/generate_stream", body).status == 503
 
 
 def test_a_model_that_is_unloaded_answers_again_once_it_is_back(talking: ChildServer) -> None:
