@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from server.core.events import Emit, Iterate, IterationFailed
+from server.core.events import Emit, Iterate, IterationDone, IterationFailed
 from server.core.resident_lane import ResidentLane
 from server.core.types import Chunk, GenerateRequest, Iteration
 from server.recording.replay import Step
@@ -23,13 +23,14 @@ class Prompted:
 class Stay:
     """Times are absolute seconds. When it reached the scheduler, at `came_at`, so many others waited and were resident; None: that is not
     in the recording, or its model was not open.
-    `n_before`: tokens that it had when the recording begins. `problems`: of its steps that failed, with their numbers."""
+    `n_before`: tokens that it had when the recording begins. `n_known`: of its prompt, that its slot had when it began. `problems`: of its steps that failed, with their numbers."""
 
     came_at: float | None = None
     n_waiting: int = 0
     n_resident: int = 0
     instance: int | None = None
     n_before: int = 0
+    n_known: int = 0
     prompted: list[Prompted] = field(default_factory=list)
     token_at: list[float] = field(default_factory=list)
     problems: list[tuple[Iteration[None], str, float]] = field(default_factory=list)
@@ -48,10 +49,20 @@ class Stay:
         """The longest time between two tokens; None where fewer are known."""
         return max([later - earlier for earlier, later in pairwise(self.token_at)], default=None)
 
+    @property
+    def slot_at(self) -> float | None:
+        """When it got its slot; None: it has none, or that was before the recording."""
+        first = self.prompted[0] if self.prompted else None
+        return first.step.formed_at if first and first.chunk.start == self.n_known else None
+
     def note(self, number: int, step: Step) -> bool:
         """What one event meant for the request of this number. Whether that was its last token."""
         if isinstance(step.event, IterationFailed) and number in _members(step.event.iteration):
             self.problems.append((step.event.iteration, step.event.detail, step.at))
+        if isinstance(step.event, IterationDone) and number in step.event.known:
+            self.n_known = step.event.known[number]
+            # Of which there is one at most; none if that was before the recording.
+            self.prompted = [Prompted(one.step, one.chunk.moved(self.n_known)) for one in self.prompted]
         has_ended = False
         for action in step.actions:
             if isinstance(action, Iterate):

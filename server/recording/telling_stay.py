@@ -32,8 +32,9 @@ def stay_lines(story: Story, stay: Stay) -> Iterator[tuple[float, str]]:
     ]
     happened += [(at, f"step {step.id} failed ({detail})") for step, detail, at in stay.problems]
     happened.sort(key=_at)
-    if stay.prompted and not stay.prompted[0].chunk.start:
-        yield stay.prompted[0].step.formed_at, f"got a slot on instance {stay.instance}"
+    if stay.slot_at is not None:
+        known = f"; {stay.n_known} tokens of its prompt were kept there from requests before" if stay.n_known else ""
+        yield stay.slot_at, f"got a slot on instance {stay.instance}{known}"
     yield from happened
     if stay.first_at is not None:
         left_s = request.deadline_at - stay.first_at
@@ -76,9 +77,11 @@ def _why_answered(story: Story, stay: Stay) -> str:
     if left_s >= 0:
         return f"its first token was in time, {ms(left_s)} were left.{gaps}"
     waited = ""
-    if stay.prompted and not stay.prompted[0].chunk.start:
-        slot_at = stay.prompted[0].step.formed_at
-        waited = f": it waited {ms(slot_at - story.request.arrived_at)} for its slot, and its prompt took {ms(stay.first_at - slot_at)}"
+    if stay.slot_at is not None:
+        waited = (
+            f": it waited {ms(stay.slot_at - story.request.arrived_at)} for its slot, and its prompt took "
+            f"{ms(stay.first_at - stay.slot_at)}"
+        )
     return f"its first token was {ms(-left_s)} late{waited}.{gaps}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.contract.errors import ContractError
 from server.contract.generation import Generation
 from server.contract.profile import Placement
 from server.contract.step_profile import StepProfile
@@ -40,8 +39,7 @@ class GeneratingTerms:
 def generating_terms(
     generation: Generation, wants: Wants, profile: StepProfile, source: Source = Source.PUBLISHED
 ) -> GeneratingTerms:
-    """Raises ContractError when model.toml asks for a placement at which no step was measured."""
-    _check_placement(wants, profile.placement)
+    """The terms by what was measured on such a machine, at the placement of the profile, with the experts' overrides."""
     costs = StepTable(profile)
     gap_s = USUAL_GAP_S if wants.gap_s is None else wants.gap_s
     slots, why = _slots(generation, wants, profile, costs, gap_s)
@@ -54,7 +52,7 @@ def generating_terms(
     return GeneratingTerms(profile, source, profile.placement, costs, limits, gap_s, CPU, f"{profile.placement}, {why}")
 
 
-def hopeless(generation: Generation, terms: GeneratingTerms) -> str | None:
+def hopeless(terms: GeneratingTerms) -> str | None:
     """Why no request can be served as promised; None: some can."""
     alone_s = terms.costs.decode_s(1, 1)
     if alone_s > terms.gap_s:
@@ -82,13 +80,3 @@ def _slots(generation: Generation, wants: Wants, profile: StepProfile, costs: St
     slots = slots_that_keep(generation, profile, gap_s)
     step_s = costs.decode_s(slots, slots * generation.longest // 2)
     return slots, f"{slots} slots: a token for each takes {step_s * 1e3:.3g} ms when they are half full"
-
-
-def _check_placement(wants: Wants, measured: Placement) -> None:
-    for name in ("instances", "threads"):
-        wanted, there = getattr(wants, name), getattr(measured, name)
-        if wanted is not None and wanted != there:
-            raise ContractError(
-                f"model.toml asks for {name} = {wanted}, but its steps were measured at {measured}; leave {name} out, or measure "
-                "the version again"
-            )

@@ -17,12 +17,11 @@ from server.contract.text import TextCost
 from server.contract.wants import FILE as WANTS_FILE
 from server.contract.wants import Wants, read_wants
 from server.core.lifecycle import version_to_serve
-from server.generation.texts import TextCodecs
 from server.intake.inspect import Signature
 from server.intake.samples import made_up_samples
 from server.intake.texts import TextReader, measure_text
 from server.intake.timer import now
-from server.runtime.loading_decoder import LoadedDecoder, load_decoder
+from server.runtime.loading_decoder import DecoderLoader, LoadedDecoder
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.terms import Source, Terms, terms_of, terms_to_learn
 
@@ -58,7 +57,7 @@ def newest_version(model_folder: Path) -> int:
 
 def load_version(
     model_folder: Path, version: int, backends: Backends, tokenizers: TokenizerLibrary | None, cache: ProfileCache,
-    codecs: TextCodecs | None = None,
+    decoders: DecoderLoader,
 ) -> Loaded | LoadedDecoder:  # fmt: skip
     """Read, verify, load and warm up one version, of either kind.
 
@@ -67,7 +66,7 @@ def load_version(
     wants = read_wants(model_folder / WANTS_FILE)
     found = read_version(model_folder, version)
     if found.manifest.generation is not None:
-        return load_decoder(found, found.manifest.generation, wants, backends.decoders, codecs)
+        return decoders.load(found, found.manifest.generation, wants)
     picked = backends.pick(found)
     files, backend = picked.files, picked.backend
     if picked.instead is not None:

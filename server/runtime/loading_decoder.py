@@ -8,17 +8,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.backends.base import LoadError
+from server.backends.base import BatchError, LoadError
 from server.backends.decoding import Decoder, DecoderBackend, Row
 from server.contract.device import Device, this_device
 from server.contract.errors import ContractError
 from server.contract.generation import Generation
 from server.contract.layout import VersionFiles
+from server.contract.profile import Placement
+from server.contract.step_profile import StepProfile
+from server.contract.tensors import DataType
 from server.contract.wants import Wants
 from server.generation.texts import TextCodec, TextCodecs
+from server.intake.measure import Effort
+from server.intake.steps import ROWS, measure_steps
 from server.runtime.generating_terms import GeneratingTerms, generating_terms, hopeless
+from server.runtime.profile_cache import ProfileCache
+from server.runtime.terms import Source
 
 log = logging.getLogger(__name__)
+
+AT_LOAD = Effort(cell_s=0.3, n_least=15, n_most=150)
+"""Some seconds in all: enough to begin with, for what steps take is corrected while they run."""
+
+MEASURED_BYTES = 1 << 30
+"""Slots may take so much while they are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +46,95 @@ class LoadedDecoder:
     codec: TextCodec
 
 
-def load_decoder(
-    files: VersionFiles, generation: Generation, wants: Wants, backends: Mapping[str, DecoderBackend], codecs: TextCodecs | None
-) -> LoadedDecoder:  # fmt: skip
-    """Load and warm up one version.
+class DecoderLoader:
+    """Knows what every version needs: backends, tokenizers, and what was measured on this machine before."""
 
-    Raises ContractError when it cannot be used here, LoadError when a library refuses the model or its tokenizer.
-    """
-    name = f"{files.manifest.name}/{files.version}"
-    backend = backends.get(files.manifest.backend)
-    if backend is None:
-        known = ", ".join(backends) or "none"
-        raise ContractError(
-            f"{name}: needs backend {files.manifest.backend!r}; this ferry's for models that generate: {known}; upgrade ferry, or "
-            "publish the model again"
-        )
-    if codecs is None:
-        raise LoadError(f"needs a tokenizer library for {generation.tokenizer}, which this server was started without")
-    terms = _terms(files, generation, wants, this_device(backend.runtime))
-    codec = codecs.codec(files.folder, generation)
-    made: list[Decoder] = []
-    for _ in range(terms.placement.instances):
-        made.append(backend.load(files.folder, generation, terms.limits.slots, terms.placement.threads))
-        _warm_up(made[-1])
-    reason = hopeless(generation, terms)
-    if reason is not None:
-        log.warning("%s: %s", name, reason)
-    return LoadedDecoder(files, generation, wants, terms, made, codec)
+    def __init__(
+        self, backends: Mapping[str, DecoderBackend], codecs: TextCodecs | None, cache: ProfileCache, effort: Effort = AT_LOAD
+    ) -> None:
+        """`effort`: of measuring the steps of a version whose profile is not of this machine."""
+        self._backends = backends
+        self._codecs = codecs
+        self._cache = cache
+        self._effort = effort
+
+    def load(self, files: VersionFiles, generation: Generation, wants: Wants) -> LoadedDecoder:
+        """Load and warm up one version.
+
+        Raises ContractError when it cannot be used here, LoadError when a library refuses the model or its tokenizer.
+        """
+        name = f"{files.manifest.name}/{files.version}"
+        backend = self._backends.get(files.manifest.backend)
+        if backend is None:
+            known = ", ".join(self._backends) or "none"
+            raise ContractError(
+                f"{name}: needs backend {files.manifest.backend!r}; this ferry's for models that generate: {known}; upgrade ferry, "
+                "or publish the model again"
+            )
+        if self._codecs is None:
+            raise LoadError(f"needs a tokenizer library for {generation.tokenizer}, which this server was started without")
+        codec = self._codecs.codec(files.folder, generation)
+        terms = self._terms(files, generation, wants, backend)
+        made: list[Decoder] = []
+        for _ in range(terms.placement.instances):
+            made.append(backend.load(files.folder, generation, terms.limits.slots, terms.placement.threads))
+            _warm_up(made[-1])
+        reason = hopeless(terms)
+        if reason is not None:
+            log.warning("%s: %s", name, reason)
+        return LoadedDecoder(files, generation, wants, terms, made, codec)
+
+    def _terms(self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend) -> GeneratingTerms:
+        """By the published profile if it is of such a machine and placement, else by what was measured here before, else measured now."""
+        device = this_device(backend.runtime)
+        reason = _why_not(files.steps, wants, device)
+        if files.steps is not None and reason is None:
+            return generating_terms(generation, wants, files.steps)
+        cached = self._cache.get_steps(files.manifest, device)
+        if cached is not None and _why_not(cached, wants, device) is None:
+            return generating_terms(generation, wants, cached, Source.CACHED)
+        log.warning("%s/%d: %s: its steps are measured now, before it serves", files.manifest.name, files.version, reason)
+        profile = self._measure(files, generation, wants, backend, device)
+        self._cache.put_steps(files.manifest, profile)
+        return generating_terms(generation, wants, profile, Source.MEASURED)
+
+    def _measure(
+        self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend, device: Device
+    ) -> StepProfile:
+        instances = wants.instances or 1
+        placement = Placement(instances, wants.threads or max(1, device.cores // instances))
+        decoder = backend.load(files.folder, generation, wants.slots or slots_to_measure(generation), placement.threads)
+        try:
+            return measure_steps(decoder, placement, device, generation.longest, _untold, self._effort)
+        except BatchError as error:
+            raise LoadError(f"the model fails while its steps are measured: {error}") from error
+        finally:
+            decoder.close()
 
 
-def _terms(files: VersionFiles, generation: Generation, wants: Wants, device: Device) -> GeneratingTerms:
-    name = f"{files.manifest.name}/{files.version}"
-    if files.steps is None:
-        raise ContractError(f"{name}: has no steps.json, so it is not known what its steps take; measure it: ferry optimize")
-    difference = files.steps.device.difference(device)
+def slots_to_measure(generation: Generation) -> int:
+    """As many as are measured at all, unless they would take too much memory: when it is measured all of them are full."""
+    kept = generation.kept
+    token_bytes = 2 * kept.layers * kept.heads * kept.head_size * (4 if kept.datatype is DataType.FP32 else 2)
+    return max(1, min(ROWS[-1], MEASURED_BYTES // (token_bytes * generation.longest)))
+
+
+def _why_not(profile: StepProfile | None, wants: Wants, device: Device) -> str | None:
+    """Why a profile does not say what steps take here, as model.toml wants them; None: it does."""
+    if profile is None:
+        return "it has no steps.json"
+    difference = profile.device.difference(device)
     if difference is not None:
-        raise ContractError(
-            f"{name}: its steps were measured on another machine ({difference}); measure it on this one: ferry optimize"
-        )
-    return generating_terms(generation, wants, files.steps)
+        return f"its steps were measured on another machine ({difference})"
+    for name in ("instances", "threads"):
+        wanted, there = getattr(wants, name), getattr(profile.placement, name)
+        if wanted is not None and wanted != there:
+            return f"model.toml asks for {name} = {wanted}, but its steps were measured at {profile.placement}"
+    return None
+
+
+def _untold(what: str, done: int, total: int) -> None:
+    """Nobody watches a server that loads a model."""
 
 
 def _warm_up(decoder: Decoder) -> None:

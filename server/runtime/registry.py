@@ -17,9 +17,10 @@ from server.core.types import ModelKey
 from server.errors import BadRequest, FerryError, NotFound, NotReady
 from server.generation.texts import TextCodecs
 from server.intake.errors import IntakeError
+from server.intake.measure import Effort
 from server.runtime.engine import Engine
 from server.runtime.loading import Loaded, load_version, newest_version
-from server.runtime.loading_decoder import LoadedDecoder
+from server.runtime.loading_decoder import AT_LOAD, DecoderLoader, LoadedDecoder
 from server.runtime.measuring import Measuring, Pace, wants_measuring
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.served import ServedModel
@@ -51,15 +52,15 @@ class Registry:
     def __init__(
         self, repository: Path, backends: Backends, engine: Engine, metrics: Metrics,
         tokenizers: TokenizerLibrary | None = None, cache: ProfileCache | None = None, pace: Pace | None = None,
-        codecs: TextCodecs | None = None,
+        codecs: TextCodecs | None = None, step_effort: Effort = AT_LOAD,
     ) -> None:  # fmt: skip
-        """`tokenizers`: for versions that take text, `codecs`: for those that generate it; without them those are not loaded. `cache`: where profiles are kept that are
+        """`tokenizers`: for versions that take text, `codecs`: for those that generate it; without them those are not loaded. `step_effort`: of measuring the steps of those whose profile is of another machine, before they serve. `cache`: where profiles are kept that are
         measured here; `pace`: how eagerly that is done."""
         self._repository = repository
         self._backends = backends
         self._tokenizers = tokenizers
-        self._codecs = codecs
         self._cache = cache or ProfileCache(None)
+        self._decoders = DecoderLoader(backends.decoders, codecs, self._cache, step_effort)
         self._pace = pace or Pace()
         self._measuring: dict[ModelKey, asyncio.Task[None]] = {}
         self._engine = engine
@@ -170,7 +171,13 @@ class Registry:
                 status.become(State.LOADING)
             try:
                 loaded = await asyncio.to_thread(
-                    load_version, self._repository / name, version, self._backends, self._tokenizers, self._cache, self._codecs
+                    load_version,
+                    self._repository / name,
+                    version,
+                    self._backends,
+                    self._tokenizers,
+                    self._cache,
+                    self._decoders,
                 )
             except Exception as error:  # whatever is wrong with one model, the others are served
                 if not isinstance(error, (ContractError, LoadError, IntakeError)):

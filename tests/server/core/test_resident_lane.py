@@ -106,6 +106,35 @@ def test_a_long_prompt_is_cut_where_the_gap_ends() -> None:
     assert play.done(42) == ["<step 5 on 0: decode 1,2, prefill ->", "tokens for 1,2, last for none"]
 
 
+def test_a_prompt_goes_on_behind_what_was_known_of_it() -> None:
+    play, two = Play(), prompt(2, length=300)
+    play.submit(0, prompt(1, new_tokens=50))
+    play.submit(1, two)
+    assert play.done(2)[0] == "<step 2 on 0: decode 1, prefill 2[0:128]>"
+    known = play.see(18, IterationDone(play.steps[0], (), None, {2: 64}))
+    assert known[0] == "<step 3 on 0: decode 1, prefill 2[192:300]>"
+
+
+def test_a_prompt_of_which_enough_is_known_has_its_token_with_its_first_chunk() -> None:
+    play, two = Play(), prompt(2, length=300)
+    play.submit(0, prompt(1, new_tokens=50))
+    play.submit(1, two)
+    play.done(2)
+    known = play.see(18, IterationDone(play.steps[0], (), None, {2: 192}))
+    assert known == ["<step 3 on 0: decode 1,2, prefill ->", "tokens for 1,2, last for none"]
+    assert play.scheduler.resident_lane(KEY).places[0].context == (10 + 2) + (300 + 1)
+
+
+def test_what_was_not_calculated_is_not_learnt_to_be_fast() -> None:
+    ratios = []
+    for known in ({}, {1: 256}):
+        play = Play()
+        play.submit(0, prompt(1, length=300))
+        play.see(6, IterationDone(play.steps[0], (), None, known))
+        ratios.append(play.scheduler.resident_lane(KEY).forecast.prefill_ratio)
+    assert ratios[0] < 1 < ratios[1]
+
+
 def test_the_most_urgent_prompt_is_first_and_overtakes_one_that_is_under_way() -> None:
     play = Play()
     play.submit(0, prompt(1, new_tokens=50))

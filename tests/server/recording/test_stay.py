@@ -64,6 +64,17 @@ def text_of(recording: Recording, number: int) -> list[str]:
     return list(story_lines(tell(recording, number), HEADER))
 
 
+def test_one_whose_prompt_was_known_in_part() -> None:
+    stream = Stream()
+    stream.submit(0.0, asked := prompt(1, deadline_ms=60.0, length=300, new_tokens=2))
+    stream.feed(25.0, IterationDone(stream.steps.pop(0), (), None, {1: 64}))
+    stream.done(30.0, asked)
+    told = text_of(stream.recording(), 1)
+    assert "      +0.00 ms  got a slot on instance 1; 64 tokens of its prompt were kept there from requests before" in told
+    assert "      +0.00 ms  tokens 64 to 300 of its prompt in step 1" in told
+    assert any("2 tokens" in line or "last token, of 2" in line for line in told)
+
+
 def test_one_that_got_all_its_tokens() -> None:
     stream = Stream()
     asked = prompt(1, deadline_ms=60.0, length=300, new_tokens=3)

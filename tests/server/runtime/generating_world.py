@@ -18,8 +18,10 @@ from server.contract.generation import Generation
 from server.core.types import GenerateRequest
 from server.errors import FerryError
 from server.generation.options import Finish, LogProb, Prompt, Sampling
+from server.intake.measure import Effort
 from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
+from server.runtime.profile_cache import ProfileCache
 from server.runtime.registry import Registry
 from server.runtime.served_decoder import ServedDecoder
 from server.telemetry.metrics import Metrics
@@ -110,13 +112,14 @@ class AccidentalBackend(OnnxDecoderBackend):
 class GeneratingWorld:
     """See above."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, kept: Path | None) -> None:
         self.backend = AccidentalBackend()
         self.metrics = Metrics(monotonic_clock)
         self.engine = Engine(asyncio.get_running_loop(), monotonic_clock)
         decoders: Mapping[str, DecoderBackend] = {self.backend.name: self.backend}
         self.registry = Registry(
-            repository, Backends({}, decoders=decoders), self.engine, self.metrics, codecs=IdCodec()
+            repository, Backends({}, decoders=decoders), self.engine, self.metrics, cache=ProfileCache(kept), codecs=IdCodec(),
+            step_effort=Effort(0.001, n_least=1, n_most=2),
         )  # fmt: skip
         self.clients: list[Client] = []
 
@@ -167,8 +170,9 @@ class GeneratingWorld:
 
 
 @asynccontextmanager
-async def generating_world(repository: Path) -> AsyncIterator[GeneratingWorld]:
-    world = GeneratingWorld(repository)
+async def generating_world(repository: Path, kept: Path | None = None) -> AsyncIterator[GeneratingWorld]:
+    """`kept`: where what is measured is kept."""
+    world = GeneratingWorld(repository, kept)
     await world.registry.load_all()
     try:
         yield world

@@ -16,6 +16,10 @@ pytest.importorskip("onnx")
 from server.contract.wants import Wants
 from server.errors import BadRequest, InstanceLost, NotReady, Refused, TooLong
 from server.generation.options import Finish, Sampling
+from server.recording.file import Header, pieces, read
+from server.recording.replay import first_difference
+from server.recording.story import tell
+from server.recording.telling import story_lines
 from tests.decoders import TinyDecoder, publish_decoder, step_profile
 from tests.server.runtime.generating_world import Client, generating_world, prompt
 
@@ -316,35 +320,9 @@ def test_what_happened_can_be_replayed(tmp_path: Path) -> None:
             header = Header("0", "test", 0.0, 0, 0.0)
             recording = read(b"".join(pieces(header, w.engine.ring.chunks())))
             assert first_difference(recording) is None
-            assert clients[0].request is not None
-
-    from server.recording.file import Header, pieces, read
-    from server.recording.replay import first_difference
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(
-    ("break_it", "reason"),
-    [
-        (lambda folder: (folder / "steps.json").unlink(), "has no steps.json, so it is not known what its steps take"),
-        (
-            lambda folder: (folder / "steps.json").write_text(
-                (folder / "steps.json").read_text().replace('"runtime": "onnxruntime', '"runtime": "oldruntime')
-            ),
-            "its steps were measured on another machine",
-        ),
-        (
-            lambda folder: (folder.parent / "model.toml").write_text('slo = "1s"\nthreads = 7\n'),
-            "asks for threads = 7, but its",
-        ),
-    ],
-)
-def test_a_version_that_cannot_be_served_says_why(tmp_path: Path, break_it, reason: str) -> None:  # type: ignore[no-untyped-def]
-    async def scenario() -> None:
-        publish_decoder(tmp_path)
-        break_it(tmp_path / "tiny" / "1")
-        async with generating_world(tmp_path) as w:
-            assert reason in (w.registry.problem("tiny") or "")
+            lines = [list(story_lines(tell(recording, number), header)) for number in (1, 5)]
+            assert lines[0][0] == "request 1: a prompt of 150 tokens and up to 10 new ones for tiny/1"
+            assert any("its last token, of 10" in line for line in lines[0])
+            assert any("128 tokens of its prompt were kept there" in line for line in lines[1])
 
     asyncio.run(scenario())
