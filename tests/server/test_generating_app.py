@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import random
 import re
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -185,6 +186,36 @@ def test_the_examples_of_the_documentation_work(talking: ChildServer, capsys: py
             assert len(asked) == len(here.strip().splitlines())
             assert [talking.call("POST", path, body.encode()).status for path, body in asked] == [200] * len(asked)
     assert [language for language, _ in blocks] == ["sh", "python"]
+
+
+ODD: dict[str, list[Any]] = {
+    "temperature": [0, 1e-300, 1e-5, 2, 0.7], "top_k": [-1, 0, 1, 2**31 - 1], "top_p": [1e-9, 1, 0.5], "min_p": [0, 1, 1e-9],
+    "repetition_penalty": [0.01, 100, 1], "presence_penalty": [-2, 2], "frequency_penalty": [-2, 2], "seed": [-(2**63), 2**63 - 1, 0],
+    "logit_bias": [{}, {"0": -100}, {str(token): -100 for token in range(300)}, {"299": 100}], "min_tokens": [0, 3],
+    "max_tokens": [1, 2, 5], "stop": [[], "e", ["�", "\x00"], "a" * 256], "ignore_eos": [True, False],
+    "stream": [True, False],
+}  # fmt: skip
+OPENAI: dict[str, list[Any]] = {
+    "n": [1, 3],
+    "logprobs": [0, 1, 20],
+    "echo": [True, False],
+    "prompt": ["\x00", "�", [0], [299] * 9],
+}
+
+
+def test_odd_options_get_an_answer_or_a_reason(talking: ChildServer) -> None:
+    chance, statuses = random.Random(5), []
+    for _ in range(150):
+        path = chance.choice(["/v1/completions", f"{V2}/generate", f"{V2}/generate_stream"])
+        odd = ODD | OPENAI if path.startswith("/v1") else ODD
+        body = {name: chance.choice(odd[name]) for name in chance.sample(sorted(odd), 5)}
+        reply = talking.call(
+            "POST", path, {"model": "talker", "prompt": "x", **body} if odd != ODD else {"text_input": "x", **body}
+        )
+        assert reply.status in (200, 400), (path, body, reply)
+        assert b"error" not in reply.body or reply.status == 400, (path, body, reply)
+        statuses.append(reply.status)
+    assert statuses.count(200) > 20
 
 
 def test_who_cannot_be_served_in_time_is_told_when_to_try_again(talking: ChildServer) -> None:
