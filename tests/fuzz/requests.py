@@ -36,7 +36,7 @@ HEADERS = [
 ]  # fmt: skip
 PATHS = ["/", "//", "/v2", "/v2/models//infer", "/v2/models/%00/infer", "/v2/models/affine/versions/%2e/infer", "/v2/../etc", "*",
          "/v2/models/affine/infer?" + "q" * 900, "/v2/models/%FF%FE/infer", "/v2/models/two/versions/" + "9" * 200 + "/infer",
-         "/v2/models/affine/generate", "/v1/models/words", "/v1/x", "/v1/embeddings", "/v2/trace/setting", "/v2/systemsharedmemory/region/a/register", "/v2/models/stats"]  # fmt: skip
+         "/v2/models/affine/generate", "/v1/completions", "/v1/chat/completions", "/v1/models/words", "/v1/x", "/v1/embeddings", "/v2/trace/setting", "/v2/systemsharedmemory/region/a/register", "/v2/models/stats"]  # fmt: skip
 TYPES = {
     "bool": "?", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "int8": "b", "int16": "h", "int32": "i", "int64": "q",
     "fp16": "e", "fp32": "f", "fp64": "d",

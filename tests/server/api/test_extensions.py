@@ -72,8 +72,7 @@ def test_parameters_that_are_legal_and_change_nothing(server: ChildServer, param
 
 NOT_OFFERED = [
     ("GET", "/v2/trace/setting"), ("POST", "/v2/trace/setting"), ("GET", "/v2/models/affine/trace/setting"),
-    ("POST", "/v2/models/affine/trace/setting"), ("POST", "/v2/models/affine/generate"),
-    ("POST", "/v2/models/affine/versions/1/generate_stream"), ("POST", "/v2/repository/mine/index"),
+    ("POST", "/v2/models/affine/trace/setting"), ("POST", "/v2/repository/mine/index"),
     ("POST", "/v2/repository/mine/models/affine/load"), ("POST", "/v2/repository/mine/models/affine/unload"),
     ("GET", "/v2/cudasharedmemory/status"), ("GET", "/v2/cudasharedmemory/region/r/status"),
     ("POST", "/v2/cudasharedmemory/region/r/register"), ("POST", "/v2/cudasharedmemory/region/r/unregister"),

@@ -97,7 +97,7 @@ def test_the_openai_client_lists_the_models_that_embed(ai: Any) -> None:
     found = ai.models.retrieve("words")
     assert (found.id, found.object, found.owned_by) == ("words", "model", "ferry")
     assert found.created > 1_500_000_000
-    with pytest.raises(openai.NotFoundError, match="makes no embeddings"):
+    with pytest.raises(openai.NotFoundError, match="nor makes embeddings"):
         ai.models.retrieve("affine")
 
 
@@ -149,7 +149,7 @@ def test_what_is_no_request_is_refused(server: ChildServer, body: bytes) -> None
     [
         ("GET", "/v1/embeddings", 405), ("POST", "/v1/models", 405), ("DELETE", "/v1/models/words", 405),
         ("GET", "/v1/models/nobody", 404), ("GET", "/v1/models/a/b", 404), ("GET", "/v1/models/", 404),
-        ("GET", "/v1/", 404), ("POST", "/v1/chat/completions", 404),
+        ("GET", "/v1/", 404), ("POST", "/v1/chat", 404), ("GET", "/v1/chat/completions", 405),
     ],
 )  # fmt: skip
 def test_routes_that_lead_nowhere_say_so_in_openais_form(server: ChildServer, method: str, path: str, status: int) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from server.api.openai_errors import BadParameter, UnknownModel, no_route, openai_error, wrong_method
-from server.errors import BadText, FerryError, InstanceLost, ModelFailed, NotReady, Refused, TooLarge
+from server.errors import BadText, FerryError, InstanceLost, ModelFailed, NotReady, Refused, TooLarge, TooLong
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from server.errors import BadText, FerryError, InstanceLost, ModelFailed, NotRea
         (BadParameter("input", "wrong", "odd"), 400, "invalid_request_error", "input", "odd", None),
         (BadText("too long"), 400, "invalid_request_error", "input", "bad_text", None),
         (UnknownModel("who?"), 404, "invalid_request_error", "model", "model_not_found", None),
+        (TooLong("no room", "too_long", None), 400, "invalid_request_error", None, "context_length_exceeded", None),
         (TooLarge("big"), 413, "invalid_request_error", None, "too_large", None),
         (no_route("/v1/x"), 404, "invalid_request_error", None, "not_found", None),
         (wrong_method("/v1/models", "PUT"), 405, "invalid_request_error", None, "method", None),
