@@ -10,14 +10,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from optimizer.checks.score import predict_in_batches, run_score, session_predict
-from optimizer.errors import SourceError, StageFailed
-from optimizer.ladder.answers import Agreement, compare_answers
+from optimizer.checks.agreement import Agreement, agree
+from optimizer.errors import StageFailed
+from optimizer.ladder.answers import Broken, compare_answers
 from optimizer.ladder.gates import Failed, Gate, Gates
 from optimizer.ladder.limits import peak_resident_bytes
 from optimizer.ladder.reference import cases
+from optimizer.ladder.scoring import scores_of
 from optimizer.ladder.subject import Known, Subject, know, load
-from optimizer.sources.python_file import PythonFile
 from optimizer.stages.base import Result
 from server.backends.base import Array, Backend, BatchError, Session
 from server.contract.device import this_device
@@ -29,7 +29,6 @@ from server.intake.timer import now
 
 _LOOK_ROWS = (1, 4, 16)
 _N_ROUNDS = 5
-_N_SCORES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class ExamineTask:
     gates: Gates
 
     def __call__(self, out: Path, progress: Progress) -> Result:
-        """Gates LOADS, ANSWERS and SCORE, and the figures for LOOK. Raises SourceError when the score function raises,
+        """Gates LOADS, ANSWERS, EDGES, SCORE and SLICES, and the figures for LOOK. Raises SourceError when the score function raises,
         StageFailed when it gives something else at each call: that is no verdict to keep."""
         subject, cores = self.subject, this_device(self.backend.runtime).cores
         progress("loading", 0, 4)
@@ -86,17 +85,22 @@ class ExamineTask:
                 return _result(Examined(Failed(Gate.LOADS, str(error))))
             known = know(subject, plain)
             progress("comparing answers", 1, 4)
-            agreement = compare_answers(session, cases(subject.built, known, plain))
+            agreement = compare_answers(session, cases(subject.built, known, plain), subject.embedding)
+            if isinstance(agreement, Broken):
+                return _result(Examined(Failed(Gate.EDGES if agreement.edge else Gate.ANSWERS, agreement.reason)))
             before = subject.score
-            failed = self.gates.answers(agreement, before is not None)
+            failed = self.gates.answers(agreement, before is not None) or self.gates.edges(agreement)
             if failed is not None:
                 return _result(Examined(failed, agreement))
             progress("scoring", 2, 4)
-            scores = () if before is None else _scores(subject, session, known.max_rows)
+            scores: tuple[float, ...] = ()
             if before is not None:
+                scores, asked = scores_of(subject, session, plain, known.max_rows)
+                agreement = agreement.with_classes_of(agree(asked, subject.embedding)) if asked else agreement
                 failed = self.gates.score(before, scores[0])
-                if failed is not None:
-                    return _result(Examined(failed, agreement, scores))
+            failed = failed or self.gates.slices(agreement, before is not None)
+            if failed is not None:
+                return _result(Examined(failed, agreement, scores))
             progress("a first look at speed", 3, 4)
             return _result(Examined(None, agreement, scores, first_look(session, plain, known, subject.options.effort)))
 
@@ -180,19 +184,6 @@ def _is_like(one: TensorSpec, other: TensorSpec) -> bool:
 
 def _shown(spec: TensorSpec) -> str:
     return f"{spec.name} {spec.datatype.value} [{', '.join(str(dim) for dim in spec.shape)}]"
-
-
-def _scores(subject: Subject, session: Session, max_rows: int) -> tuple[float, ...]:
-    assert subject.source is not None, "only a Python file has a score"
-    predict = predict_in_batches(session_predict(session), max_rows)
-    with closing(PythonFile(subject.source)) as source:
-        found = [run_score(source, predict, lambda *_: None) for _ in range(_N_SCORES)]
-    if any(value is None for value in found):
-        raise SourceError(f"{subject.source}: score() was there a moment ago; do not change the file while it is optimized")
-    if len(set(found)) > 1:
-        runs = ", then ".join(f"{value:.6g}" for value in found)
-        raise StageFailed(f"score() is not deterministic: {runs} for the same file; give it a fixed seed")
-    return tuple(value for value in found if value is not None)
 
 
 def _result(examined: Examined) -> Result:

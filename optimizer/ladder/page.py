@@ -95,7 +95,7 @@ def short(table: Table) -> list[Sequence[str]]:
 def _entry(trial: Trial, climbed: Climbed, wants: Wants, max_rows: int, plain_score: float | None) -> Entry:
     candidate, failed, graph = trial.candidate, trial.failed, trial.graph
     profile = _profile(trial, wants, max_rows)
-    agreement = None if trial.examined is None or trial.examined.agreement is None else trial.examined.agreement.worst
+    agreement = None if trial.examined is None or trial.examined.agreement is None else trial.examined.agreement.least
     return Entry(
         name=trial.name,
         backend=candidate.backend,
@@ -108,7 +108,7 @@ def _entry(trial: Trial, climbed: Climbed, wants: Wants, max_rows: int, plain_sc
         rate=climbed.decision.rates.get(trial.name),
         share=climbed.decision.shares.get(trial.name),
         quality=_quality(trial, plain_score),
-        worst_cosine=None if agreement is None else agreement.worst_cosine,
+        worst_cosine=None if agreement is None else agreement.cosine_worst,
         gate=None if failed is None else failed.gate.value,
         reason="" if failed is None else failed.reason,
         notes=() if graph is None else graph.notes,
@@ -125,8 +125,7 @@ def _quality(trial: Trial, plain_score: float | None) -> float | None:
         return None
     if plain_score is not None:
         return examined.scores[0] if examined.scores else None
-    worst = None if examined.agreement is None else examined.agreement.worst
-    return None if worst is None else worst.mean_cosine
+    return None if examined.agreement is None else examined.agreement.least.cosine_mean
 
 
 def _profile(trial: Trial, wants: Wants, max_rows: int) -> Profile | None:
