@@ -137,7 +137,7 @@ def _figures(outcome: Outcome, version: VersionFiles) -> list[tuple[str, str]]:
     place = chosen.placement
     return [
         ("objective", format_duration(outcome.wants.slo_s)),
-        ("answers", found.get("parity") or found.get("answers", "not checked: a finished .onnx file has no PyTorch original")),
+        ("answers", found.get("parity") or found.get("answers") or found.get("original", "not compared with an original")),
         ("score", found.get("score", "none given")),
         ("p50 at 1 row", one_row),
         ("best rate", rates),
