@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from optimizer.errors import StageFailed
 from optimizer.ladder.answers import Broken, compare_answers
 from optimizer.ladder.gates import Failed, Gate, Gates
 from optimizer.ladder.limits import peak_resident_bytes
+from optimizer.ladder.opening import open_file
 from optimizer.ladder.reference import cases
 from optimizer.ladder.scoring import scores_of
 from optimizer.ladder.subject import Known, Subject, know, load
@@ -34,12 +34,13 @@ _N_ROUNDS = 5
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What the first judgement found, up to the gate that failed, if one did. `scores`: of each run; `look`: by batch, how many times
-    the plain export's speed, each on all cores."""
+    the plain export's speed, each on all cores; `rows_per_s`: the most that was seen then."""
 
     failed: Failed | None
     agreement: Agreement | None = None
     scores: tuple[float, ...] = ()
     look: Mapping[str, float] | None = None
+    rows_per_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         failed = self.failed
@@ -48,6 +49,7 @@ class Examined:
             "agreement": None if self.agreement is None else self.agreement.to_json(),
             "scores": list(self.scores),
             "look": None if self.look is None else dict(self.look),
+            "rows_per_s": self.rows_per_s,
         }
 
     @staticmethod
@@ -59,6 +61,7 @@ class Examined:
             None if data["agreement"] is None else Agreement.from_json(data["agreement"]),
             tuple(data["scores"]),
             data["look"],
+            data["rows_per_s"],
         )
 
 
@@ -79,7 +82,7 @@ class ExamineTask:
         with ExitStack() as stack:
             plain = stack.enter_context(closing(load(subject.plain, subject.folder, cores)))
             try:
-                session = stack.enter_context(closing(_load_file(self.backend, self.model, out, cores)))
+                session = stack.enter_context(closing(open_file(self.backend, self.model, out.parent / "load", cores)))
                 _check_tensors(session, plain)
             except (StageFailed, IntakeError) as error:
                 return _result(Examined(Failed(Gate.LOADS, str(error))))
@@ -102,7 +105,7 @@ class ExamineTask:
             if failed is not None:
                 return _result(Examined(failed, agreement, scores))
             progress("a first look at speed", 3, 4)
-            return _result(Examined(None, agreement, scores, first_look(session, plain, known, subject.options.effort)))
+            return _result(Examined(None, agreement, scores, *first_look(session, plain, known, subject.options.effort)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class WeighTask:
 
     def __call__(self, out: Path, progress: Progress) -> Result:
         progress("weighing", 0, 1)
-        with closing(_load_file(self.backend, self.model, out, threads=1)) as session:
+        with closing(open_file(self.backend, self.model, out.parent / "load", threads=1)) as session:
             known = know(self.subject, session)
             try:
                 session.run(known.samples.batch(known.max_rows, known.lengths[-1]))
@@ -125,11 +128,11 @@ class WeighTask:
         return Result(f"{n_bytes / 1e6:.0f} MB resident", None, {"bytes": n_bytes})
 
 
-def first_look(session: Session, plain: Session, known: Known, effort: Effort) -> dict[str, float]:
+def first_look(session: Session, plain: Session, known: Known, effort: Effort) -> tuple[dict[str, float], float]:
     """By batch, how many times as fast as the plain export: medians of turns that alternate, so that what disturbs the machine
-    disturbs both."""
+    disturbs both. And the most rows per second that were seen of it."""
     length = known.lengths[len(known.lengths) // 2]
-    ratios = {}
+    ratios, rows_per_s = {}, 0.0
     for rows in sorted({min(rows, known.max_rows) for rows in _LOOK_ROWS}):
         batch = known.samples.batch(rows, length)
         times: tuple[list[float], list[float]] = ([], [])
@@ -139,7 +142,8 @@ def first_look(session: Session, plain: Session, known: Known, effort: Effort) -
             for one, mine in zip((session, plain), times, strict=True):
                 _time(one, batch, mine, effort)
         ratios[f"{rows} row{'s' * (rows > 1)}"] = round(median(times[1]) / median(times[0]), 3)
-    return ratios
+        rows_per_s = max(rows_per_s, rows / median(times[0]))
+    return ratios, rows_per_s
 
 
 def _time(session: Session, batch: Mapping[str, Array], times: list[float], effort: Effort) -> None:
@@ -150,15 +154,6 @@ def _time(session: Session, batch: Mapping[str, Array], times: list[float], effo
         began_at = now()
         session.run(batch)
         times.append(now() - began_at)
-
-
-def _load_file(backend: Backend, model: Path, out: Path, threads: int) -> Session:
-    """Sessions load from folders that hold the file under the backend's own name; weights are mapped from a link, not copied."""
-    folder = out.parent / f"load-{backend.name}"
-    folder.mkdir(exist_ok=True)
-    if not (folder / backend.model_file).exists():
-        os.link(model, folder / backend.model_file)
-    return load(backend, folder, threads)
 
 
 def _check_tensors(session: Session, plain: Session) -> None:

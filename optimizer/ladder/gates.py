@@ -9,6 +9,7 @@ from enum import Enum
 from optimizer.checks.agreement import Agreement
 from optimizer.checks.slices import LEAST_TO_JUDGE
 from server.intake.checks import COARSE_COSINE
+from server.intake.measure import FRONT_END_ROWS_PER_S
 
 MIN_COSINE, MIN_WORST_COSINE = 0.999, COARSE_COSINE
 """Where there is no score and the recipe says nothing: mean over all rows, and the worst row."""
@@ -19,6 +20,9 @@ another one altogether."""
 
 MAX_SLICE_FACTOR = 3.0
 """Where there is no score and the recipe says nothing, a slice may lose so many times what all samples may lose on average."""
+
+CLEARLY_SMALLER = 2.0
+"""Of candidates alike in rate, one that is so many times as large as the smallest has no excuse."""
 
 MAX_SIZE_ERROR = 0.1
 """Whatever else is asked: so much larger or smaller than the original's, an output is another one."""
@@ -137,20 +141,28 @@ class Gates:
         return Failed(Gate.MEMORY, f"{n_bytes / 1e6:.0f} MB resident, allowed are {self.max_memory_bytes / 1e6:.0f} MB")
 
 
-def look(ratios: Mapping[str, float], others: Mapping[str, Mapping[str, float]]) -> Failed | None:
+def wanted_at_look(size: float, rows_per_s: float) -> float:
+    """How many times the plain export's speed a candidate needs at some batch, at a first look. `size`: how many times as large as the
+    plain export it is; `rows_per_s`: the most that was seen of it. What is clearly smaller may win without being faster."""
+    if size * CLEARLY_SMALLER > 1:
+        return 1.0
+    return _NOT_SLOWER if rows_per_s < FRONT_END_ROWS_PER_S else 0.0
+
+
+def look(ratios: Mapping[str, float], others: Mapping[str, Mapping[str, float]], wanted: float = 1.0) -> Failed | None:
     """The first look at speed. `ratios`: by batch, how many times the plain export's speed; `others`: the same of other candidates,
-    by name. Failed when there is no batch at which it is quicker than the plain export, or one of the others is clearly quicker at
-    every batch."""
+    by name; `wanted`: of wanted_at_look. Failed when there is no batch at which it reaches that, or one of the others is clearly quicker
+    at every batch, unless its speed does not matter."""
     best = max(ratios.values())
-    if best < _QUICKER:
+    if best < wanted:
         return Failed(Gate.LOOK, f"slower than the plain export at every batch, {best:.2f} times its speed at best")
-    for name, theirs in others.items():
+    for name, theirs in others.items() if wanted else ():
         if all(ratios[batch] * _CLEARLY < theirs[batch] for batch in ratios):
             factor = min(theirs[batch] / ratios[batch] for batch in ratios)
             return Failed(Gate.LOOK, f"{name} is at least {factor:.2f} times as fast at every batch")
     return None
 
 
-_QUICKER = 1.0
+_NOT_SLOWER = 0.9
 _CLEARLY = 1.25
 """A first look is short: smaller differences are left to the full profile."""

@@ -8,7 +8,7 @@ import pytest
 
 from optimizer.checks.agreement import Agreement, Edge, OutputAgreement
 from optimizer.checks.slices import Slice
-from optimizer.ladder.gates import Gate, Gates, look
+from optimizer.ladder.gates import Gate, Gates, look, wanted_at_look
 
 
 def agreement(mean: float, worst: float, size: float = 1.0) -> Agreement:
@@ -96,3 +96,9 @@ def test_look() -> None:
     slower = look({"1 row": 0.5, "4 rows": 0.94}, {})
     assert slower is not None
     assert slower.reason == "slower than the plain export at every batch, 0.94 times its speed at best"
+    assert look({"1 row": 0.5, "4 rows": 0.94}, {}, wanted_at_look(0.5, 100)) is None, "at half the size that is no difference"
+    assert look({"1 row": 0.5, "4 rows": 0.89}, {}, wanted_at_look(0.5, 100)) is not None
+    assert look({"1 row": 0.5, "4 rows": 0.94}, {}, wanted_at_look(0.51, 10**6)) is not None
+    other = {"other": {"1 row": 2.0, "4 rows": 2.6}}
+    assert look({"1 row": 0.5, "4 rows": 0.6}, other, wanted_at_look(0.3, 10**6)) is None, "faster than anybody can ask"
+    assert look(mine, other, wanted_at_look(0.3, 100)) is not None
