@@ -111,4 +111,4 @@ def _because(winner: Standing, standings: Sequence[Standing], shares: Mapping[st
     return f"{which} sustains a clearly higher rate within {slo}, or the same at half the size"
 
 
-_TOO_MUCH = f"and no server takes in more than {FRONT_END_ROWS_PER_S:,} rows/s"
+_TOO_MUCH = f"and no front end takes in more than {FRONT_END_ROWS_PER_S:,} single rows/s"

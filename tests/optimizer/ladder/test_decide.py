@@ -56,7 +56,7 @@ def test_past_what_a_front_end_can_take_in_size_comes_first_and_rate_after_that(
     plain, small = standing(PLAIN, 0.001, 90), standing(named("int8"), 0.00125, 30)
     found = decide([plain, small], 0.1, 2)
     assert found.winner == "int8"
-    more = "and no server takes in more than 60,000 rows/s"
+    more = "and no front end takes in more than 60,000 single rows/s"
     assert found.because == (
         f"it is 0.33 times as large as the plain export, at 0.80 times the rate of the plain export within 100ms, {more}"
     )  # fmt: skip
