@@ -99,13 +99,10 @@ class _Runner:
     def __init__(self, session: Session, instances: int, batches: Mapping[Size, dict[str, Array]], effort: Effort) -> None:
         self._session, self._instances, self._batches = session, instances, batches
         self._turn = replace(effort, cell_s=effort.cell_s / N_ROUNDS, n_least=1)
-        self._is_warm: set[Size] = set()
 
     def time(self, size: Size) -> float:
-        """Satisfies Timed."""
-        times = time_batches(self._session, self._instances, self._batches[size], self._turn, size not in self._is_warm)
-        self._is_warm.add(size)
-        return median(times)
+        """Satisfies Timed. The first run of each turn is not counted: the others have used the caches since, and its threads sleep."""
+        return median(time_batches(self._session, self._instances, self._batches[size], self._turn, warm_up=True))
 
 
 def duel_sizes(max_rows: int, lengths: Sequence[int]) -> tuple[Size, ...]:
