@@ -114,6 +114,8 @@ def _print_candidates(console: Console, table: Table) -> None:
     lines = short(table)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
     console.print(f"\n{escape(table.sentence)}", highlight=False, soft_wrap=True)
+    if table.duel:
+        console.print(escape(table.duel), highlight=False, soft_wrap=True)
     for *cells, verdict in lines:
         text = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         console.print(f"  {escape(text)}  {escape(verdict)}", highlight=False, soft_wrap=True)
@@ -137,7 +139,7 @@ def _figures(outcome: Outcome, version: VersionFiles) -> list[tuple[str, str]]:
     place = chosen.placement
     return [
         ("objective", format_duration(outcome.wants.slo_s)),
-        ("answers", found.get("parity") or found.get("answers", "not checked: a finished .onnx file has no PyTorch original")),
+        ("answers", found.get("parity") or found.get("answers") or found.get("original", "not compared with an original")),
         ("score", found.get("score", "none given")),
         ("p50 at 1 row", one_row),
         ("best rate", rates),

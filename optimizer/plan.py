@@ -19,7 +19,7 @@ from optimizer.stages.base import Result, Stage
 from optimizer.stages.build import build
 from optimizer.stages.export import OPSET, export
 from optimizer.stages.intake import intake
-from optimizer.stages.take import take
+from optimizer.stages.take import ORIGINAL, take
 from optimizer.stages.verify import verify
 from optimizer.store import stable_hash
 from server.backends.base import Backend
@@ -107,7 +107,9 @@ class _Opening:
 
 def _onnx_stages(source: OnnxFile, backend: Backend, options: Options) -> tuple[Stage, ...]:
     tools = {**tool_versions({"numpy"}), backend.name: backend.runtime.split()[-1]}
-    config = {"tokenizer": describe_file(options.tokenizer).sha256} if options.tokenizer else {}
+    config = {"check": ORIGINAL}
+    if options.tokenizer:
+        config["tokenizer"] = describe_file(options.tokenizer).sha256
     action = partial(take, path=source.path, backend=backend, tokenizer=options.tokenizer)
     return (Stage("take", (SOURCE,), config, tools, action),)
 

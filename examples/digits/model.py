@@ -54,9 +54,9 @@ def build() -> nn.Module:
 
 
 def samples() -> list[dict[str, Array]]:
-    """Sixteen held-out images, one request each."""
+    """Sixty-four held-out images, one request each."""
     images, _ = held_out()
-    return [{"image": images[n : n + 1]} for n in range(16)]
+    return [{"image": images[n : n + 1]} for n in range(64)]
 
 
 def score(predict: Predict) -> float:

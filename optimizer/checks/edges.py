@@ -29,6 +29,15 @@ def value_edges(singles: Sequence[Mapping[str, Array]], base: Mapping[str, Array
     return edges
 
 
+def size_edge(rows: int, length: int, most_rows: int, lengths: tuple[int, ...]) -> str:
+    """What is extreme about a batch of that size; "" where nothing is. `lengths`: the possible ones in order, (0,) without any."""
+    if lengths[0] == lengths[-1]:
+        return "the largest batch" if 1 < rows == most_rows else ""
+    if rows not in (1, most_rows) or length not in (lengths[0], lengths[-1]):
+        return ""
+    return "the shortest input" if length == lengths[0] else "the longest input"
+
+
 def _is_mask(arrays: Iterable[Array]) -> bool:
     return all(bool(((array == 0) | (array == 1)).all()) for array in arrays)
 

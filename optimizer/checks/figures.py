@@ -1,10 +1,11 @@
-"""How one sample's answer in one output compares with the original's: cosine, errors, divergence, top class. Pure numpy.
+"""How one row of an answer compares with the original's: cosine, noise, errors, divergence, top class. Pure numpy.
 
 Nothing is averaged or judged here: see agreement.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,6 +17,8 @@ _LEAST_PROBABILITY = 1e-12
 _SUMS_TO_ONE = 1e-3
 _TIE = 1e-6
 _MOST = float(np.finfo(np.float64).max)
+_NEXT_TO_NOTHING = 1e-3
+"""Of the usual size: an answer whose largest value is below that is zero for all that its readers can tell."""
 
 
 class Flaw(Enum):
@@ -26,36 +29,87 @@ class Flaw(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """One sample in one output. None: the figure has no meaning for this output, or the answer is flawed.
+class Likeness:
+    """One row of one output beside the original's. Every row has a cosine, so that one bound suits all outputs:
 
-    `absolute`: largest |found - wanted|. `relative`: that, as a share of the original's largest magnitude in this sample (of 1 where
-    that is zero); no cosine of one number, which would be its sign. `kl`: mean over positions of KL(original ‖ found) in nats. `same_top1`: share of positions with the same greatest
-    class, `top1` that class of the original where there is one position. `equal`: whether the two are the same, bit for bit, as 0 or
-    1. Elements at which the original is not finite are not compared.
+    floats: the cosine of the two as vectors; of a row without direction (one value, or next to nothing beside the `usual` size of the
+    output) 1 - r²/2, with r the error in units of that size, which is the cosine of a long vector whose parts are off by so much;
+    all else: the share of the elements that are equal. `noise`: energy of the difference ÷ energy of the original's answer (of a row
+    without direction r², of all else the share that differs). `absolute`: largest |found - wanted|, None for texts; `relative`: that,
+    as a share of the original's largest magnitude in this row (without direction: of the usual size), None for all but floats.
+    Elements at which the original is not finite are not compared. With a `flaw` there are no figures.
     """
 
     flaw: Flaw | None = None
-    cosine: float | None = None
+    cosine: float = 0.0
+    noise: float = 1.0
     absolute: float | None = None
     relative: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What a classifier or decoder would say of one row. None: the output has no classes, or the answer is flawed.
+
+    `kl`: mean over positions of KL(original ‖ found) in nats. `same_top1`: share of positions with the same greatest class, `top1`
+    that class of the original where there is one position.
+    """
+
     kl: float | None = None
     same_top1: float | None = None
     top1: int | None = None
-    equal: float = 0.0
 
 
-def compare_answers(wanted: Array, found: Array, length: int) -> Figures:
-    """Two arrays [1, …]; `length`: the sample's size of the ragged axis, 0 without one."""
+def usual_size(arrays: Iterable[Array]) -> float:
+    """Root mean square of all finite values; 0 where there are none, or no numbers."""
+    energy, n_values = 0.0, 0
+    for array in arrays:
+        if array.dtype.kind in "fiub":
+            values = array[np.isfinite(array)].astype(np.float64)
+            with np.errstate(over="ignore"):
+                energy += float(np.sum(values * values))
+            n_values += values.size
+    return min(float(np.sqrt(energy / n_values)), _MOST) if n_values else 0.0
+
+
+def compare_row(wanted: Array, found: Array, usual: float) -> Likeness:
+    """Two arrays [1, …]. `usual`: usual_size of the original's answers in this output; 0: not known, then rows without direction are
+    those of zeros only."""
     if wanted.shape != found.shape or wanted.dtype != found.dtype:
-        return Figures(Flaw.SHAPE)
-    equal = float(np.array_equal(wanted, found, equal_nan=wanted.dtype.kind == "f"))
-    if wanted.dtype.kind in "iu":
-        gap = np.abs(wanted.astype(np.float64) - found.astype(np.float64))
-        return Figures(absolute=float(np.max(gap, initial=0.0)), equal=equal)
+        return Likeness(Flaw.SHAPE)
     if wanted.dtype.kind != "f":
-        return Figures(equal=equal)
-    return _compare_floats(wanted.astype(np.float64), found.astype(np.float64), length, equal)
+        equal = float(np.mean(wanted == found)) if wanted.size else 1.0
+        numbers = wanted.dtype.kind in "iu"
+        gap = float(np.max(np.abs(wanted.astype(np.float64) - found.astype(np.float64)), initial=0.0)) if numbers else None
+        return Likeness(None, equal, 1 - equal, gap)
+    known = np.isfinite(wanted)
+    a, b = wanted[known].astype(np.float64), found[known].astype(np.float64)
+    if not np.isfinite(b).all():
+        return Likeness(Flaw.NOT_FINITE)
+    with np.errstate(over="ignore"):
+        difference = np.clip(b - a, -_MOST, _MOST)
+    gap, largest = (float(np.max(np.abs(values), initial=0.0)) for values in (difference, a))
+    if usual > 0 and (wanted.size == 1 or largest < _NEXT_TO_NOTHING * usual):
+        error = usual_size([difference]) / usual
+        return Likeness(None, max(-1.0, 1 - error * error / 2), min(error * error, _MOST), gap, min(gap / usual, _MOST))
+    cosine = _cosine(a, b) if wanted.size > 1 or largest == 0 else float(gap == 0)
+    return Likeness(None, cosine, _noise(a, difference), gap, min(gap / (largest or 1.0), _MOST))
+
+
+def compare_classes(wanted: Array, found: Array, length: int) -> Classes:
+    """Two arrays [1, …] of floats; `length`: the row's size of the ragged axis, 0 without one. Found values that are not finite where
+    the original's are leave the original's class only."""
+    positions = _positions(wanted, length)
+    known = np.isfinite(wanted)
+    if positions is None or wanted.dtype.kind != "f" or not known.any():
+        return Classes()
+    scores = _masked(positions, known, wanted.astype(np.float64))
+    top1 = int(scores.argmax()) if len(scores) == 1 else None
+    if wanted.shape != found.shape or wanted.dtype != found.dtype or not np.isfinite(found[known]).all():
+        return Classes(top1=top1)
+    usable = np.isfinite(scores).any(axis=1)
+    others = _masked(positions, known, found.astype(np.float64))[usable]
+    return Classes(_divergence(scores[usable], others), _same_top(scores[usable], others), top1)
 
 
 def same_neighbour(wanted: Array, found: Array) -> Array:
@@ -75,26 +129,6 @@ def is_normalised(vectors: Array) -> bool:
     with np.errstate(over="ignore"):
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     return bool(np.all(np.abs(norms - 1) < _SUMS_TO_ONE)) and not _are_probabilities(vectors)
-
-
-def _compare_floats(wanted: Array, found: Array, length: int, equal: float) -> Figures:
-    known = np.isfinite(wanted)
-    positions = _positions(wanted, length)
-    scores = None if positions is None else _masked(positions, known, wanted)
-    top1 = int(scores.argmax()) if scores is not None and len(scores) == 1 and known.any() else None
-    if not np.isfinite(found[known]).all():
-        return Figures(Flaw.NOT_FINITE, top1=top1)
-    a, b = wanted[known], found[known]
-    with np.errstate(over="ignore"):
-        gap = min(float(np.max(np.abs(a - b), initial=0.0)), _MOST)
-    relative = min(gap / (float(np.max(np.abs(a), initial=0.0)) or 1.0), _MOST)
-    kl = same = None
-    if positions is not None and scores is not None and known.any():
-        usable = np.isfinite(scores).any(axis=1)
-        others = _masked(positions, known, found)[usable]
-        kl, same = _divergence(scores[usable], others), _same_top(scores[usable], others)
-    cosine = _cosine(a, b) if wanted.size > 1 else None
-    return Figures(None, cosine, gap, relative, kl, same, top1, equal)
 
 
 def _positions(array: Array, length: int) -> tuple[int, int] | None:
@@ -118,6 +152,16 @@ def _cosine(a: Array, b: Array) -> float:
         return float(sizes[0] == sizes[1])
     a, b = a / sizes[0], b / sizes[1]
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def _noise(wanted: Array, difference: Array) -> float:
+    """Scaled first, so that squares do not overflow; 1 for any answer where the original's is zero."""
+    largest = float(np.max(np.abs(wanted), initial=0.0))
+    if largest == 0:
+        return float(np.any(difference != 0))
+    wanted, difference = wanted / largest, difference / largest
+    with np.errstate(over="ignore"):
+        return min(float(difference @ difference) / float(wanted @ wanted), _MOST)
 
 
 def _divergence(scores: Array, others: Array) -> float:

@@ -8,10 +8,13 @@ from enum import Enum
 
 import numpy as np
 
-from optimizer.checks.figures import Figures
+from optimizer.checks.figures import Classes, Likeness
 
 LEAST_IN_SLICE = 5
 """A slice of fewer samples says more about those than about the candidate; it is shown, but never called the worst."""
+
+LEAST_TO_JUDGE = 20
+"""Of fewer samples no candidate is rejected: two of them that happen to be hard would be a tenth."""
 
 MOST_CLASSES = 50
 """With more of them each has too few samples."""
@@ -40,6 +43,16 @@ class Slice:
         return 1 - (self.cosine_mean if self.same_top1 is None else self.same_top1)
 
     @property
+    def changes(self) -> float:
+        """Points (hundredths) of its samples that got another top class; 0 where there are no classes."""
+        return 0.0 if self.same_top1 is None else 100 * (1 - self.same_top1)
+
+    @property
+    def is_by_class(self) -> bool:
+        """Whether its samples have a class in common."""
+        return self.by == By.CLASS.value
+
+    @property
     def place(self) -> str:
         """In words."""
         return f"{self.by} {self.name} ({self.n_samples} samples)"
@@ -51,16 +64,16 @@ class Slice:
         return f"mean cosine {shown(self.cosine_mean)}{top}"
 
 
-def slice_samples(lengths: Sequence[int], figures: Sequence[Figures]) -> tuple[Slice, ...]:
-    """By length where there are several, doubling from bucket to bucket; by class where there are some, and not too many."""
-    if not any(one.cosine is not None for one in figures):
-        return ()
-    classes = {one.top1 for one in figures if one.top1 is not None}
+def slice_rows(lengths: Sequence[int], likenesses: Sequence[Likeness], classes: Sequence[Classes]) -> tuple[Slice, ...]:
+    """Of rows in one order. By length where there are several, doubling from bucket to bucket; by class where there are some, and not
+    too many."""
+    tops = {one.top1 for one in classes if one.top1 is not None}
+    rows = list(zip(likenesses, classes, strict=True))
     slices: list[Slice] = []
     if len({_bucket(length) for length in lengths}) > 1:
-        slices += _slices(By.LENGTH, [_bucket(length) for length in lengths], figures, _range)
-    if 1 < len(classes) <= MOST_CLASSES:
-        slices += _slices(By.CLASS, [one.top1 for one in figures], figures, str)
+        slices += _slices(By.LENGTH, [_bucket(length) for length in lengths], rows, _range)
+    if 1 < len(tops) <= MOST_CLASSES:
+        slices += _slices(By.CLASS, [one.top1 for one in classes], rows, str)
     return tuple(slices)
 
 
@@ -75,20 +88,18 @@ def shown(share: float) -> str:
     return f"{share:.6f}" if share > 0.9999 else f"{share:.4g}"
 
 
-def _slices(by: By, keys: Sequence[int | None], figures: Sequence[Figures], name: Callable[[int], str]) -> list[Slice]:
-    """In the order of the keys; samples without one are in none."""
+def _slices(
+    by: By, keys: Sequence[int | None], rows: Sequence[tuple[Likeness, Classes]], name: Callable[[int], str]
+) -> list[Slice]:
+    """In the order of the keys; rows without one are in none."""
     made = []
     for key in sorted({key for key in keys if key is not None}):
-        chosen = [one for one, mine in zip(figures, keys, strict=True) if mine == key]
-        tops = [0.0 if one.flaw else one.same_top1 for one in chosen]
+        chosen = [row for row, mine in zip(rows, keys, strict=True) if mine == key]
+        tops = [0.0 if likeness.flaw else classes.same_top1 for likeness, classes in chosen]
         known = [top for top in tops if top is not None]
-        has_classes = any(one.same_top1 is not None for one in chosen)
-        made.append(
-            Slice(
-                by.value, name(key), len(chosen), float(np.mean([one.cosine or 0.0 for one in chosen])),
-                float(np.mean(known)) if has_classes else None,
-            )
-        )  # fmt: skip
+        has_classes = any(classes.same_top1 is not None for _, classes in chosen)
+        cosine = float(np.mean([likeness.cosine for likeness, _ in chosen]))
+        made.append(Slice(by.value, name(key), len(chosen), cosine, float(np.mean(known)) if has_classes else None))
     return made
 
 

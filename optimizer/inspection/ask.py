@@ -41,7 +41,7 @@ def compare(first: Picked, second: Picked, requests: Sequence[Mapping[str, Array
             raise OptimizeError(f"answers cannot be compared: the outputs are {names[0]} and {names[1]}")
         for request in requests:
             found = [_ask(session, request, one) for session, one in zip(sessions, (first, second), strict=True)]
-            answers.append(Answered(found[0], found[1], length_of(request, manifest)))
+            answers.append(Answered(f"request {len(answers)}", found[0], found[1], length_of(request, manifest)))
     worst = max(excess(one.found[name], one.wanted[name]) for one in answers for name in one.wanted)
     return Compared(agree(answers, manifest.text.embedding if manifest.text else None), worst)
 

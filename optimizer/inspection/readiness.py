@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.inspection.alerts import Coverage
+from optimizer.stages.take import ORIGINAL
 from server.contract.device import this_device
 from server.contract.durations import format_duration
 from server.contract.manifest import ANSWERS, Manifest
 from server.contract.profiles import Profiles, in_time_rate
 from server.contract.wants import Wants
 
-QUALITY = ("score", ANSWERS, "parity")
-"""Checks that compare a version with its original; one of them is enough."""
+QUALITY = ("score", ANSWERS, "parity", ORIGINAL)
+"""Checks that say how far a version is from its original; one of them is enough."""
 
 INFORMATION = ("padding",)
 """Checks whose failure is a property of the model that the server takes into account."""
@@ -53,8 +54,8 @@ def check_quality(manifest: Manifest) -> Item:
     if not found:
         return Item(
             "quality", Mark.FAILED,
-            f"none of {', '.join(QUALITY)} is among its checks: nothing says that it answers what its original did; publish it from a "
-            "Python file with build(), samples() and, best, score()",
+            f"none of {', '.join(QUALITY)} is among its checks: nothing says that it answers what its original did; publish it with ferry "
+            "optimize, best from a Python file with build(), samples() and score()",
         )  # fmt: skip
     return Item("quality", Mark.PASSED, f"{found[0].name}: {found[0].detail}")
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from optimizer.ladder.candidate import OWN, PLAIN
-from optimizer.ladder.decide import Decision, Standing, decide
+from optimizer.ladder.decide import Decision, Standing, close_ones, decide
+from optimizer.ladder.duel import Duel
 from optimizer.ladder.families import default_candidates
-from optimizer.ladder.gates import Failed, Gate, look
+from optimizer.ladder.gates import Failed, Gate, look, wanted_at_look
 from optimizer.ladder.judge import Judge
 from optimizer.ladder.measure import Measured
 from optimizer.ladder.recipe import Recipe
@@ -40,10 +41,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Climbed:
-    """All trials, the plain export first, those that lost with their reason; and the decision."""
+    """All trials, the plain export first, those that lost with their reason; and the decision. `duel`: how those that were close came
+    out against each other; None: it was clear which is the best."""
 
     trials: Sequence[Trial]
     decision: Decision
+    duel: Duel | None = None
 
     @property
     def winner(self) -> Trial:
@@ -99,7 +102,7 @@ class _Climb:
         measured: list[Trial] = []
         for trial in sorted((trial for trial in tried if trial.failed is None), key=_speed, reverse=True):
             self._watcher.begin(trial.name)
-            failed = _look(trial, measured)
+            failed = self._look(trial, measured)
             one = replace(trial, failed=failed) if failed else self._judge.measure(trial)
             if one.failed is None:
                 measured.append(one)
@@ -107,10 +110,24 @@ class _Climb:
             self._watcher.judged(one)
         return list(done.values())
 
+    def _look(self, trial: Trial, measured: Sequence[Trial]) -> Failed | None:
+        assert trial.examined is not None, "judged in the order of the gates"
+        assert trial.graph is not None, "judged in the order of the gates"
+        mine, *theirs = ({} if one.examined is None else one.examined.look or {} for one in (trial, *measured))
+        wanted = wanted_at_look(trial.graph.n_bytes / self._subject.model.stat().st_size, trial.examined.rows_per_s)
+        failed = look(mine, dict(zip((one.name for one in measured), theirs, strict=True)), wanted)
+        if failed is None and len(measured) >= N_FINALISTS:
+            names = ", ".join(one.name for one in measured)
+            return Failed(Gate.LOOK, f"{N_FINALISTS} others are faster on the whole and were measured in full: {names}")
+        return failed
+
     def _settle(self, trials: Sequence[Trial]) -> Climbed:
-        """Decides; a winner that has no fallback is rejected, and the others decide again."""
+        """Decides, by a duel where it is close; a winner that has no fallback is rejected, and the others decide again."""
         while True:
             passed = [standing for trial in trials if (standing := self._standing(trial)) is not None]
+            duel = self._duel(trials, close_ones(passed, self._wants.slo_s, self._max_rows))
+            if duel is not None:
+                passed = [replace(one, profile=duel.on_one_pace(one.candidate.name, one.profile)) for one in passed]
             decision = decide(passed, self._wants.slo_s, self._max_rows)
             winner = next(trial for trial in trials if trial.name == decision.winner)
             if winner.candidate.backend != OWN and winner.fallback is None:
@@ -120,7 +137,16 @@ class _Climb:
                 trials = [backed if trial is winner else trial for trial in trials]
                 continue
             lost = decision.lost
-            return Climbed([replace(one, failed=lost[one.name]) if one.name in lost else one for one in trials], decision)
+            trials = [replace(one, failed=lost[one.name]) if one.name in lost else one for one in trials]
+            if duel is not None and duel.line is not None and winner.name in duel.rates:
+                trials = [replace(one, lines=(*one.lines, duel.line)) if one.name == winner.name else one for one in trials]
+            return Climbed(trials, decision, duel)
+
+    def _duel(self, trials: Sequence[Trial], close: Sequence[str]) -> Duel | None:
+        if len(close) < 2:
+            return None
+        self._watcher.begin("the finalists in turns")
+        return self._judge.duel([trial for trial in trials if trial.name in close], self._plain.manifest.max_rows)
 
     def _standing(self, trial: Trial) -> Standing | None:
         if trial.failed is not None or trial.measured is None or trial.graph is None:
@@ -140,12 +166,3 @@ def _speed(trial: Trial) -> float:
     assert trial.examined is not None
     ratios = (trial.examined.look or {}).values()
     return math.exp(sum(math.log(ratio) for ratio in ratios) / max(1, len(ratios)))
-
-
-def _look(trial: Trial, measured: Sequence[Trial]) -> Failed | None:
-    mine, *theirs = ({} if one.examined is None else one.examined.look or {} for one in (trial, *measured))
-    failed = look(mine, dict(zip((one.name for one in measured), theirs, strict=True)))
-    if failed is None and len(measured) >= N_FINALISTS:
-        names = ", ".join(one.name for one in measured)
-        return Failed(Gate.LOOK, f"{N_FINALISTS} others are faster on the whole and were measured in full: {names}")
-    return failed

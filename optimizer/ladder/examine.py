@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -10,14 +9,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from optimizer.checks.score import predict_in_batches, run_score, session_predict
-from optimizer.errors import SourceError, StageFailed
-from optimizer.ladder.answers import Agreement, compare_answers
+from optimizer.checks.agreement import Agreement, agree
+from optimizer.errors import StageFailed
+from optimizer.ladder.answers import Broken, compare_answers
 from optimizer.ladder.gates import Failed, Gate, Gates
 from optimizer.ladder.limits import peak_resident_bytes
+from optimizer.ladder.opening import open_file
 from optimizer.ladder.reference import cases
+from optimizer.ladder.scoring import scores_of
 from optimizer.ladder.subject import Known, Subject, know, load
-from optimizer.sources.python_file import PythonFile
 from optimizer.stages.base import Result
 from server.backends.base import Array, Backend, BatchError, Session
 from server.contract.device import this_device
@@ -29,18 +29,18 @@ from server.intake.timer import now
 
 _LOOK_ROWS = (1, 4, 16)
 _N_ROUNDS = 5
-_N_SCORES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What the first judgement found, up to the gate that failed, if one did. `scores`: of each run; `look`: by batch, how many times
-    the plain export's speed, each on all cores."""
+    the plain export's speed, each on all cores; `rows_per_s`: the most that was seen then."""
 
     failed: Failed | None
     agreement: Agreement | None = None
     scores: tuple[float, ...] = ()
     look: Mapping[str, float] | None = None
+    rows_per_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         failed = self.failed
@@ -49,6 +49,7 @@ class Examined:
             "agreement": None if self.agreement is None else self.agreement.to_json(),
             "scores": list(self.scores),
             "look": None if self.look is None else dict(self.look),
+            "rows_per_s": self.rows_per_s,
         }
 
     @staticmethod
@@ -60,6 +61,7 @@ class Examined:
             None if data["agreement"] is None else Agreement.from_json(data["agreement"]),
             tuple(data["scores"]),
             data["look"],
+            data["rows_per_s"],
         )
 
 
@@ -73,32 +75,37 @@ class ExamineTask:
     gates: Gates
 
     def __call__(self, out: Path, progress: Progress) -> Result:
-        """Gates LOADS, ANSWERS and SCORE, and the figures for LOOK. Raises SourceError when the score function raises,
+        """Gates LOADS, ANSWERS, EDGES, SCORE and SLICES, and the figures for LOOK. Raises SourceError when the score function raises,
         StageFailed when it gives something else at each call: that is no verdict to keep."""
         subject, cores = self.subject, this_device(self.backend.runtime).cores
         progress("loading", 0, 4)
         with ExitStack() as stack:
             plain = stack.enter_context(closing(load(subject.plain, subject.folder, cores)))
             try:
-                session = stack.enter_context(closing(_load_file(self.backend, self.model, out, cores)))
+                session = stack.enter_context(closing(open_file(self.backend, self.model, out.parent / "load", cores)))
                 _check_tensors(session, plain)
             except (StageFailed, IntakeError) as error:
                 return _result(Examined(Failed(Gate.LOADS, str(error))))
             known = know(subject, plain)
             progress("comparing answers", 1, 4)
-            agreement = compare_answers(session, cases(subject.built, known, plain))
+            agreement = compare_answers(session, cases(subject.built, known, plain), subject.embedding)
+            if isinstance(agreement, Broken):
+                return _result(Examined(Failed(Gate.EDGES if agreement.edge else Gate.ANSWERS, agreement.reason)))
             before = subject.score
-            failed = self.gates.answers(agreement, before is not None)
+            failed = self.gates.answers(agreement, before is not None) or self.gates.edges(agreement)
             if failed is not None:
                 return _result(Examined(failed, agreement))
             progress("scoring", 2, 4)
-            scores = () if before is None else _scores(subject, session, known.max_rows)
+            scores: tuple[float, ...] = ()
             if before is not None:
+                scores, asked = scores_of(subject, session, plain, known.max_rows)
+                agreement = agreement.with_classes_of(agree(asked, subject.embedding)) if asked else agreement
                 failed = self.gates.score(before, scores[0])
-                if failed is not None:
-                    return _result(Examined(failed, agreement, scores))
+            failed = failed or self.gates.slices(agreement, before is not None)
+            if failed is not None:
+                return _result(Examined(failed, agreement, scores))
             progress("a first look at speed", 3, 4)
-            return _result(Examined(None, agreement, scores, first_look(session, plain, known, subject.options.effort)))
+            return _result(Examined(None, agreement, scores, *first_look(session, plain, known, subject.options.effort)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,7 @@ class WeighTask:
 
     def __call__(self, out: Path, progress: Progress) -> Result:
         progress("weighing", 0, 1)
-        with closing(_load_file(self.backend, self.model, out, threads=1)) as session:
+        with closing(open_file(self.backend, self.model, out.parent / "load", threads=1)) as session:
             known = know(self.subject, session)
             try:
                 session.run(known.samples.batch(known.max_rows, known.lengths[-1]))
@@ -121,11 +128,11 @@ class WeighTask:
         return Result(f"{n_bytes / 1e6:.0f} MB resident", None, {"bytes": n_bytes})
 
 
-def first_look(session: Session, plain: Session, known: Known, effort: Effort) -> dict[str, float]:
+def first_look(session: Session, plain: Session, known: Known, effort: Effort) -> tuple[dict[str, float], float]:
     """By batch, how many times as fast as the plain export: medians of turns that alternate, so that what disturbs the machine
-    disturbs both."""
+    disturbs both. And the most rows per second that were seen of it."""
     length = known.lengths[len(known.lengths) // 2]
-    ratios = {}
+    ratios, rows_per_s = {}, 0.0
     for rows in sorted({min(rows, known.max_rows) for rows in _LOOK_ROWS}):
         batch = known.samples.batch(rows, length)
         times: tuple[list[float], list[float]] = ([], [])
@@ -135,7 +142,8 @@ def first_look(session: Session, plain: Session, known: Known, effort: Effort) -
             for one, mine in zip((session, plain), times, strict=True):
                 _time(one, batch, mine, effort)
         ratios[f"{rows} row{'s' * (rows > 1)}"] = round(median(times[1]) / median(times[0]), 3)
-    return ratios
+        rows_per_s = max(rows_per_s, rows / median(times[0]))
+    return ratios, rows_per_s
 
 
 def _time(session: Session, batch: Mapping[str, Array], times: list[float], effort: Effort) -> None:
@@ -146,15 +154,6 @@ def _time(session: Session, batch: Mapping[str, Array], times: list[float], effo
         began_at = now()
         session.run(batch)
         times.append(now() - began_at)
-
-
-def _load_file(backend: Backend, model: Path, out: Path, threads: int) -> Session:
-    """Sessions load from folders that hold the file under the backend's own name; weights are mapped from a link, not copied."""
-    folder = out.parent / f"load-{backend.name}"
-    folder.mkdir(exist_ok=True)
-    if not (folder / backend.model_file).exists():
-        os.link(model, folder / backend.model_file)
-    return load(backend, folder, threads)
 
 
 def _check_tensors(session: Session, plain: Session) -> None:
@@ -180,19 +179,6 @@ def _is_like(one: TensorSpec, other: TensorSpec) -> bool:
 
 def _shown(spec: TensorSpec) -> str:
     return f"{spec.name} {spec.datatype.value} [{', '.join(str(dim) for dim in spec.shape)}]"
-
-
-def _scores(subject: Subject, session: Session, max_rows: int) -> tuple[float, ...]:
-    assert subject.source is not None, "only a Python file has a score"
-    predict = predict_in_batches(session_predict(session), max_rows)
-    with closing(PythonFile(subject.source)) as source:
-        found = [run_score(source, predict, lambda *_: None) for _ in range(_N_SCORES)]
-    if any(value is None for value in found):
-        raise SourceError(f"{subject.source}: score() was there a moment ago; do not change the file while it is optimized")
-    if len(set(found)) > 1:
-        runs = ", then ".join(f"{value:.6g}" for value in found)
-        raise StageFailed(f"score() is not deterministic: {runs} for the same file; give it a fixed seed")
-    return tuple(value for value in found if value is not None)
 
 
 def _result(examined: Examined) -> Result:

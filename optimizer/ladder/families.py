@@ -17,9 +17,16 @@ def default_candidates(facts: GraphFacts | None, backends: Backends) -> tuple[Ca
     other = _BF16 if _BF16 in backends.usable or _F32 not in backends.usable else _F32
     found = [
         Candidate(f"OpenVINO {other.removeprefix('openvino-')}", (), other, "the same file by other kernels"),
-        *(_of_convolutions(other) if facts is not None and facts.conv_bytes > facts.matmul_bytes else _of_products(facts)),
+        *(_of_convolutions(other) if facts is not None and _is_cnn(facts) else _of_products(facts)),
     ]
     return tuple(one for one in found if all(_makes_sense(step.name, facts) for step in one.steps))
+
+
+def _is_cnn(facts: GraphFacts) -> bool:
+    """Also where most of its weights are in the layers after the convolutions, as in small ones. Speech and vision encoders have some
+    convolutions before their attention."""
+    is_encoder = facts.has_attention or facts.has_normalization
+    return facts.conv_bytes > (facts.matmul_bytes if is_encoder else 0)
 
 
 def _of_convolutions(other: str) -> list[Candidate]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from optimizer.env import distributions_of, tool_versions
 from optimizer.ladder.candidate import OWN, Candidate, Step
+from optimizer.ladder.duel import N_ROUNDS, Duel, DuelTask, Rival, Size, duel_sizes, paces, speeds
 from optimizer.ladder.examine import Examined, ExamineTask, WeighTask
 from optimizer.ladder.gates import Failed, Gate, Gates
 from optimizer.ladder.isolate import Ended
@@ -24,6 +25,7 @@ from server.backends.base import Backend, Backends
 from server.contract.device import this_device
 from server.contract.layout import describe_file
 from server.contract.profiles import SCHEMA as PROFILE_SCHEMA
+from server.contract.profiles import Profiles
 
 _GATE_OF = {"loading": Gate.LOADS, "comparing answers": Gate.ANSWERS, "scoring": Gate.SCORE, "a first look at speed": Gate.LOOK}
 """What an examination says that it is about to do → the gate at which it is."""
@@ -87,6 +89,38 @@ class Judge:
             return replace(trial, failed=Failed(Gate.FALLBACK, f"by {OWN}: {ended}", ended.log))
         lines = (*trial.lines, piece.line, profile.line)
         return replace(trial, fallback=read_measured(profile.folder), lines=lines)
+
+    def duel(self, trials: Sequence[Trial], max_rows: int) -> Duel:
+        """Measures trials that have a profile, two at least, in turns. Where that cannot be done their profiles have to do, and the note
+        says so."""
+        profiles = [_profiles(trial).profiles[0] for trial in trials]
+        sizes = duel_sizes(max_rows, profiles[0].measured_lengths)
+        rivals = tuple(
+            Rival(_graph(trial).file, self._backend(trial), profile.placement)
+            for trial, profile in zip(trials, profiles, strict=True)
+        )
+        try:
+            piece = self._workshop.do(self._duel_order(trials, rivals, sizes))
+        except Ended as ended:
+            return Duel(f"not measured in turns, as that {ended}: profiles of different minutes decided", {}, {})
+        names, seconds = [trial.name for trial in trials], piece.result.data["seconds"]
+        at_once = [profile.placement.instances / profiles[0].placement.instances for profile in profiles]
+        rates = {name: speed * n for name, speed, n in zip(names, speeds(seconds), at_once, strict=True)}
+        told = ", ".join(f"{name} {rate:.2f} times" for name, rate in list(rates.items())[1:])
+        note = f"measured again in turns, {N_ROUNDS} rounds: {told} the rate of {names[0]}"
+        return Duel(note, rates, dict(zip(names, paces(profiles, seconds, sizes), strict=True)), piece.line)
+
+    def _duel_order(self, trials: Sequence[Trial], rivals: tuple[Rival, ...], sizes: tuple[Size, ...]) -> Order:
+        subject = self._subject
+        config = {
+            "rivals": [[trial.candidate.backend, str(rival.placement)] for trial, rival in zip(trials, rivals, strict=True)],
+            "devices": [asdict(this_device(rival.backend.runtime)) for rival in rivals],
+            "sizes": [asdict(size) for size in sizes],
+            "rounds": N_ROUNDS,
+            "effort": subject.options.effort_config(),
+        }
+        inputs = {str(number): _graph(trial).sha256 for number, trial in enumerate(trials)} | {"of": subject.identity}
+        return Order("the finalists in turns", config, _tools(), inputs, DuelTask(subject, rivals, sizes))
 
     def facts(self) -> GraphFacts | None:
         """What the plain export is made of; None where it cannot be read here."""
@@ -183,6 +217,11 @@ class Judge:
 def _graph(trial: Trial) -> Graph:
     assert trial.graph is not None, "judged in the order of the gates"
     return trial.graph
+
+
+def _profiles(trial: Trial) -> Profiles:
+    assert trial.measured is not None, "judged in the order of the gates"
+    return trial.measured.profiles
 
 
 def _tools(*others: str) -> dict[str, str]:

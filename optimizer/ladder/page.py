@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from optimizer.checks.agreement import Agreement
 from optimizer.ladder.candidate import PLAIN
 from optimizer.ladder.climb import Climbed
 from optimizer.ladder.trial import Trial
@@ -26,7 +27,8 @@ class OneRow:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A candidate as the table shows it; None where it did not come so far. `rate`: rows per second within the objective, averaged
-    over lengths, `share` what that is of the best one's, each length counting alike; `quality`: score, or mean cosine of the output that is least alike. `gate` None: it was published."""
+    over lengths, `share` what that is of the best one's, each length counting alike; `quality`: score, or mean cosine of the output that is least alike. `in_turns`: how many times the rate
+    of the first of those that were measured again in turns. `gate` None: it was published."""
 
     name: str
     backend: str
@@ -40,6 +42,8 @@ class Entry:
     share: float | None
     quality: float | None
     worst_cosine: float | None
+    agreement: Agreement | None
+    in_turns: float | None
     gate: str | None
     reason: str
     notes: tuple[str, ...]
@@ -53,14 +57,22 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All candidates, the plain export first. `sentence`: the decision; `quality`: what that column holds."""
+    """All candidates, the plain export first. `sentence`: the decision; `quality`: what that column holds; `duel`: what came out where
+    finalists were measured again in turns, "" where it was clear without."""
 
     sentence: str
     quality: str
     entries: tuple[Entry, ...]
+    duel: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"decision": self.sentence, "quality": self.quality, "candidates": [asdict(entry) for entry in self.entries]}
+        entries = [asdict(entry) for entry in self.entries]
+        return {"decision": self.sentence, "quality": self.quality, "duel": self.duel, "candidates": entries}
+
+    @property
+    def compared(self) -> list[tuple[str, Agreement]]:
+        """Candidates whose answers were compared with the original's, by name."""
+        return [(one.name, one.agreement) for one in self.entries if one.agreement is not None]
 
     def points(self) -> list[Point]:
         """Of those that were measured, for the plot: the rate, or where none keeps the objective that of single rows."""
@@ -77,7 +89,8 @@ def table(climbed: Climbed, wants: Wants, max_rows: int, plain_score: float | No
     """`plain_score`: what the plain export scored, where there is a score."""
     quality = "agreement (mean cosine)" if plain_score is None else "score"
     sentence = f"Published: {climbed.decision.winner}, because {climbed.decision.because}"
-    return Table(sentence, quality, tuple(_entry(trial, climbed, wants, max_rows, plain_score) for trial in climbed.trials))
+    entries = tuple(_entry(trial, climbed, wants, max_rows, plain_score) for trial in climbed.trials)
+    return Table(sentence, quality, entries, "" if climbed.duel is None else climbed.duel.note)
 
 
 def short(table: Table) -> list[Sequence[str]]:
@@ -95,7 +108,7 @@ def short(table: Table) -> list[Sequence[str]]:
 def _entry(trial: Trial, climbed: Climbed, wants: Wants, max_rows: int, plain_score: float | None) -> Entry:
     candidate, failed, graph = trial.candidate, trial.failed, trial.graph
     profile = _profile(trial, wants, max_rows)
-    agreement = None if trial.examined is None or trial.examined.agreement is None else trial.examined.agreement.worst
+    agreement = None if trial.examined is None else trial.examined.agreement
     return Entry(
         name=trial.name,
         backend=candidate.backend,
@@ -108,7 +121,9 @@ def _entry(trial: Trial, climbed: Climbed, wants: Wants, max_rows: int, plain_sc
         rate=climbed.decision.rates.get(trial.name),
         share=climbed.decision.shares.get(trial.name),
         quality=_quality(trial, plain_score),
-        worst_cosine=None if agreement is None else agreement.worst_cosine,
+        worst_cosine=None if agreement is None else agreement.least.cosine_worst,
+        agreement=agreement,
+        in_turns=None if climbed.duel is None else climbed.duel.rates.get(trial.name),
         gate=None if failed is None else failed.gate.value,
         reason="" if failed is None else failed.reason,
         notes=() if graph is None else graph.notes,
@@ -125,8 +140,7 @@ def _quality(trial: Trial, plain_score: float | None) -> float | None:
         return None
     if plain_score is not None:
         return examined.scores[0] if examined.scores else None
-    worst = None if examined.agreement is None else examined.agreement.worst
-    return None if worst is None else worst.mean_cosine
+    return None if examined.agreement is None else examined.agreement.least.cosine_mean
 
 
 def _profile(trial: Trial, wants: Wants, max_rows: int) -> Profile | None:

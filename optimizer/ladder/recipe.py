@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.ladder.candidate import OWN, PLAIN, Candidate, Step
-from optimizer.ladder.gates import Gates
+from optimizer.ladder.gates import MIN_EDGE_COSINE, Gates
 from optimizer.ladder.limits import TIME_S, Limits, usual_memory_bytes
 from optimizer.ladder.steps import find_step
 from server.contract.durations import parse_duration
@@ -67,13 +67,18 @@ def read_recipe(path: Path, max_loss: float, backends: Collection[str]) -> Recip
 
 
 def _gates(fields: Fields, max_loss: float) -> Gates:
-    fields.only(("max_loss", "min_cosine", "min_worst_cosine", "max_bytes", "max_memory"))
+    cosines = ("min_cosine", "min_worst_cosine", "min_edge_cosine", "min_slice_cosine")
+    fields.only(("max_loss", *cosines, "max_slice_changes", "max_bytes", "max_memory"))
+    edge = _cosine(fields, "min_edge_cosine")
     return Gates(
-        fields.number("max_loss") if fields.has("max_loss") else max_loss,
-        _cosine(fields, "min_cosine"),
-        _cosine(fields, "min_worst_cosine"),
-        _size(fields, "max_bytes") if fields.has("max_bytes") else None,
-        _size(fields, "max_memory") if fields.has("max_memory") else None,
+        max_loss=fields.number("max_loss") if fields.has("max_loss") else max_loss,
+        min_cosine=_cosine(fields, "min_cosine"),
+        min_worst_cosine=_cosine(fields, "min_worst_cosine"),
+        min_edge_cosine=MIN_EDGE_COSINE if edge is None else edge,
+        min_slice_cosine=_cosine(fields, "min_slice_cosine"),
+        max_slice_changes=fields.number("max_slice_changes") if fields.has("max_slice_changes") else None,
+        max_bytes=_size(fields, "max_bytes") if fields.has("max_bytes") else None,
+        max_memory_bytes=_size(fields, "max_memory") if fields.has("max_memory") else None,
     )
 
 

@@ -16,7 +16,7 @@ from optimizer.stages.files import SAMPLES, read_arrays, write_arrays
 from optimizer.stages.intake import intake_of
 from optimizer.transforms.base import Material
 from optimizer.transforms.facts import GraphFacts, read_facts
-from server.backends.base import Backend, LoadError, Session
+from server.backends.base import Array, Backend, LoadError, Session
 from server.contract.manifest import Ragged
 from server.intake.build import Intake, prepare
 from server.intake.errors import IntakeError
@@ -55,6 +55,14 @@ class Subject:
         found: float | None = None if self.built is None else Result.read(self.built).data["score"]
         return found
 
+    @property
+    def embedding(self) -> str | None:
+        """The output that somebody named as the embedding."""
+        if self.built is None:
+            return self.options.embedding
+        found: str | None = Result.read(self.built).data["settings"]["embedding"]
+        return found
+
     def intake(self) -> Intake:
         """What is known about the model besides its file."""
         return intake_of(self.name, self.built, self.folder, self.options)
@@ -68,6 +76,12 @@ class Known:
     samples: Samples
     ragged: Ragged | None
     max_rows: int
+
+    def length_of(self, inputs: Mapping[str, Array]) -> int:
+        """The size that a batch has of the free axis; 0 without one."""
+        axis = self.signature.ragged_axis
+        places = ((spec.name, None if axis is None else spec.axis(axis)) for spec in self.signature.inputs)
+        return next((inputs[name].shape[place] for name, place in places if place is not None), 0)
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimizer.checks.edges import value_edges
+from optimizer.checks.edges import size_edge, value_edges
 from optimizer.checks.score import predict_in_batches, run_score
 from optimizer.errors import SourceError, StageFailed
 from optimizer.stages.base import Result
@@ -104,15 +104,9 @@ def _record_edges(
     lengths, most = opened.lengths, max(case.rows for case in cases)
     edges: list[dict[str, Any]] = []
     for number, case in enumerate(cases):
-        if case.kind == "full" and case.rows in (1, most) and case.length in (lengths or (0,)):
-            edges.append(
-                {
-                    "name": _size_name(case.length, lengths),
-                    "rows": case.rows,
-                    "length": case.length,
-                    "file": f"case_{number}.npz",
-                }
-            )
+        name = size_edge(case.rows, case.length, most, lengths or (0,)) if case.kind == "full" else ""
+        if name:
+            edges.append({"name": name, "rows": case.rows, "length": case.length, "file": f"case_{number}.npz"})
     length = sum(lengths) // 2 if lengths else 0
     unanswered: list[dict[str, str]] = []
     found = value_edges(opened.singles, opened.samples.batch(1, length))
@@ -127,12 +121,6 @@ def _record_edges(
         write_arrays(out / f"edge_{number}.npz", {"in": given, "out": answers})
         edges.append({"name": name, "rows": 1, "length": length, "file": f"edge_{number}.npz"})
     return edges, unanswered
-
-
-def _size_name(length: int, lengths: tuple[int, int] | None) -> str:
-    if lengths is None:
-        return "the usual input"
-    return "the shortest input" if length == lengths[0] else "the longest input"
 
 
 def _cases(opened: Opened, max_rows: int) -> Iterator[Case]:

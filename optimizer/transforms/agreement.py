@@ -1,4 +1,7 @@
-"""How far a changed model's answers are from the original's, over real requests. This is agreement, not accuracy."""
+"""Asks a changed model the calibration requests, and says in three figures how far its answers are from the original's.
+
+The figures are those of checks.agreement. This is agreement, not accuracy.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from optimizer.checks.agreement import Answered, closeness
 from optimizer.errors import StageFailed
 from optimizer.transforms.graph import open_session, to_bytes
 from server.backends.base import Array, BatchError
@@ -31,9 +35,9 @@ Answers = Sequence[Array]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """`cosine`: between the answers, mean over the requests, of the output where it is least; of an output of whole numbers the
-    share that is equal. `noise`: energy of the difference ÷ energy of the answer, likewise. `excess`: the largest
-    difference in units of the parity gate's tolerance."""
+    """`cosine`: between the answers, mean over the requests, of the output where it is least; `noise`: energy of the difference ÷ energy
+    of the answer, likewise of the output where it is most. Both as checks.figures has them. `excess`: the largest difference in units
+    of the parity gate's tolerance."""
 
     cosine: float
     noise: float
@@ -56,15 +60,11 @@ class Reference:
 
 def agreement(wanted: Sequence[Answers], found: Sequence[Answers]) -> Agreement:
     """Over pairs of answers: for each request the arrays of all outputs, in order."""
-    cosines, noises = np.ones(len(wanted[0])), np.zeros(len(wanted[0]))
-    for place in range(len(wanted[0])):
-        pairs = [_pair(one[place], other[place]) for one, other in zip(wanted, found, strict=True)]
-        cosines[place] = np.mean([cosine for cosine, _ in pairs])
-        noises[place] = np.mean([noise for _, noise in pairs])
-    worst = max(
-        excess(other, one) for ones, others in zip(wanted, found, strict=True) for one, other in zip(ones, others, strict=True)
-    )
-    return Agreement(float(cosines.min()), float(noises.max()), worst)
+    pairs = [
+        Answered("a calibration request", _by_place(one), _by_place(other)) for one, other in zip(wanted, found, strict=True)
+    ]
+    worst = max(excess(one.found[name], one.wanted[name]) for one in pairs for name in one.wanted)
+    return Agreement(*closeness(pairs), worst)
 
 
 def spread(things: Sequence[Thing], n_most: int) -> list[Thing]:
@@ -79,25 +79,8 @@ def decibel(noise: float) -> float:
     return min(200.0, -10 * math.log10(noise)) if noise > 0 else 200.0
 
 
-def _pair(wanted: Array, found: Array) -> tuple[float, float]:
-    """(cosine, noise) of two arrays; (0, 1) where they cannot be compared."""
-    if wanted.shape != found.shape or wanted.dtype != found.dtype:
-        return 0.0, 1.0
-    if wanted.dtype.kind != "f":
-        equal = float(np.mean(wanted == found)) if wanted.size else 1.0
-        return equal, 1 - equal
-    one, other = wanted.astype(np.float64).ravel(), found.astype(np.float64).ravel()
-    if not np.isfinite(other).all():
-        return 0.0, 1.0
-    # Infinities that a model answers on purpose, for masked places, cannot be compared by their angle.
-    one, other = one[np.isfinite(one)], other[np.isfinite(one)]
-    energy, other_energy = float(one @ one), float(other @ other)
-    difference = other - one
-    if energy == 0 or other_energy == 0:
-        same = energy == other_energy
-        return float(same), float(not same)
-    cosine = float(one @ other) / math.sqrt(energy * other_energy)
-    return cosine, float(difference @ difference) / energy
+def _by_place(answers: Answers) -> dict[str, Array]:
+    return {str(place): array for place, array in enumerate(answers)}
 
 
 def _ask(data: bytes, requests: Sequence[Mapping[str, Array]], what: str) -> list[Answers]:

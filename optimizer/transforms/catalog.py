@@ -13,7 +13,7 @@ from optimizer.transforms.base import Transform
 from optimizer.transforms.facts import GraphFacts
 from optimizer.transforms.options import Option
 
-_SMALL_BYTES = 256 * 1024
+_SMALL_BYTES, _TINY_BYTES = 256 * 1024, 32 * 1024
 _NUMBERS = ("numpy", "onnx", "onnxruntime")
 
 
@@ -72,7 +72,8 @@ def _dynamic_why_not(facts: GraphFacts) -> str | None:
 
 
 def _static_why_not(facts: GraphFacts) -> str | None:
-    return _too_small(facts, facts.matmul_bytes + facts.conv_bytes)
+    """The size of a small model may be worth something where its speed is not."""
+    return _too_small(facts, facts.matmul_bytes + facts.conv_bytes, _TINY_BYTES)
 
 
 def _weights_why_not(facts: GraphFacts) -> str | None:
@@ -93,10 +94,10 @@ def _low_rank_why_not(facts: GraphFacts) -> str | None:
     return _too_small(facts, facts.matmul_bytes + facts.conv_bytes)
 
 
-def _too_small(facts: GraphFacts, n_bytes: int) -> str | None:
+def _too_small(facts: GraphFacts, n_bytes: int, least: int = _SMALL_BYTES) -> str | None:
     if facts.is_quantized:
         return "it is quantized already"
-    if n_bytes < _SMALL_BYTES:
+    if n_bytes < least:
         return f"its layers have {n_bytes / 1024:.0f} KiB of weights: nothing that takes time could get faster"
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -138,14 +139,14 @@ def mean_in_time_rate(profile: Profile, slo_s: float, max_rows: int) -> float:
     return sum(in_time_rate(profile, slo_s, max_rows, length) for length in lengths) / len(lengths)
 
 
-def shares_in_time(profiles: Sequence[Profile], slo_s: float, max_rows: int) -> list[float]:
+def shares_in_time(profiles: Sequence[Profile], slo_s: float, max_rows: int, most: float = math.inf) -> list[float]:
     """Each one's rate within the SLO as a share of the best one's, averaged over the lengths of the first: which of them are asked
     for is not known. Where none keeps the SLO, the time of one row decides instead. The profiles may be of placements, or of
-    different versions of a model."""
+    different versions of a model. `most`: rows per second past which more is no gain."""
     shares = [0.0] * len(profiles)
     lengths = profiles[0].measured_lengths
     for length in lengths:
-        rates = [in_time_rate(one, slo_s, max_rows, length) for one in profiles]
+        rates = [min(in_time_rate(one, slo_s, max_rows, length), most) for one in profiles]
         if not any(rates):
             rates = [1 / one.predict(1, length) for one in profiles]
         shares = [share + rate / max(rates) / len(lengths) for share, rate in zip(shares, rates, strict=True)]

@@ -80,7 +80,7 @@ class Contender:
         before = _resident_bytes()
         n_most = min(-(-effort.n_most // N_ROUNDS), effort.n_most - len(times) // instances)
         a_round = Effort(effort.cell_s / N_ROUNDS, 1, max(1, n_most))
-        times += _time_batches(self.session, instances, batch, a_round, warm_up=not times)
+        times += time_batches(self.session, instances, batch, a_round, warm_up=not times)
         self.grown_bytes += max(0, _resident_bytes() - before)
         self.memory_bytes.setdefault((rows, length), self.grown_bytes)
         return True
@@ -176,8 +176,9 @@ def _profile(contender: Contender, device: Device, rows: Sequence[int], lengths:
     return Profile(device, contender.placement, cells)
 
 
-def _time_batches(session: Session, instances: int, batch: dict[str, Array], effort: Effort, warm_up: bool) -> list[float]:
-    """Seconds of each run, from all instances at once. An error in any of them is raised here."""
+def time_batches(session: Session, instances: int, batch: dict[str, Array], effort: Effort, warm_up: bool) -> list[float]:
+    """Seconds of each run, from all instances at once: at least `effort.n_least` of each, then until `effort.cell_s`, or `effort.n_most`.
+    `warm_up`: after one that is not counted. An error in any of them is raised here."""
     if warm_up:
         session.run(batch)
     times: list[list[float]] = [[] for _ in range(instances)]

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from optimizer.cli import main
+from optimizer.inspection.checklist import checklist
+from optimizer.inspection.readiness import Mark
+from optimizer.inspection.versions import find_version
+from server.backends.catalog import find_backends
 from tests.optimizer.bench import LINEAR, Bench
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +52,9 @@ def test_an_onnx_file_needs_neither_torch_nor_onnx(published: Bench, tmp_path: P
     assert "next: ferry serve --repository" in first.stdout
     manifest = json.loads((published.repository / "again" / "1" / "manifest.json").read_text())
     assert manifest["max_rows"] == 2
+    items = checklist(find_version("again", published.repository), find_backends(), tmp_path / "nosuch")
+    assert [item.name for item in items if item.mark is Mark.FAILED] == [], "nothing was changed, so nothing is wrong"
+    assert "quality: original: model.onnx as it was given, unchanged" in [f"{item.name}: {item.detail}" for item in items]
     second = ferry(*arguments)
     assert second.returncode == 0
     assert "unchanged: version 1 of again" in second.stdout

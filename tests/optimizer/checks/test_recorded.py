@@ -10,10 +10,12 @@ from typing import Any
 import onnx
 import pytest
 
+from optimizer.checks.agreement import Agreement
 from optimizer.errors import StageFailed
-from optimizer.ladder.answers import Agreement, compare_answers
+from optimizer.ladder.answers import compare_answers
 from optimizer.ladder.gates import Gates
 from optimizer.ladder.reference import cases
+from optimizer.ladder.subject import Known
 from optimizer.options import Options
 from optimizer.sources.opened import Opened
 from optimizer.sources.python_file import PythonFile
@@ -23,6 +25,7 @@ from optimizer.stages.build import build, evenly
 from optimizer.stages.files import RECORDED, read_arrays
 from server.backends.base import Session
 from server.backends.onnx_runtime import OnnxRuntimeBackend
+from server.intake.inspect import read_signature
 from tests.optimizer.bench import LINEAR, RAGGED, Bench
 
 
@@ -61,9 +64,12 @@ def build_alone(bench: Bench, text: str) -> Path:
 
 
 def judged(session: Session, built: Path) -> Agreement:
-    """As the ladder judges a candidate by what was recorded. With a record nothing else is asked, so nothing else need be known."""
-    known: Any = None
-    return compare_answers(session, cases(built, known, session))
+    """As the ladder judges a candidate by what was recorded. With a record no other inputs are asked."""
+    none: Any = None
+    known = Known(read_signature(session.inputs, session.outputs), none, None, 3)
+    found = compare_answers(session, cases(built, known, session))
+    assert isinstance(found, Agreement)
+    return found
 
 
 def test_all_samples_and_edges_are_recorded_and_the_export_agrees(ragged: Bench) -> None:
@@ -76,8 +82,15 @@ def test_all_samples_and_edges_are_recorded_and_the_export_agrees(ragged: Bench)
     assert [name for name, _, _ in edges[4:]] == ["zeros", "ids at their least", "ids at their greatest"]
     with candidate(folder_of(ragged, "export")) as session:
         found = judged(session, built)
-    assert found.broken is None
     assert Gates().answers(found, has_score=False) is None
+    assert Gates().edges(found) is None
+    assert [one.place for one in found.edges] == [
+        "the shortest input, 1 row of length 2", "the shortest input, 3 rows of length 2",
+        "the longest input, 1 row of length 9", "the longest input, 3 rows of length 9", "zeros, 1 row of length 5",
+        "ids at their least, 1 row of length 5", "ids at their greatest, 1 row of length 5",
+    ]  # fmt: skip
+    assert found.n_samples == 3
+    assert {piece.name for piece in found.slices if piece.by == "length"} == {"2", "5 to 8", "9 to 16"}
 
 
 def test_a_wrong_candidate_is_found_out(ragged: Bench, tmp_path: Path) -> None:
@@ -107,7 +120,7 @@ def test_edges_that_pytorch_does_not_answer_are_not_asked(bench: Bench) -> None:
     data = Result.read(build_alone(bench, text)).data
     assert [one["name"] for one in data["unanswered_edges"]] == ["zeros", "numbers at their least"]
     assert "too small" in data["unanswered_edges"][0]["why"]
-    assert [one["name"] for one in data["edges"]] == ["the usual input", "the usual input", "numbers at their greatest"]
+    assert [one["name"] for one in data["edges"]] == ["the largest batch", "numbers at their greatest"]
 
 
 def test_a_sample_that_pytorch_answers_with_nan_is_refused_wherever_it_is(bench: Bench) -> None:

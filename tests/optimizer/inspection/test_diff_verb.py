@@ -46,7 +46,7 @@ def test_given_samples(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     np.savez(tmp_path / "some.npz", x=np.ones((2, 4), np.float32))
     run("affine/1", "affine/3", "--repository", made, "--samples", tmp_path / "some.npz")
     out = capsys.readouterr().out
-    assert "over 2 samples" in out
+    assert "over 2 rows" in out
     assert "made-up" not in out
 
 

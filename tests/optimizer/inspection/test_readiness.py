@@ -45,12 +45,14 @@ def with_checks(*checks: Check) -> Manifest:
 def test_quality_needs_a_comparison_with_the_original() -> None:
     item = check_quality(MANIFEST)
     assert item.mark is Mark.FAILED
-    assert "none of score, answers, parity" in item.detail
+    assert "none of score, answers, parity, original" in item.detail
     found = check_quality(with_checks(Check("parity", True, "worst 1e-6"), Check("score", True, "0.99")))
     assert (found.mark, found.detail) == (Mark.PASSED, "score: 0.99")
     assert check_quality(with_checks(Check("answers", True, "mean cosine 0.9999"))).mark is Mark.PASSED, (
         "as the ladder writes it"
     )
+    own = check_quality(with_checks(Check("original", True, "some.onnx as it was given, unchanged")))
+    assert (own.mark, own.detail) == (Mark.PASSED, "original: some.onnx as it was given, unchanged")
 
 
 def test_a_failed_check_fails_but_for_padding_which_is_a_property() -> None:

@@ -18,7 +18,7 @@ FRONT, HEAVY = "front", "heavy"
 """Names of the weights of `heavy_model`: what matters, and what only takes time."""
 
 
-def heavy_model(n_heavy: int = 12, wide: int = 160) -> bytes:
+def heavy_model(n_heavy: int = 40, wide: int = 160) -> bytes:
     """y = x · front, and beside it `n_heavy` products of matrices that add nothing to speak of. FP32 [batch, 4] → [batch, 3]."""
     rng = np.random.default_rng(0)
     weights = {
@@ -66,7 +66,7 @@ def _light(model: Any, gain: float) -> Any:
 
 def slow(model: Path, output: Path, material: Material, options: Mapping[str, Any]) -> Made:
     """Right, and takes much longer."""
-    output.write_bytes(heavy_model(60))
+    output.write_bytes(heavy_model(160))
     return Made("did more of the same")
 
 

@@ -1,4 +1,4 @@
-"""Agreement with the original, and answers that are none."""
+"""What the original was asked is what a candidate is asked, and an answer that is none ends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.ladder.answers import Agreement, Case, compare_answers
+from optimizer.checks.agreement import Agreement, Kind
+from optimizer.ladder.answers import Broken, Case, compare_answers
 from server.backends.base import BatchError
 from server.contract.tensors import DataType, TensorSpec
 from tests.server.intake.fakes import FakeSession
@@ -21,39 +22,17 @@ def session(answer: Any) -> FakeSession:
     return FakeSession(lambda _: [answer], outputs=(spec,))
 
 
-def case(wanted: Any = WANTED, is_edge: bool = False) -> Case:
-    return Case("2 rows", {"x": np.zeros((2, 4), np.float32)}, {"y": wanted}, is_edge)
+def case(wanted: Any = WANTED, kind: Kind = Kind.SAMPLE, edge: str = "") -> Case:
+    return Case("2 rows", {"x": np.zeros((2, 4), np.float32)}, {"y": wanted}, kind=kind, edge=edge)
 
 
-def test_equal_answers() -> None:
-    found = compare_answers(session(WANTED), [case(), case()])
+def test_answers_are_compared_row_by_row() -> None:
+    found = compare_answers(session(np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0]], np.float32)), [case(), case(kind=Kind.BATCH)])
+    assert isinstance(found, Agreement)
     (one,) = found.outputs
-    assert (one.n_rows, one.mean_cosine, one.worst_cosine, one.largest_error, one.kl, one.top1) == (4, 1.0, 1.0, 0.0, 0.0, 1.0)
-    assert Agreement.from_json(found.to_json()) == found
-    assert "agreement with the original, not accuracy" in found.sentence()
-
-
-def test_wrong_answers_are_measured() -> None:
-    (one,) = compare_answers(session(np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0]], np.float32)), [case()]).outputs
-    assert one.worst_cosine == pytest.approx(0.8)
-    assert one.mean_cosine == pytest.approx(0.9)
-    assert one.worst_at == "2 rows"
-    assert one.largest_error == 1.0
-    assert one.top1 == 0.5
-    softmax = np.exp([0.0, 2.0, 1.0]) / np.exp([0.0, 2.0, 1.0]).sum()
-    assert one.kl == pytest.approx((softmax[1] - softmax[2]) / 2)
-
-
-def test_a_row_of_one_value_is_as_alike_as_its_error_is_small() -> None:
-    wanted = np.array([[1.0], [-1.0]], np.float32)
-    (one,) = compare_answers(session(wanted + np.float32(0.1)), [case(wanted)]).outputs
-    assert one.worst_cosine == pytest.approx(1 - 0.1**2 / 2, abs=1e-6)
-    assert one.top1 is None
-
-
-def test_integers_are_alike_where_they_are_equal() -> None:
-    (one,) = compare_answers(session(np.array([[1, 2, 3], [4, 5, 0]])), [case(np.array([[1, 2, 3], [4, 5, 6]]))]).outputs
-    assert (one.mean_cosine, one.worst_cosine) == (pytest.approx(5 / 6), pytest.approx(2 / 3))
+    assert (one.n_rows, found.n_samples, one.worst_at) == (4, 2, "2 rows")
+    assert (one.cosine_mean, one.cosine_worst) == (pytest.approx(0.9), pytest.approx(0.8))
+    assert one.same_top1 == 0.5
 
 
 @pytest.mark.parametrize(
@@ -64,27 +43,25 @@ def test_integers_are_alike_where_they_are_equal() -> None:
         (WANTED.astype(np.float64), "is float64"),
     ],
 )
-@pytest.mark.parametrize("is_edge", [False, True])
-def test_what_is_no_answer(answer: Any, says: str, is_edge: bool) -> None:
-    found = compare_answers(session(answer), [case(is_edge=is_edge)])
-    assert found.broken is not None
-    assert re.search(says, found.broken)
-
-
-def test_what_is_only_larger_has_the_same_cosine_and_another_size() -> None:
-    (one,) = compare_answers(session(2 * WANTED), [case()]).outputs
-    assert (one.worst_cosine, one.size) == (pytest.approx(1.0), pytest.approx(2.0))
+@pytest.mark.parametrize("edge", ["", "zeros"])
+def test_what_is_no_answer(answer: Any, says: str, edge: str) -> None:
+    found = compare_answers(session(answer), [case(edge=edge), case()])
+    assert isinstance(found, Broken)
+    assert re.search(says, found.reason)
+    assert found.edge == edge
 
 
 def test_a_failure() -> None:
     def refuse(_: Any) -> Any:
         raise BatchError("no")
 
-    found = compare_answers(FakeSession(refuse), [Case("zeros", {}, {})])
-    assert found.broken == "fails on zeros, where the original does not: no"
+    found = compare_answers(FakeSession(refuse), [Case("zeros in 1 row", {}, {}, edge="zeros")])
+    assert found == Broken("fails on zeros in 1 row, where the original does not: no", "zeros")
 
 
 def test_what_the_original_does_not_say_is_not_asked() -> None:
     nothing = np.array([[np.nan, 1.0, 0.0], [0.0, 2.0, 1.0]], np.float32)
-    found = compare_answers(session(np.full((2, 3), 7, np.float32)), [case(nothing, is_edge=True)])
-    assert (found.broken, found.outputs) == (None, ())
+    answer = np.array([[7.0, 1.0, 0.0], [0.0, 2.0, 1.0]], np.float32)
+    found = compare_answers(session(answer), [case(answer), case(nothing, Kind.EDGE, "zeros")])
+    assert isinstance(found, Agreement)
+    assert [(one.place, one.cosine) for one in found.edges] == [("2 rows", pytest.approx(1.0))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from optimizer.inspection.checklist import checklist
 from optimizer.inspection.readiness import Mark
 from optimizer.inspection.versions import find_version
 from optimizer.job import LadderWish, Outcome, Request, Verdict, optimize
-from optimizer.ladder import workshop
-from optimizer.ladder.isolate import Task, isolate
+from optimizer.ladder import decide, workshop
+from optimizer.ladder.isolate import End, Ended, Task, isolate
 from optimizer.ladder.limits import Limits
 from optimizer.options import Options
 from optimizer.stages.base import Result
@@ -266,6 +267,44 @@ def _artifact_of(ladder: Ladder, what: str) -> Path:
     text = (ladder.repository / "tiny" / "1" / "lineage.jsonl").read_text(encoding="utf-8")
     key = next(line["key"] for line in map(json.loads, text.splitlines()) if line["stage"] == what)
     return ladder.cache / "stages" / str(key)[:32]
+
+
+def test_close_finalists_are_measured_in_turns_once(ladder: Ladder, monkeypatch: pytest.MonkeyPatch, tasks: list[str]) -> None:
+    monkeypatch.setattr(decide, "CLOSE", 1.0)
+    ladder.recipe("light")
+    outcome = ladder.run()
+    assert tasks == ["the finalists in turns"]
+    assert outcome.candidates is not None
+    assert re.match(
+        r"measured again in turns, 7 rounds: light \d+\.\d\d times the rate of plain export$", outcome.candidates.duel
+    )
+    plain, light = outcome.candidates.entries
+    assert plain.in_turns == 1
+    assert light.in_turns is not None
+    assert light.in_turns > 1
+    assert outcome.candidates.duel in outcome.report.read_text(encoding="utf-8")
+    assert '"stage": "the finalists in turns"' in (outcome.report.parent / "lineage.jsonl").read_text(encoding="utf-8")
+    again = ladder.run(force=True)
+    assert tasks == ["the finalists in turns"], "what was found then is used again"
+    assert again.candidates is not None
+    assert again.candidates.sentence == outcome.candidates.sentence
+
+
+def test_where_they_cannot_be_measured_in_turns_their_profiles_decide(ladder: Ladder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(task: Task, what: str, folder: Path, limits: Limits, progress: Progress) -> Result:
+        if what == "the finalists in turns":
+            raise Ended(End.TOO_LARGE, f"took more than 1 GB in {what}", "")
+        return isolate(task, what, folder, limits, progress)
+
+    monkeypatch.setattr(workshop, "isolate", failing)
+    monkeypatch.setattr(decide, "CLOSE", 1.0)
+    ladder.recipe("light")
+    outcome = ladder.run()
+    assert outcome.verdict is Verdict.PUBLISHED
+    assert outcome.candidates is not None
+    assert outcome.candidates.duel == (
+        "not measured in turns, as that took more than 1 GB in the finalists in turns: profiles of different minutes decided"
+    )  # fmt: skip
 
 
 def test_another_backend_wins_with_a_fallback(ladder: Ladder) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from optimizer.ladder.candidate import PLAIN, Candidate, Step
-from optimizer.ladder.decide import Standing, decide
+from optimizer.ladder.decide import Standing, close_ones, decide
 from server.contract.device import Device
 from server.contract.profile import Cell, Placement, Profile
 
@@ -44,11 +44,44 @@ def test_alike_the_simpler_one_wins() -> None:
     assert smaller.winner == "small"
 
 
+def test_alike_half_the_size_wins_over_simplicity() -> None:
+    found = decide(
+        [standing(PLAIN, 1.0, 100), standing(named("int8", 2), 1.01, 50), standing(named("fp16", 1), 1.0, 51)], 0.1, 2
+    )
+    assert found.winner == "fp16", "neither is twice as large as the other"
+    assert found.because == "it is 0.51 times as large as the plain export, at the same rate"
+
+
+def test_past_what_a_front_end_can_take_in_size_comes_first_and_rate_after_that() -> None:
+    plain, small = standing(PLAIN, 0.001, 90), standing(named("int8"), 0.00125, 30)
+    found = decide([plain, small], 0.1, 2)
+    assert found.winner == "int8"
+    more = "and no front end takes in more than 60,000 single rows/s"
+    assert found.because == (
+        f"it is 0.33 times as large as the plain export, at 0.80 times the rate of the plain export within 100ms, {more}"
+    )  # fmt: skip
+    assert found.lost[PLAIN.name].reason == f"1.25 times the rate of int8 within 100ms, {more}; int8 is 0.33 times as large"
+    assert decide([plain, standing(named("half"), 0.002, 60)], 0.1, 2).winner == PLAIN.name, (
+        "neither faster nor clearly smaller"
+    )
+    quick = decide([plain, standing(named("quick"), 0.0005, 89)], 0.1, 2)
+    assert quick.because.startswith("it sustains 2.0"), "what it does not need of the processor is for others"
+
+
+def test_who_may_be_the_best() -> None:
+    tried = [standing(PLAIN, 2.0), standing(named("a"), 1.0), standing(named("b"), 1.4)]
+    assert close_ones(tried, 0.1, 2) == ["a", "b"]
+    assert close_ones([tried[0], tried[1]], 0.1, 2) == ["a"]
+
+
 @pytest.mark.parametrize("ms", [1.0, 0.98, 3.0])
 def test_the_plain_export_stays_where_nothing_is_clearly_faster(ms: float) -> None:
     decision = decide([standing(PLAIN, 1.0), standing(named("a", 0, "other"), ms)], 0.1, 2)
     assert decision.winner == PLAIN.name
-    assert decision.because == "none of the 1 other that passed all gates sustains a clearly higher rate within 100ms"
+    assert (
+        decision.because
+        == "none of the 1 other that passed all gates sustains a clearly higher rate within 100ms, or the same at half the size"
+    )
     assert decide([standing(PLAIN, 1.0)], 0.1, 2).because == "no other candidate passed all gates"
 
 

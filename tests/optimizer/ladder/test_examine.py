@@ -85,7 +85,7 @@ def test_the_same_model_passes_and_is_looked_at(tried: Tried) -> None:
     assert list(examined.look) == ["1 row", "4 rows"]
     assert examined.agreement is not None
     (one,) = examined.agreement.outputs
-    assert (one.mean_cosine, one.largest_error) == (1.0, 0.0)
+    assert (one.cosine_mean, one.largest_absolute) == (pytest.approx(1.0), 0.0)
     assert examined.scores == ()
 
 
@@ -117,7 +117,35 @@ def test_an_edge_that_breaks_it(tried: Tried) -> None:
     ones = models.onnx_bytes(nodes, port, [("y", "FP32", ["batch", 4])], data)
     examined = tried.examine(tried.file("edge", ones))
     assert examined.failed is not None
-    assert examined.failed.reason == "output 'y' is not finite for zeros in 1 row, where the original's is"
+    assert examined.failed.gate is Gate.EDGES
+    assert examined.failed.reason == "output 'y' is not finite for zeros, 1 row, where the original's is"
+
+
+def test_an_edge_that_is_answered_otherwise(tried: Tried) -> None:
+    """Right for every sample, and the other way round for zeros: 2·x + 1 and 2·x - 1 where x is zero."""
+    node, data = models.helper.make_node, {"two": np.float32(2.0), "one": np.float32(1.0), "zero": np.float32(0.0)}
+    nodes = [
+        node("Mul", ["x", "two"], ["double"]), node("Add", ["double", "one"], ["right"]), node("Sub", ["double", "one"], ["wrong"]),
+        node("ReduceMax", ["x"], ["greatest"], axes=[1], keepdims=1), node("Equal", ["greatest", "zero"], ["is_zero"]),
+        node("Where", ["is_zero", "wrong", "right"], ["y"]),
+    ]  # fmt: skip
+    port = [("x", "FP32", ["batch", 4])]
+    examined = tried.examine(tried.file("edge", models.onnx_bytes(nodes, port, [("y", "FP32", ["batch", 4])], data)))
+    assert examined.failed is not None
+    assert examined.failed.gate is Gate.EDGES
+    assert examined.failed.reason == "zeros, 1 row: cosine -1.00000 of output 'y', wanted is 0.9"
+
+
+def test_the_requests_of_the_score_are_sliced_by_class(tried: Tried) -> None:
+    """Its 20 rows are 16 whose greatest value is the first, and 4 of the second class."""
+    tried.build(1.0)
+    tried.source(RIGHT)
+    examined = tried.examine(tried.file("same", models.affine()), Gates(max_slice_changes=1.0))
+    assert examined.failed is None
+    assert examined.agreement is not None
+    assert [(one.by, one.name, one.n_samples, one.same_top1) for one in examined.agreement.slices] == [
+        ("class", "0", 16, 1.0), ("class", "1", 4, 1.0),
+    ]  # fmt: skip
 
 
 def test_pytorchs_own_answers_count_where_there_are_some(tried: Tried) -> None:

@@ -14,6 +14,8 @@ from server.backends.onnx_runtime import OnnxRuntimeBackend
 ENCODER = GraphFacts({"MatMul": 30}, 10**7, 4 * 10**7, 4 * 10**7, 0, 0, True, True, ("FLOAT",))
 CNN = replace(ENCODER, matmul_bytes=10**6, conv_bytes=4 * 10**7, has_attention=False, has_normalization=False)
 TINY = replace(CNN, matmul_bytes=10_000, conv_bytes=20_000)
+SMALL = replace(CNN, matmul_bytes=75_000, conv_bytes=11_000)
+SPEECH = replace(ENCODER, conv_bytes=10**6)
 MLP = replace(CNN, conv_bytes=0, matmul_bytes=10**7)
 
 
@@ -32,6 +34,8 @@ def shown(facts: GraphFacts | None, *names: str) -> list[tuple[str, str]]:
         (ENCODER, [("", "openvino-bf16"), ("fuse", "onnxruntime"), ("fuse+int8-dynamic", "onnxruntime")]),
         (CNN, [("", "openvino-bf16"), ("int8-static", "onnxruntime"), ("int8-static", "openvino-bf16")]),
         (TINY, [("", "openvino-bf16")]),
+        (SMALL, [("", "openvino-bf16"), ("int8-static", "onnxruntime"), ("int8-static", "openvino-bf16")]),
+        (SPEECH, [("", "openvino-bf16"), ("fuse", "onnxruntime"), ("fuse+int8-dynamic", "onnxruntime")]),
         (MLP, [("", "openvino-bf16"), ("int8-dynamic", "onnxruntime")]),
         (None, [("", "openvino-bf16"), ("fuse", "onnxruntime"), ("fuse+int8-dynamic", "onnxruntime")]),
     ],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from optimizer.ladder.answers import Agreement, Likeness
-from optimizer.ladder.gates import Gate, Gates, look
+from optimizer.checks.agreement import Agreement, Edge, OutputAgreement
+from optimizer.checks.slices import Slice
+from optimizer.ladder.gates import Gate, Gates, look, wanted_at_look
 
 
 def agreement(mean: float, worst: float, size: float = 1.0) -> Agreement:
-    return Agreement((Likeness("y", 10, mean, worst, "sample 3", size, 0.1),))
+    return Agreement(10, "y", (OutputAgreement("y", 10, 0, None, mean, worst, "sample 3", 0.01, size, 0.1, 0.1),))
 
 
 def test_size() -> None:
@@ -32,11 +35,39 @@ def test_size() -> None:
         (Gates(min_worst_cosine=0.05), agreement(0.9995, 0.1), False, None),
         (Gates(), agreement(1.0, 1.0, 1.2), True, "output 'y' is 1.20 times as large as the original's"),
         (Gates(), agreement(1.0, 1.0, 0.95), True, None),
-        (Gates(), Agreement((), "is not finite"), True, "is not finite"),
     ],
 )
 def test_answers(gates: Gates, found: Agreement, has_score: bool, reason: str | None) -> None:
     failed = gates.answers(found, has_score)
+    assert (failed and failed.reason) == reason
+
+
+def test_edges() -> None:
+    whole = agreement(1.0, 1.0)
+    assert Gates().edges(whole) is None
+    edges = Edge("the longest input in 4 rows", "y", 0.99), Edge("zeros in 1 row", "z", 0.89)
+    found = replace(whole, edges=edges)
+    failed = Gates().edges(found)
+    assert failed is not None
+    assert (failed.gate, failed.reason) == (Gate.EDGES, "zeros in 1 row: cosine 0.89000 of output 'z', wanted is 0.9")
+    assert Gates(min_edge_cosine=0.8).edges(found) is None
+
+
+@pytest.mark.parametrize(
+    ("gates", "slices", "has_score", "reason"),
+    [
+        (Gates(), [Slice("class", "3", 20, 0.9971, 0.5)], False, None),
+        (Gates(), [Slice("class", "3", 20, 0.9969, 1.0)], False, "class 3 (20 samples): mean cosine 0.99690, wanted is 0.997"),
+        (Gates(), [Slice("class", "3", 19, 0.9, 0.5)], False, None),
+        (Gates(min_cosine=0.99), [Slice("length", "3 to 4", 30, 0.972, None)], False, None),
+        (Gates(), [Slice("class", "3", 20, 0.5, 0.5)], True, None),
+        (Gates(min_slice_cosine=0.8), [Slice("length", "3 to 4", 20, 0.5, None)], True, "length 3 to 4 (20 samples): mean cosine 0.50000, wanted is 0.8"),
+        (Gates(max_slice_changes=5), [Slice("class", "3", 40, 1.0, 0.95), Slice("class", "4", 40, 1.0, 0.925)], True, "class 4 (40 samples): 7.5 points got another top class, allowed are 5"),
+        (Gates(max_slice_changes=5), [Slice("length", "3 to 4", 40, 1.0, None)], True, None),
+    ],
+)  # fmt: skip
+def test_slices(gates: Gates, slices: list[Slice], has_score: bool, reason: str | None) -> None:
+    failed = gates.slices(replace(agreement(1.0, 1.0), slices=tuple(slices)), has_score)
     assert (failed and failed.reason) == reason
 
 
@@ -65,3 +96,9 @@ def test_look() -> None:
     slower = look({"1 row": 0.5, "4 rows": 0.94}, {})
     assert slower is not None
     assert slower.reason == "slower than the plain export at every batch, 0.94 times its speed at best"
+    assert look({"1 row": 0.5, "4 rows": 0.94}, {}, wanted_at_look(0.5, 100)) is None, "at half the size that is no difference"
+    assert look({"1 row": 0.5, "4 rows": 0.89}, {}, wanted_at_look(0.5, 100)) is not None
+    assert look({"1 row": 0.5, "4 rows": 0.94}, {}, wanted_at_look(0.51, 10**6)) is not None
+    other = {"other": {"1 row": 2.0, "4 rows": 2.6}}
+    assert look({"1 row": 0.5, "4 rows": 0.6}, other, wanted_at_look(0.3, 10**6)) is None, "faster than anybody can ask"
+    assert look(mine, other, wanted_at_look(0.3, 100)) is not None

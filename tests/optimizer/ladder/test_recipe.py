@@ -28,6 +28,9 @@ def test_all_of_it(tmp_path: Path) -> None:
 max_loss = 1
 min_cosine = 0.99
 min_worst_cosine = 0.9
+min_edge_cosine = 0.8
+min_slice_cosine = 0.95
+max_slice_changes = 5
 max_bytes = "1.5MB"
 max_memory = "2GB"
 [limits]
@@ -41,7 +44,7 @@ backend = "openvino-bf16"
 name = "kernels"
 backend = "openvino-bf16"
 """)  # fmt: skip
-    assert recipe.gates == Gates(1.0, 0.99, 0.9, 1_500_000, 2_000_000_000)
+    assert recipe.gates == Gates(1.0, 0.99, 0.9, 0.8, 0.95, 5.0, 1_500_000, 2_000_000_000)
     assert recipe.limits == Limits(90.0, 500_000_000)
     assert recipe.candidates is not None
     own, kernels = recipe.candidates

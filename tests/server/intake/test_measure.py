@@ -185,7 +185,7 @@ def test_placements_that_may_be_the_best_for_some_slo_are_measured(
     alone_s: float, wide_s: float, beside_s: float, kept: list[str], timer: FakeTimer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(timer, alone_s, wide_s, beside_s)
-    monkeypatch.setattr(measure, "_time_batches", machine.times)
+    monkeypatch.setattr(measure, "time_batches", machine.times)
     samples = made_up_samples(FakeSession(doubled).signature, 0)
     device = replace(DEVICE, cores=4)
     profiles = measure_placements(machine.load, device, samples, (1, 2), (0,), lambda *_: None, EFFORT)
@@ -200,7 +200,7 @@ def test_two_placements_take_little_longer_than_one(timer: FakeTimer, monkeypatc
     def busy_s(wide_s: float) -> float:
         began_s = timer.now_s
         machine = Machine(timer, 1.0, wide_s, 1.05)
-        monkeypatch.setattr(measure, "_time_batches", machine.times)
+        monkeypatch.setattr(measure, "time_batches", machine.times)
         samples = made_up_samples(FakeSession(doubled).signature, 0)
         profiles = measure_placements(machine.load, DEVICE, samples, (1, 2, 4, 8), (0,), lambda *_: None, Effort())
         assert len(profiles.profiles) == (2 if wide_s < 0.9 else 1)
