@@ -22,6 +22,7 @@ def load(setup: Setup) -> Callable[[], Answers]:
     parameters.n_ctx = setup.slots * setup.longest
     parameters.n_batch = parameters.n_ubatch = _CALL_TOKENS
     parameters.n_seq_max = setup.slots
+    parameters.type_k = parameters.type_v = llama.GGML_TYPE_F32  # its usual 16 bits would give other answers
     parameters.n_threads = parameters.n_threads_batch = setup.threads
     context = llama.llama_init_from_model(model, parameters)
     n_vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
