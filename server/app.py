@@ -124,7 +124,7 @@ class Ferry:
         log.info("admin API: %s", guard.state)
         if regions is not None:
             log.info("system shared memory: on, for who may use the admin API")
-        recording = loop.create_task(recorder.watch(lambda: registry.serving))
+        recording = loop.create_task(recorder.watch(lambda: registry.served))
         _settle_memory()
         yield
         recording.cancel()

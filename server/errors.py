@@ -112,6 +112,12 @@ class Refused(FerryError):
         self.retry_after_s = retry_after_s
 
 
+class TooLong(Refused):
+    """A generating request that there is never room or time for; the message says which limit it is."""
+
+    status, grpc_status, retryable = 400, "INVALID_ARGUMENT", False
+
+
 class RateLimited(Refused):
     """The client has had its share for now; others have not."""
 

@@ -16,8 +16,9 @@ from server.contract.errors import ContractError
 from server.contract.profile import Profile
 from server.errors import BadRequest, Cancelled
 from server.runtime.registration import Registrar, Registration
-from server.runtime.registry import Registry
+from server.runtime.registry import Registry, Served
 from server.runtime.served import ServedModel
+from server.runtime.served_decoder import ServedDecoder
 
 
 def admin_routes(registry: Registry, registrar: Registrar, guard: Guard) -> APIRouter:
@@ -27,7 +28,7 @@ def admin_routes(registry: Registry, registrar: Registrar, guard: Guard) -> APIR
     @routes.get("/models")
     async def models() -> dict[str, Any]:
         """Every model with its versions, states, SLO and profile."""
-        serving = {model.key.name: model for model in registry.serving}
+        serving = {model.key.name: model for model in registry.served}
         return {"models": [_describe(registry, name, serving.get(name)) for name in registry.names()]}
 
     @routes.post("/models/{name}/versions", status_code=201, openapi_extra=_UPLOAD)
@@ -93,7 +94,7 @@ def _bounds(lengths: str | None) -> tuple[int, int] | None:
     return low, high
 
 
-def _describe(registry: Registry, name: str, model: ServedModel | None) -> dict[str, Any]:
+def _describe(registry: Registry, name: str, model: Served | None) -> dict[str, Any]:
     versions = [
         {"version": version, "state": status.state.value, "reason": status.reason}
         for version, status in registry.status(name).items()
@@ -102,7 +103,8 @@ def _describe(registry: Registry, name: str, model: ServedModel | None) -> dict[
     return {"name": name, "versions": versions, **(_served(model) if model else {"problem": problem})}
 
 
-def _served(model: ServedModel) -> dict[str, Any]:
+def _served(model: Served) -> dict[str, Any]:
+    profile = _profile(model.terms.profile) if isinstance(model, ServedModel) else _steps(model)
     return {
         "serving": model.key.version,
         "slo": format_duration(model.slo_s),
@@ -112,8 +114,22 @@ def _served(model: ServedModel) -> dict[str, Any]:
         "default_class": model.classes.of(0).name,
         "max_rows": model.max_rows,
         "placement": {"instances": model.placement.instances, "threads": model.placement.threads, "why": model.terms.why},
-        "profile": {"source": model.terms.source.value, **_profile(model.terms.profile)},
+        "profile": {"source": model.terms.source.value, **profile},
         "checks": [{"name": check.name, "passed": check.passed, "detail": check.detail} for check in model.manifest.checks],
+    }
+
+
+def _steps(model: ServedDecoder) -> dict[str, Any]:
+    """Of a model that generates: what was promised and measured of single tokens."""
+    terms, longest = model.terms, model.generation.longest
+    return {
+        "device": terms.profile.device.to_json(),
+        "gap": format_duration(model.gap_s),
+        "slots": model.limits.slots,
+        "longest": longest,
+        "one_token_ms": round(terms.costs.decode_s(1, longest // 2) * 1e3, 4),
+        "all_slots_ms": round(terms.costs.decode_s(model.limits.slots, model.limits.slots * longest // 2) * 1e3, 4),
+        "prompt_64_tokens_ms": round(terms.costs.prefill_s(model.limits.chunk) * 1e3, 4),
     }
 
 

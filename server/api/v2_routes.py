@@ -17,7 +17,7 @@ from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
 from server.errors import BadRequest, NotReady, Unsupported
-from server.runtime.registry import Registry
+from server.runtime.registry import Registry, Served
 from server.runtime.served import ServedModel
 from server.telemetry.model_stats import all_stats
 
@@ -61,11 +61,11 @@ def v2_routes(registry: Registry, guard: Guard, regions: Regions | None) -> APIR
 
     @routes.get("/models")
     async def models() -> dict[str, list[str]]:
-        return {"models": [model.key.name for model in registry.serving]}
+        return {"models": [model.key.name for model in registry.served]}
 
     @routes.get("/models/stats")
     async def statistics() -> dict[str, Any]:
-        return all_stats(model.stats for model in registry.serving)
+        return all_stats(model.stats for model in registry.served)
 
     for prefix in ("/models/{name}", "/models/{name}/versions/{version}"):
         _model_routes(routes, prefix, registry)
@@ -80,13 +80,17 @@ def _model_routes(routes: APIRouter, prefix: str, registry: Registry) -> None:
         path: dict[str, str] = request.path_params
         return registry.find(path["name"], path.get("version"))
 
+    def find_served(request: Request) -> Served:
+        path: dict[str, str] = request.path_params
+        return registry.find_served(path["name"], path.get("version"))
+
     @routes.get(prefix)
     async def metadata(request: Request) -> dict[str, Any]:
         return _metadata(find(request))
 
     @routes.get(f"{prefix}/ready")
     async def ready(request: Request) -> dict[str, Any]:
-        return {"name": find(request).key.name, "ready": True}
+        return {"name": find_served(request).key.name, "ready": True}
 
     @routes.get(f"{prefix}/config")
     async def config(request: Request) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def _model_routes(routes: APIRouter, prefix: str, registry: Registry) -> None:
 
     @routes.get(f"{prefix}/stats")
     async def stats(request: Request) -> dict[str, Any]:
-        return all_stats([find(request).stats])
+        return all_stats([find_served(request).stats])
 
 
 def _repository_routes(routes: APIRouter, registry: Registry, guard: Guard) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles
 from server.contract.tensors import DataType, TensorSpec
+
+if TYPE_CHECKING:  # which builds on this module
+    from server.backends.decoding import DecoderBackend
 
 Array = npt.NDArray[Any]
 
@@ -115,10 +118,12 @@ class Picked:
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """What model files this process can run: backends by name, and for known ones that cannot be used here, what to do about it."""
+    """What model files this process can run: backends by name, and for known ones that cannot be used here, what to do about
+    it. `decoders`: those for models that generate."""
 
     usable: Mapping[str, Backend]
     missing: Mapping[str, str] = field(default_factory=dict)
+    decoders: Mapping[str, DecoderBackend] = field(default_factory=dict)
 
     def pick(self, files: VersionFiles) -> Picked:
         """The version's own backend, or else its fallback. Raises ContractError when neither can be used here."""

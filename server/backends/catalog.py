@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.backends.base import Backend, Backends
+from server.backends.onnx_decoder import OnnxDecoderBackend
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.backends.openvino import OpenVinoBackend, Precision
 
@@ -22,4 +23,5 @@ def find_backends() -> Backends:
             usable[backend.name] = backend
         else:
             missing[backend.name] = reason
-    return Backends(usable, missing)
+    decoder = OnnxDecoderBackend()
+    return Backends(usable, missing, {decoder.name: decoder})

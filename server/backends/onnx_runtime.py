@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from server.backends.base import Array, BatchError, LoadError, Session, tensor_spec
+from server.backends.onnx_session import open_session, reason
 from server.contract.tensors import DataType, TensorSpec
 
 _DATATYPES = {
@@ -38,7 +39,7 @@ class OnnxRuntimeBackend:
 
     def load(self, folder: Path, threads: int) -> Session:
         """Raises LoadError when the file is missing, is not ONNX, or uses operators or types that are not supported."""
-        return _OnnxRuntimeSession(self._open(folder, threads, ort.SessionOptions()))
+        return _OnnxRuntimeSession(open_session(folder / self.model_file, threads, ort.SessionOptions()))
 
     def load_traced(self, folder: Path, threads: int, prefix: Path) -> TracedSession:
         """Likewise. Each operator of each run is timed, which takes a little time itself; `end_trace` tells where to read it,
@@ -46,18 +47,7 @@ class OnnxRuntimeBackend:
         options = ort.SessionOptions()
         options.enable_profiling = True
         options.profile_file_prefix = str(prefix)
-        return TracedSession(self._open(folder, threads, options))
-
-    def _open(self, folder: Path, threads: int, options: ort.SessionOptions) -> ort.InferenceSession:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Spinning threads would take the core that the event loop needs between two batches.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            return ort.InferenceSession(folder / self.model_file, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the library raises a dozen unrelated types, none of them public
-            raise LoadError(_reason(error).replace(f"{folder}/", "")) from None
+        return TracedSession(open_session(folder / self.model_file, threads, options))
 
 
 class _OnnxRuntimeSession:
@@ -77,7 +67,7 @@ class _OnnxRuntimeSession:
         try:
             outputs: list[Array] = session.run(self._output_names, inputs)
         except Exception as error:  # as above: whatever the library raises concerns this batch only
-            raise BatchError(_reason(error)) from None
+            raise BatchError(reason(error)) from None
         for place in self._text_places:
             outputs[place] = _each(str.encode, outputs[place])
         return outputs
@@ -115,9 +105,3 @@ def _spec(arg: Any) -> TensorSpec:
     if datatype is None:
         raise LoadError(f"tensor {arg.name!r} has type {arg.type}, which cannot be served")
     return tensor_spec(arg.name, datatype, arg.shape)
-
-
-def _reason(error: Exception) -> str:
-    """The library's message on one line, without its status-code prefix."""
-    text = " ".join(str(error).split())
-    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Generic
 
 from server.core.costs import CostTable, StepCosts, Unmeasured
@@ -86,11 +87,18 @@ class StepFailed(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class IterationDone(Generic[P]):
-    """A step ran. `ended`: those of its requests that got their last token by it. `began_at` as in StepDone."""
+    """A step ran. `ended`: those of its requests that got their last token by it. `began_at` as in StepDone. `known`: how many tokens of a
+    prompt that began with it were there already, by request id; then its chunk was that much further on."""
 
     iteration: Iteration[P]
     ended: tuple[GenerateRequest[P], ...]
     began_at: float | None = None
+    known: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def ran(self) -> Iteration[P]:
+        """What was calculated."""
+        return self.iteration.moved(self.known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from server.core.costs import StepCosts
 from server.core.device import FLOOR, Device
-from server.core.events import Action, Emit, Fail, Iterate, Release
+from server.core.events import Action, Emit, Fail, Iterate, IterationDone, Release
 from server.core.lifetimes import Lifetimes
 from server.core.outlook import Outlook
 from server.core.pace import RATE
@@ -275,27 +275,26 @@ class ResidentLane(Tenant[P]):
         iteration = Iteration(number, self.model, place.instance, requests, tuple(plan.chunks), context, now)
         costs = self.forecast.costs
         decode_s = costs.decode_s(len(decode), context) if decode else 0.0
-        prefill_s = sum([costs.prefill_s(chunk.stop - chunk.start) for chunk in plan.chunks])
-        self.running[place.instance] = Stepping(iteration, now + plan.takes_s, decode_s, prefill_s)
+        self.running[place.instance] = Stepping(iteration, now + plan.takes_s, decode_s, self._prefill_s(iteration))
         self._outlook = None
         if self.device.is_shared:
             self.device.started(self, plan.takes_s)
         return Iterate(iteration)
 
-    def finish(
-        self, iteration: Iteration[P], ended: tuple[GenerateRequest[P], ...], began_at: float | None, now: float
-    ) -> tuple[list[Action[P]], list[Action[P]]]:
+    def finish(self, done: IterationDone[P], now: float) -> tuple[list[Action[P]], list[Action[P]]]:
         """A step ran. Returns who is gone, which the next step may build on, and what clients are told after that."""
-        place, stepping = self._take_off(iteration)
-        took_s = now - (iteration.formed_at if began_at is None else began_at)
-        self.forecast.learn(stepping.decode_s, stepping.prefill_s, took_s)
+        iteration = done.ran
+        place, stepping = self._take_off(done.iteration)
+        took_s = now - (iteration.formed_at if done.began_at is None else done.began_at)
+        prefill_s = self._prefill_s(iteration) if done.known else stepping.prefill_s
+        self.forecast.learn(stepping.decode_s, prefill_s, took_s)
         if iteration.decode:
             self.step_s = took_s if self.step_s is None else self.step_s + RATE * (took_s - self.step_s)
         place.suspects.difference_update(
             [request.id for request in iteration.decode], [chunk.request.id for chunk in iteration.chunks]
         )
         got = place.advance(iteration, now)
-        last = {request.id for request in ended}
+        last = {request.id for request in done.ended}
         for resident in got:
             if resident.request.id in last:
                 place.leaving.append(resident)
@@ -303,7 +302,9 @@ class ResidentLane(Tenant[P]):
             else:
                 assert resident.n_new < resident.request.new_tokens, f"{resident!r} has all its tokens"
         tokens = tuple([resident.request for resident in got if resident.is_wanted])
-        emit: list[Action[P]] = [Emit(iteration, tokens, tuple([one for one in tokens if one.id in last]))] if tokens else []
+        emit: list[Action[P]] = (
+            [Emit(done.iteration, tokens, tuple([one for one in tokens if one.id in last]))] if tokens else []
+        )
         return self._let_go(place), emit
 
     def fail(self, iteration: Iteration[P], detail: str) -> tuple[list[Action[P]], list[Action[P]]]:
@@ -340,6 +341,10 @@ class ResidentLane(Tenant[P]):
             place.leaving.append(resident)
             return [] if place.instance in self.running else self._let_go(place)
         return []
+
+    def _prefill_s(self, iteration: Iteration[P]) -> float:
+        """By the profile."""
+        return sum([self.forecast.costs.prefill_s(chunk.stop - chunk.start) for chunk in iteration.chunks])
 
     def _take_off(self, iteration: Iteration[P]) -> tuple[Residents[P], Stepping[P]]:
         place, stepping = self.places[iteration.instance], self.running.pop(iteration.instance)

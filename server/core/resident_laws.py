@@ -84,16 +84,16 @@ class ResidentBooks(Generic[P]):
             return
         for number in _members(event.iteration):
             place.suspects.discard(number)
-        for chunk in event.iteration.chunks:
+        for chunk in event.ran.chunks:
             place.n_prefilled[chunk.request.id] = chunk.stop
-        for request in _got_tokens(event.iteration):
+        for request in _got_tokens(event.ran):
             place.n_new[request.id] += 1
             if place.n_new[request.id] > request.new_tokens:
                 raise BrokenLaw(f"law 6: {request!r} has {place.n_new[request.id]} tokens")
 
     def check_emitted(self, event: IterationDone[P] | IterationFailed[P], actions: list[Action[P]]) -> None:
         """Who ended, failed or was cancelled is released before the next step; only who still wants it gets a token, and all of them."""
-        iteration = event.iteration
+        iteration = event.ran if isinstance(event, IterationDone) else event.iteration
         wanted = {request.id for request in _got_tokens(iteration)} - self.places[iteration.instance].cancelled
         ended = {request.id for request in event.ended} & wanted if isinstance(event, IterationDone) else set()
         if isinstance(event, IterationFailed):

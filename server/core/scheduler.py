@@ -71,9 +71,9 @@ class Scheduler(Generic[P]):
                 return self._submit(lane or self._residents.get(model), requests, now)
             case StepDone(batch, began_at):
                 return self._done(batch, began_at, now)
-            case IterationDone(iteration, ended, began_at):
-                resident = self._residents[iteration.model]
-                return self._go_on(resident, *resident.finish(iteration, ended, began_at, now), now)
+            case IterationDone():
+                resident = self._residents[event.iteration.model]
+                return self._go_on(resident, *resident.finish(event, now), now)
             case Cancel(request):
                 return self._cancel(request, now)
             case Wake():

@@ -15,9 +15,10 @@ class StepTable:
     The context is that of all rows together: a row is taken to have the mean of it.
     """
 
-    __slots__ = ("_contexts", "_decode", "_prefill", "_rows", "_tokens", "guard")
+    __slots__ = ("_contexts", "_decode", "_prefill", "_rows", "_tokens", "guard", "profile")
 
     def __init__(self, profile: StepProfile) -> None:
+        self.profile = profile
         by_place = {(cell.rows, cell.context): cell.p50_s for cell in profile.decode}
         self._rows, self._contexts = profile.measured_rows, profile.measured_contexts
         lines = [list(accumulate((by_place[rows, context] for context in self._contexts), max)) for rows in self._rows]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
@@ -104,6 +105,10 @@ class Chunk(Generic[P]):
     def is_last(self) -> bool:
         return self.stop == self.request.length
 
+    def moved(self, n_known: int) -> Chunk[P]:
+        """As many tokens, or those that are left, of a prompt that begins with so many known ones."""
+        return Chunk(self.request, self.start + n_known, min(self.stop + n_known, self.request.length))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Iteration(Generic[P]):
@@ -122,6 +127,13 @@ class Iteration(Generic[P]):
         decode = ",".join(str(request.id) for request in self.decode)
         chunks = ",".join(f"{chunk.request.id}[{chunk.start}:{chunk.stop}]" for chunk in self.chunks)
         return f"<step {self.id} on {self.instance}: decode {decode or '-'}, prefill {chunks or '-'}>"
+
+    def moved(self, known: Mapping[int, int]) -> Iteration[P]:
+        """What it is when so many tokens of prompts that begin with it (by request id) are there already."""
+        if not known:
+            return self
+        chunks = [one if one.start else one.moved(known.get(one.request.id, 0)) for one in self.chunks]
+        return replace(self, chunks=tuple(chunks))
 
     @property
     def n_requests(self) -> int:

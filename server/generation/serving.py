@@ -8,7 +8,7 @@ from server.contract.classes import Classes
 from server.contract.generation import Generation
 from server.contract.manifest import Manifest
 from server.core.types import GenerateRequest, ModelKey
-from server.generation.options import Prompt, Sampling, TokenSink
+from server.generation.options import Finish, Prompt, Sampling, TokenSink
 from server.generation.texts import TextCodec
 
 
@@ -50,8 +50,9 @@ class GeneratingEngine(Protocol):
         """Queue one request; `sink` is told what becomes of it, later than this returns. The prompt's ids are in the vocabulary and leave
         room for a token (the caller saw to that). `timeout_s`: until the first token, where it is shorter than the SLO."""
 
-    def stop(self, request: GenerateRequest[object]) -> None:
-        """Nobody wants more of its tokens: its sink is told nothing from now on. Harmless when it has ended."""
+    def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:
+        """Nobody wants more of its tokens: its sink is told nothing from now on. Harmless when it has ended. `why`: its answer is whole,
+        for a text ended it; None: its client is gone."""
 
     def named(self, number: int, name: str) -> None:
         """Note what its client calls the request of this number, as `ferry explain` will."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
+
+from server.contract.generation import Generation
 
 
 class TextStream(Protocol):
@@ -11,6 +14,13 @@ class TextStream(Protocol):
 
     def add(self, token: int) -> str:
         """The text that is complete by this token; "" while a character is not."""
+
+
+class TextCodecs(Protocol):
+    """Loads them."""
+
+    def codec(self, folder: Path, generation: Generation) -> TextCodec:
+        """That of the version in this folder. Raises LoadError when its files are none, or the library is missing."""
 
 
 class TextCodec(Protocol):

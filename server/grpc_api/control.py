@@ -84,7 +84,7 @@ class Control:
 
     async def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """An unknown model is simply not ready."""
-        serving = {model.key.name: str(model.key.version) for model in self._registry.serving}
+        serving = {model.key.name: str(model.key.version) for model in self._registry.served}
         version = serving.get(request.name)
         return pb.ModelReadyResponse(ready=version is not None and request.version in ("", version))
 
@@ -100,7 +100,7 @@ class Control:
     async def _statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         if request.version and not request.name:
             raise BadRequest("a version without a model's name; give both, or neither for all models")
-        models = [self._find(request)] if request.name else self._registry.serving
+        models = [self._registry.find_served(request.name, request.version or None)] if request.name else self._registry.served
         reply = pb.ModelStatisticsResponse()
         ParseDict(all_stats(model.stats for model in models), reply)
         return reply

@@ -68,7 +68,7 @@ class Health:
         registry = self._registry
         if service in ("", INFERENCE_SERVICE):
             serves = registry.ready
-        elif any(model.key.name == service for model in registry.serving):
+        elif any(model.key.name == service for model in registry.served):
             serves = True
         elif service in registry.names():
             serves = False

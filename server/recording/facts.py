@@ -35,6 +35,7 @@ from server.core.events import (
     Wake,
 )  # fmt: skip
 from server.core.sketch import Drawn
+from server.core.step_costs import StepTable
 from server.core.types import GenerateRequest, InferRequest
 
 LONGEST_TEXT = 256
@@ -61,8 +62,9 @@ def event_facts(event: Event[Any]) -> Facts:
             return "cancel", tuple(request.model), request_facts(request)
         case StepFailed(batch, detail):
             return "step_failed", batch.id, plain(detail)
-        case IterationDone(iteration, ended, began_at):
-            return "iteration_done", iteration.id, _ids(ended), began_at
+        case IterationDone(iteration, ended, began_at, known):
+            facts = "iteration_done", iteration.id, _ids(ended), began_at
+            return (*facts, list(known.items())) if known else facts
         case IterationFailed(iteration, detail):
             return "iteration_failed", iteration.id, plain(detail)
         case Open() | OpenResident() | Recost() | InstanceUp() | InstanceLost() | Drain():
@@ -133,6 +135,8 @@ def costs_facts(costs: Costs) -> dict[str, Any]:
         return {"max_rows": costs.max_rows, "drawn": tuple(costs.law)}
     if isinstance(costs, Unmeasured):
         return {"unmeasured": tuple(costs)}
+    if isinstance(costs, StepTable):
+        return {"step_profile": costs.profile.to_json()}
     if isinstance(costs, LinearSteps):
         return {"steps": asdict(costs)}
     raise TypeError(f"costs of the kind {type(costs).__name__} are nothing that a recording can hold; see {__name__}")

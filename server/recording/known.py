@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from server.contract.profiles import Profiles
+from server.contract.step_profile import StepProfile
 from server.core.costs import CostTable, LinearSteps, StepCosts, Unmeasured
 from server.core.events import (
     Action,
@@ -31,6 +32,7 @@ from server.core.events import (
     Wake,
 )  # fmt: skip
 from server.core.sketch import Drawn
+from server.core.step_costs import StepTable
 from server.core.types import Batch, GenerateRequest, InferRequest, Iteration, Limits, Mixing, ModelKey, ResidentLimits
 from server.recording.facts import Costs, Facts
 
@@ -48,7 +50,7 @@ def read_request(model: ModelKey, facts: Facts) -> InferRequest[None]:
 
 def read_costs(facts: dict[str, Any]) -> Costs:
     """Raises ContractError for a profile that is none, ValueError for several."""
-    return read_steps(facts) if "steps" in facts else read_table(facts)
+    return read_steps(facts) if "steps" in facts or "step_profile" in facts else read_table(facts)
 
 
 def read_table(facts: dict[str, Any]) -> CostTable:
@@ -67,6 +69,8 @@ def read_open(facts: dict[str, Any]) -> CostTable | Unmeasured:
 
 def read_steps(facts: dict[str, Any]) -> StepCosts:
     """Those of models whose requests stay."""
+    if "step_profile" in facts:
+        return StepTable(StepProfile.from_json(facts["step_profile"], "step_profile"))
     return LinearSteps(**facts["steps"])
 
 
@@ -92,8 +96,9 @@ class Known:
                 return Cancel(self.requests.get(request[0]) or read_request(read_model(model), request))
             case ["step_failed", batch, detail]:
                 return StepFailed(self.batches[batch], detail)
-            case ["iteration_done", step, ended, began_at]:
-                return IterationDone(self.iterations[step], tuple([self._resident(one) for one in ended]), began_at)
+            case ["iteration_done", step, ended, began_at, *known]:
+                residents = tuple([self._resident(one) for one in ended])
+                return IterationDone(self.iterations[step], residents, began_at, dict(known[0]) if known else {})
             case ["iteration_failed", step, detail]:
                 return IterationFailed(self.iterations[step], detail)
         return self._change(facts)

@@ -31,6 +31,7 @@ from server.core.costs import CostTable, LinearSteps
 from server.core.forecast import Forecast
 from server.core.learning import Learning
 from server.core.scheduler import Scheduler
+from server.core.step_costs import StepTable
 from server.core.types import Batch, GenerateRequest, InferRequest, Iteration
 from server.recording.facts import Costs, Facts, request_facts
 from server.recording.known import Known, read_model, read_request
@@ -110,7 +111,7 @@ class _Writer:
             return {"set": self._write_all(sorted(value))}
         if kind is dict:
             return {"dict": [self._write_all(pair) for pair in value.items()]}
-        if kind is CostTable or kind is LinearSteps:
+        if kind is CostTable or kind is LinearSteps or kind is StepTable:
             return {"costs": self._place_of(value)}
         if kind.__name__ not in _CLASSES:
             raise TypeError(f"a {kind.__name__} is nothing that a recording can hold; see {__name__}")

@@ -12,32 +12,36 @@ from server.core.events import (
     Action,
     Answer,
     Cancel,
-    Closed,
-    Drain,
+    Emit,
     Event,
     Fail,
     InstanceLost,
     InstanceUp,
+    Iterate,
     Open,
     Recost,
     Refuse,
+    Release,
     Run,
     StepDone,
     StepFailed,
     Submit,
-    Wake,
 )  # fmt: skip
 from server.core.lane import Lane
-from server.core.scheduler import Scheduler
-from server.core.types import Demand, InferRequest, ModelKey, Refusal
+from server.core.resident_lane import ResidentLane
+from server.core.types import Demand, GenerateRequest, InferRequest, ModelKey, Refusal
 from server.errors import BadText, Cancelled, FerryError, Refused
-from server.recording.ring import Ring
+from server.generation.options import Finish, Prompt, Sampling, TokenSink
+from server.generation.serving import GeneratingModel
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
+from server.runtime.driver import Driver
+from server.runtime.generating import Generating
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.measuring import Trial
 from server.runtime.refusals import REPLY_S, KnownRefusals, failure, read_too_late, refusal, refused
 from server.runtime.served import ServedModel
+from server.runtime.served_decoder import ServedDecoder
 from server.runtime.terms import Terms
 from server.runtime.text_stage import TextRequest, TextStage
 from server.runtime.work import Outcome, Work, WorkRequest
@@ -56,39 +60,34 @@ class Engine:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self._clock = clock
-        self._scheduler: Scheduler[Work] = Scheduler()
-        self.ring = Ring(self._scheduler)
+        self._driver = Driver(loop, clock, self._carry_out)
+        self._generating = Generating(loop, clock, self._driver)
+        self.ring = self._driver.ring
         self._models: dict[ModelKey, ServedModel] = {}
         self._instances: dict[ModelKey, Instances] = {}
         self._texts: dict[ModelKey, TextStage] = {}
-        self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._refusals = KnownRefusals()
-        self._n_requests = 0
         self._trials: dict[int, Trial] = {}
-        self._arrived: dict[ModelKey, list[WorkRequest]] = {}
-        self._n_arrived_rows = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<Engine {self._scheduler!r}>"
+        return f"<Engine {self._driver.scheduler!r}>"
 
     def lane(self, key: ModelKey) -> Lane[Work] | None:
         """The scheduler's books for one model, to read only; None when it is not open."""
         try:
-            return self._scheduler.lane(key)
+            return self._driver.scheduler.lane(key)
         except KeyError:
             return None
 
     @property
     def n_requests(self) -> int:
         """How many came so far, of all models; batches that were tried out count too."""
-        return self._n_requests
+        return self._driver.n_requests
 
     @property
     def tightest_slo_s(self) -> float:
-        """Of all classes of all open models, of which there must be one."""
-        return min(one.slo_s for model in self._models.values() for one in model.classes.all)
+        """Of all classes of all open models, of which there must be one, and between the tokens of those that generate."""
+        return min([*self._generating.promises_s, *[one.slo_s for model in self._models.values() for one in model.classes.all]])
 
     def arrival(self, model: ServedModel, arrived_at: float | None, priority: int = 0, client: int = 0) -> float:
         """When a request arrived (now, if that is not known). `client` does not matter here: see `rationed`.
@@ -151,13 +150,10 @@ class Engine:
         """
         arrived_at, deadline_at, work = self._accept(model, inputs, answer, timeout_s, arrived_at, priority)
         urgency = model.classes.urgency(priority) if priority else 0
-        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, deadline_at, work, urgency)
-        if self._n_arrived_rows >= TURN_ROWS:
+        request = InferRequest(self._driver.n_requests, model.key, rows, length, arrived_at, deadline_at, work, urgency)
+        if self._driver.n_arrived_rows >= TURN_ROWS:
             self._hurry()
-        if not self._arrived:
-            self._loop.call_soon(self._flush)
-        self._n_arrived_rows += rows
-        self._arrived.setdefault(model.key, []).append(request)
+        self._driver.add(request)
         return request
 
     def submit_text(
@@ -172,7 +168,9 @@ class Engine:
         arrived_at, deadline_at, work = self._accept(model, {}, answer, timeout_s, arrived_at, priority)
         cost_s = stage.cost_s(text) if stage else 0.0
         urgency = model.classes.urgency(priority)
-        request = TextRequest(self._n_requests, model.key, text, truncate, arrived_at, deadline_at, work, cost_s, urgency)
+        request = TextRequest(
+            self._driver.n_requests, model.key, text, truncate, arrived_at, deadline_at, work, cost_s, urgency
+        )
         if stage is None:
             self._loop.call_soon(self.text_refused, request, Refusal.DRAINING, None)
         else:
@@ -186,13 +184,13 @@ class Engine:
         self, model: ServedModel, inputs: Inputs, answer: Outcome, timeout_s: float | None, arrived_at: float | None,
         priority: int,
     ) -> tuple[float, float, Work]:  # fmt: skip
-        """One request more, whose number is _n_requests: its arrival, its deadline and its payload."""
+        """One request more, whose number is the driver's last one: its arrival, its deadline and its payload."""
         if arrived_at is None:
             arrived_at = self._clock()
         slo_s = model.classes.of(priority).slo_s if priority else model.slo_s
         if timeout_s is not None and timeout_s < slo_s:
             slo_s = timeout_s
-        self._n_requests += 1
+        self._driver.next_id()
         model.stats.arrived()
         return arrived_at, arrived_at + slo_s - REPLY_S, Work(inputs, answer, slo_s)
 
@@ -206,12 +204,35 @@ class Engine:
             return
         scheduled = request.request if isinstance(request, TextRequest) else request
         if scheduled is not None:
-            self._flush()  # it may not have reached the scheduler yet
-            self._feed(Cancel(scheduled))
+            self._driver.flush()  # it may not have reached the scheduler yet
+            self._driver.feed(Cancel(scheduled))
         if request.payload.answer.done():
             return
         request.payload.answer.set_exception(Cancelled("the client closed the connection"))
         self._models[request.model].stats.cancelled()
+
+    def generate(
+        self, model: GeneratingModel, prompt: Prompt, sampling: Sampling, sink: TokenSink, timeout_s: float | None = None,
+        arrived_at: float | None = None, priority: int = 0,
+    ) -> GenerateRequest[object]:  # fmt: skip
+        """Satisfies serving.GeneratingEngine."""
+        return self._generating.generate(model, prompt, sampling, sink, timeout_s, arrived_at, priority)
+
+    def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:
+        """Satisfies serving.GeneratingEngine."""
+        self._generating.stop(request, why)
+
+    def resident_lane(self, key: ModelKey) -> ResidentLane[Any] | None:
+        """Like `lane`, for a model that generates."""
+        return self._generating.lane(key)
+
+    def open_generating(self, model: ServedDecoder) -> None:
+        """Start the instances of a model that generates, and take requests for it."""
+        self._generating.open(model)
+
+    async def close_generating(self, model: ServedDecoder) -> None:
+        """Refuse new requests, let the accepted ones end, then stop the instances and give the memory back."""
+        await self._generating.close(model)
 
     def open(self, model: ServedModel) -> None:
         """Start the model's instances and take requests for it."""
@@ -219,9 +240,9 @@ class Engine:
         self._models[model.key] = model
         if model.reader is not None:
             self._texts[model.key] = TextStage(model, model.reader, self._loop, self._clock, self)
-        self._feed(Open(model.key, terms.limits, terms.mixing, terms.costs, terms.device))
+        self._driver.feed(Open(model.key, terms.limits, terms.mixing, terms.costs, terms.device))
         if not model.inline:  # an inline batch takes no time to speak of, and our own share of it is not in the profile
-            model.stats.follow(self._scheduler.lane(model.key))
+            model.stats.follow(self._driver.scheduler.lane(model.key))
         self._instances[model.key] = self._make_instances(model)
         for _ in range(model.placement.instances):
             self._add_instance(model)
@@ -230,31 +251,31 @@ class Engine:
         """Serve an open model by costs that were measured, at the same placement."""
         assert isinstance(terms.costs, CostTable), "measured costs are known"
         model.adopt(terms)
-        self._feed(Recost(model.key, terms.limits, terms.costs))
+        self._driver.feed(Recost(model.key, terms.limits, terms.costs))
 
     def try_out(self, model: ServedModel, inputs: Inputs, rows: int, length: int, answer: Trial) -> bool:
         """Run a batch of nobody's on each instance, if the device has nothing else to do; False if it has. It counts in no
         statistics."""
         lane = self.lane(model.key)
-        if lane is None or lane.draining or self._arrived or any(one.running or one.waiting for one in lane.device.lanes):
+        if (
+            lane is None
+            or lane.draining
+            or self._driver.arrived
+            or any(one.running or one.waiting for one in lane.device.lanes)
+        ):
             return False
         for _ in range(model.placement.instances):
-            self._n_requests += 1
-            self._trials[self._n_requests] = answer
-            now = self._clock()
+            number, now = self._driver.next_id(), self._clock()
+            self._trials[number] = answer
             work = Work(inputs, answer, model.slo_s)
-            self._feed(
-                Submit(model.key, (InferRequest(self._n_requests, model.key, rows, length, now, now + model.slo_s, work),))
-            )
+            trial = InferRequest(number, model.key, rows, length, now, now + model.slo_s, work)
+            self._driver.feed(Submit(model.key, (trial,)))
         return True
 
     async def close(self, model: ServedModel) -> None:
         """Refuse new requests, answer the accepted ones, then stop the instances and give the memory back."""
         await self._close_texts(model)
-        self._flush()
-        closed = self._closing[model.key] = self._loop.create_future()
-        self._feed(Drain(model.key))
-        await closed
+        await self._driver.drain(model.key)
         instances = self._instances.pop(model.key)
         instances.stop()
         await asyncio.to_thread(instances.join)
@@ -263,8 +284,8 @@ class Engine:
 
     def texts_ready(self, model: ServedModel, requests: Sequence[WorkRequest]) -> None:
         """Satisfies text_stage.Customer."""
-        self._arrived.setdefault(model.key, []).extend(requests)
-        self._flush()
+        self._driver.arrived.setdefault(model.key, []).extend(requests)
+        self._driver.flush()
 
     def text_refused(self, text: TextRequest, why: Refusal, retry_after_s: float | None) -> None:
         """Satisfies text_stage.Customer."""
@@ -297,22 +318,17 @@ class Engine:
 
     def _add_instance(self, model: ServedModel) -> None:
         self._instances[model.key].add()
-        self._feed(InstanceUp(model.key))
+        self._driver.feed(InstanceUp(model.key))
 
     def _instance_lost(self, model: ServedModel, batch: WorkBatch, detail: str) -> None:
         model.stats.instance_lost()
-        self._feed(InstanceLost(model.key, batch, detail))
+        self._driver.feed(InstanceLost(model.key, batch, detail))
         if self.lane(model.key) is not None:  # a draining model too needs one for what still waits
             self._add_instance(model)
 
-    def _flush(self) -> None:
-        arrived, self._arrived, self._n_arrived_rows = self._arrived, {}, 0
-        for key, requests in arrived.items():
-            self._feed(Submit(key, tuple(requests)))
-
     def _hurry(self) -> None:
-        keys = list(self._arrived)
-        self._flush()
+        keys = list(self._driver.arrived)
+        self._driver.flush()
         for key in keys:
             if key in self._instances:
                 self._instances[key].hurry()
@@ -321,7 +337,7 @@ class Engine:
         batch = result.batch
         event: Event[Work] = StepDone(batch, result.began_at) if result.error is None else StepFailed(batch, result.error)
         is_trial = bool(self._trials) and self._note_trial(result)
-        self._feed(event, result)
+        self._driver.feed(event, result)
         if result.error is None and not is_trial:
             useful = sum(request.rows * request.length for request in batch.requests)
             share = 1 - useful / (batch.rows * batch.length) if batch.length else 0.0
@@ -335,27 +351,20 @@ class Engine:
         trial.took(result.computed_at - result.joined_at)
         return True
 
-    def _feed(self, event: Event[Work], result: StepResult | None = None) -> None:
-        now = self._clock()
-        actions = self._scheduler.handle(event, now)
-        self.ring.note(event, actions, now)  # before they are carried out: that may bring the next event
-        for action in actions:
-            self._carry_out(action, result)
-        self._set_timer()
-
-    def _carry_out(self, action: Action[Work], result: StepResult | None) -> None:
+    def _carry_out(self, action: Action[Any], result: Any) -> None:
         match action:
             case Run(batch):
                 self._instances[batch.model].start(batch)
             case Answer(_, requests):
-                assert result is not None, "answers come from steps"
                 self._answer(requests, result)
+            case Refuse(GenerateRequest()) | Fail(GenerateRequest()):
+                self._generating.carry_out(action, result)
             case Refuse(request, why, retry_after_s):
                 self._end(request, refused(self._models.get(request.model), request, why, retry_after_s))
             case Fail(request, why, detail):
                 self._end(request, failure(request, why, detail))
-            case Closed(model):
-                self._closing.pop(model).set_result(None)
+            case Iterate() | Emit() | Release():
+                self._generating.carry_out(action, result)
 
     def _answer(self, requests: tuple[WorkRequest, ...], result: StepResult) -> None:
         batch = result.batch
@@ -379,21 +388,3 @@ class Engine:
             model.stats.ended(request.arrived_at, error, self._clock())
         if not request.payload.answer.done():
             request.payload.answer.set_exception(error)
-
-    def _set_timer(self) -> None:
-        """One timer for the scheduler. One that rings early only looks again, so it is moved when it would be late."""
-        wanted = self._scheduler.next_wakeup()
-        if wanted is None or (self._timer is not None and self._timer_at <= wanted):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = wanted
-        self._timer = self._loop.call_later(max(0.0, wanted - self._clock()), self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        wanted = self._scheduler.next_wakeup()
-        if wanted is not None and wanted <= self._clock():
-            self._feed(Wake())
-        else:
-            self._set_timer()

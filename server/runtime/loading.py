@@ -17,10 +17,12 @@ from server.contract.text import TextCost
 from server.contract.wants import FILE as WANTS_FILE
 from server.contract.wants import Wants, read_wants
 from server.core.lifecycle import version_to_serve
+from server.generation.texts import TextCodecs
 from server.intake.inspect import Signature
 from server.intake.samples import made_up_samples
 from server.intake.texts import TextReader, measure_text
 from server.intake.timer import now
+from server.runtime.loading_decoder import LoadedDecoder, load_decoder
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.terms import Source, Terms, terms_of, terms_to_learn
 
@@ -55,14 +57,18 @@ def newest_version(model_folder: Path) -> int:
 
 
 def load_version(
-    model_folder: Path, version: int, backends: Backends, tokenizers: TokenizerLibrary | None, cache: ProfileCache
-) -> Loaded:
-    """Read, verify, load and warm up one version.
+    model_folder: Path, version: int, backends: Backends, tokenizers: TokenizerLibrary | None, cache: ProfileCache,
+    codecs: TextCodecs | None = None,
+) -> Loaded | LoadedDecoder:  # fmt: skip
+    """Read, verify, load and warm up one version, of either kind.
 
     Raises ContractError for files that break the contract, LoadError when a library refuses the model or its tokenizer.
     """
     wants = read_wants(model_folder / WANTS_FILE)
-    picked = backends.pick(read_version(model_folder, version))
+    found = read_version(model_folder, version)
+    if found.manifest.generation is not None:
+        return load_decoder(found, found.manifest.generation, wants, backends.decoders, codecs)
+    picked = backends.pick(found)
     files, backend = picked.files, picked.backend
     if picked.instead is not None:
         name = f"{model_folder.name}/{version}"

@@ -10,8 +10,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from server import __version__
+from server.core.lane import Lane
+from server.core.resident_lane import ResidentLane
 from server.core.types import Drift
 from server.recording.file import Header, pieces
 from server.runtime.anomalies import LOOK_EVERY_S, Anomaly, Seen, Watch
@@ -19,6 +22,7 @@ from server.runtime.clock import Clock, calendar_ms
 from server.runtime.engine import Engine
 from server.runtime.refusals import REPLY_S
 from server.runtime.served import ServedModel
+from server.runtime.served_decoder import ServedDecoder
 from server.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -50,7 +54,7 @@ class Recorder:
         header = Header(__version__, why, self._clock(), self._calendar(), REPLY_S)
         return pieces(header, self._engine.ring.chunks())
 
-    async def watch(self, models: Callable[[], Iterable[ServedModel]]) -> None:
+    async def watch(self, models: Callable[[], Iterable[ServedModel | ServedDecoder]]) -> None:
         """Until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
@@ -59,7 +63,7 @@ class Recorder:
             except Exception:  # whatever goes wrong here, requests are served
                 log.exception("the flight recorder failed: a bug in ferry")
 
-    async def look(self, models: Iterable[ServedModel]) -> Path | None:
+    async def look(self, models: Iterable[ServedModel | ServedDecoder]) -> Path | None:
         """Write a recording if something is newly wrong, and was not for a while; where it is."""
         now = self._clock()
         found = [
@@ -94,9 +98,13 @@ def folder_of(setting: Path | str) -> Path | None:
     return Path(tempfile.gettempdir()) / f"ferry-recordings-{os.getuid()}" if setting == "temp" else Path(setting)
 
 
-def _seen(engine: Engine, model: ServedModel) -> Seen:
-    lane = engine.lane(model.key)
-    drift = Drift.NONE if lane is None or model.inline else lane.forecast.drift
+def _seen(engine: Engine, model: ServedModel | ServedDecoder) -> Seen:
+    lane: Lane[Any] | ResidentLane[Any] | None
+    if isinstance(model, ServedDecoder):
+        lane = engine.resident_lane(model.key)
+    else:
+        lane = None if model.inline else engine.lane(model.key)
+    drift = Drift.NONE if lane is None else lane.forecast.drift
     return Seen(model.key, model.stats.outcomes, drift)
 
 

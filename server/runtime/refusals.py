@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from server.core.types import Failure, ModelKey, Refusal
-from server.errors import FerryError, InstanceLost, ModelFailed, Refused
+from server.core.types import Failure, InferRequest, Limits, ModelKey, Refusal
+from server.errors import FerryError, InstanceLost, ModelFailed, Refused, TooLong
+from server.generation.asked import Asking
 from server.runtime.serving import ServingModel
 from server.runtime.work import WorkRequest
 
 if TYPE_CHECKING:  # a front end in a process of its own has neither
     from server.runtime.served import ServedModel
+    from server.runtime.served_decoder import ServedDecoder
     from server.runtime.text_stage import TextRequest
 
 REPLY_S = 0.0005
@@ -62,10 +64,13 @@ def refused(
     return refusal(model, request.model, request.payload.allowed_s, why, retry_after_s)
 
 
-def refusal(model: ServedModel | None, key: ModelKey, allowed_s: float, why: Refusal, retry_after_s: float | None) -> Refused:
+def refusal(
+    model: ServedModel | ServedDecoder | None, key: ModelKey, allowed_s: float, why: Refusal, retry_after_s: float | None
+) -> Refused:
     if model is None or why is Refusal.DRAINING:
         return Refused(f"model {key} is being unloaded; ask for another version", why.value, None)
     if why is Refusal.QUEUE_FULL:
+        assert isinstance(model.limits, Limits), "those of a model that generates are told elsewhere"
         message = f"model {key} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
     else:
         late = f"model {key} would answer later than the {allowed_s * 1e3:g} ms allowed by"
@@ -76,7 +81,26 @@ def refusal(model: ServedModel | None, key: ModelKey, allowed_s: float, why: Ref
     return Refused(message, why.value, retry_after_s)
 
 
-def failure(request: WorkRequest, why: Failure, detail: str) -> FerryError:
+def refused_generating(model: ServedDecoder | None, request: Asking, why: Refusal, retry_after_s: float | None) -> Refused:
+    """The refusal of a request that generates; its SLO is that of the first token."""
+    if model is None or why not in (Refusal.TOO_LONG, Refusal.QUEUE_FULL):
+        return refusal(model, request.model, request.payload.allowed_s, why, retry_after_s)
+    if why is Refusal.QUEUE_FULL:
+        message = f"model {model.key} has {model.limits.queue} requests waiting, which is its limit; send fewer requests"
+        return Refused(message, why.value, retry_after_s)
+    asked = f"the prompt's {request.length} tokens and {request.new_tokens} new ones are {request.room}"
+    longest = min(model.limits.longest, model.limits.room)
+    if request.room > longest:
+        message = f"{asked}, but model {model.key} takes {longest} in all; shorten the prompt, or ask for fewer new tokens"
+    else:
+        message = (
+            f"{asked}: with so many, model {model.key} cannot give a token each {model.gap_s * 1e3:g} ms, as it promises; shorten the "
+            "prompt, ask for fewer new tokens, or raise gap in model.toml"
+        )
+    return TooLong(message, why.value, None)
+
+
+def failure(request: InferRequest[Any], why: Failure, detail: str) -> FerryError:
     if why is Failure.INSTANCE_LOST:
         return InstanceLost(f"an instance of model {request.model} died while it ran this request; try again")
     return ModelFailed(f"model {request.model} failed on this request: {detail}")

@@ -15,17 +15,23 @@ from server.contract.layout import check_model_name, model_names, versions
 from server.core.lifecycle import State, step
 from server.core.types import ModelKey
 from server.errors import BadRequest, FerryError, NotFound, NotReady
+from server.generation.texts import TextCodecs
 from server.intake.errors import IntakeError
 from server.runtime.engine import Engine
 from server.runtime.loading import Loaded, load_version, newest_version
+from server.runtime.loading_decoder import LoadedDecoder
 from server.runtime.measuring import Measuring, Pace, wants_measuring
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.served import ServedModel
+from server.runtime.served_decoder import ServedDecoder
 from server.runtime.terms import Source, terms_of
 from server.telemetry.metrics import Metrics
 from server.telemetry.model_stats import ModelStats
 
 log = logging.getLogger(__name__)
+
+Served = ServedModel | ServedDecoder
+"""Of either kind: its requests take one step, or stay for many."""
 
 
 @dataclass(slots=True)
@@ -45,18 +51,20 @@ class Registry:
     def __init__(
         self, repository: Path, backends: Backends, engine: Engine, metrics: Metrics,
         tokenizers: TokenizerLibrary | None = None, cache: ProfileCache | None = None, pace: Pace | None = None,
+        codecs: TextCodecs | None = None,
     ) -> None:  # fmt: skip
-        """`tokenizers`: for versions that take text; without it those are not loaded. `cache`: where profiles are kept that are
+        """`tokenizers`: for versions that take text, `codecs`: for those that generate it; without them those are not loaded. `cache`: where profiles are kept that are
         measured here; `pace`: how eagerly that is done."""
         self._repository = repository
         self._backends = backends
         self._tokenizers = tokenizers
+        self._codecs = codecs
         self._cache = cache or ProfileCache(None)
         self._pace = pace or Pace()
         self._measuring: dict[ModelKey, asyncio.Task[None]] = {}
         self._engine = engine
         self._metrics = metrics
-        self._serving: dict[str, ServedModel] = {}
+        self._serving: dict[str, Served] = {}
         self._status: dict[str, dict[int, VersionStatus]] = defaultdict(dict)
         self._failed: dict[str, str] = {}
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -65,12 +73,34 @@ class Registry:
         self._listeners: list[Callable[[], Awaitable[None]]] = []
 
     @property
-    def serving(self) -> list[ServedModel]:
-        """The models that take requests, by name."""
+    def served(self) -> list[Served]:
+        """All models that take requests, by name."""
         return [self._serving[name] for name in sorted(self._serving)]
 
+    @property
+    def serving(self) -> list[ServedModel]:
+        """Those of them that take tensors (or texts) and give tensors, in one step."""
+        return [model for model in self.served if isinstance(model, ServedModel)]
+
     def find(self, name: str, version: str | None = None) -> ServedModel:
-        """The served version of a model. Raises NotFound or NotReady, naming what there is."""
+        """The served version of a model that answers in one step. Raises NotFound or NotReady, naming what there is; BadRequest for one
+        that generates."""
+        model = self.find_served(name, version)
+        if isinstance(model, ServedModel):
+            return model
+        raise BadRequest(
+            f"model {name!r} generates text: ask it with /v1/completions, /v1/chat/completions or /v2/models/{name}/generate instead"
+        )
+
+    def find_generating(self, name: str, version: str | None = None) -> ServedDecoder:
+        """The served version of a model that generates. Satisfies generation.serving.GeneratingModels."""
+        model = self.find_served(name, version)
+        if isinstance(model, ServedDecoder):
+            return model
+        raise BadRequest(f"model {name!r} does not generate: ask it with /v2/models/{name}/infer instead")
+
+    def find_served(self, name: str, version: str | None = None) -> Served:
+        """Of whatever kind. Raises NotFound or NotReady, naming what there is."""
         model = self._serving.get(name)
         if model is not None and (version is None or version == str(model.key.version)):
             return model
@@ -117,14 +147,14 @@ class Registry:
             elif isinstance(result, BaseException):
                 raise result
 
-    async def load(self, name: str) -> ServedModel:
+    async def load(self, name: str) -> Served:
         """Load the newest version of a model, or load it again; the version that serves goes on until it is ready.
 
         Raises NotFound for an unknown model, BadRequest for one that breaks the contract or cannot be loaded.
         """
         return await self._load(name, None)
 
-    async def _load(self, name: str, version: int | None) -> ServedModel:
+    async def _load(self, name: str, version: int | None) -> Served:
         """Likewise for one version; None: the newest."""
         self._check_known(name)
         async with self._locks[name]:
@@ -135,7 +165,7 @@ class Registry:
                 status.become(State.LOADING)
             try:
                 loaded = await asyncio.to_thread(
-                    load_version, self._repository / name, version, self._backends, self._tokenizers, self._cache
+                    load_version, self._repository / name, version, self._backends, self._tokenizers, self._cache, self._codecs
                 )
             except Exception as error:  # whatever is wrong with one model, the others are served
                 if not isinstance(error, (ContractError, LoadError, IntakeError)):
@@ -160,7 +190,7 @@ class Registry:
 
     async def close(self) -> None:
         """Answer what was accepted, then stop everything."""
-        models = self.serving
+        models = self.served
         self._serving.clear()
         await asyncio.gather(*(self._retire(model, "the server stopped") for model in models))
 
@@ -180,25 +210,33 @@ class Registry:
             self._announce()
         return BadRequest(reason)
 
-    async def _serve(self, loaded: Loaded) -> ServedModel:
-        files = loaded.files
+    async def _serve(self, loaded: Loaded | LoadedDecoder) -> Served:
         self._n_loads += 1
-        key = ModelKey(files.manifest.name, files.version, self._n_loads)
-        stats = ModelStats(key, self._metrics.open(key))
-        terms = loaded.terms
-        model = ServedModel(key, files, loaded.wants, terms, loaded.session, stats, loaded.reader, loaded.text)
-        self._engine.open(model)
+        key = ModelKey(loaded.files.manifest.name, loaded.files.version, self._n_loads)
+        model = self._open(key, loaded)
         old = self._serving.get(key.name)
         self._serving[key.name] = model
         self._failed.pop(key.name, None)
         self._announce()
-        log.info("%s/%d: serving, SLO %g ms, %s", key.name, key.version, model.slo_s * 1e3, terms.why)
-        if wants_measuring(terms, model.slo_s):
-            self._measuring[key] = asyncio.create_task(self._measure(model, loaded))
-            self._measuring[key].add_done_callback(_tell_bug)
+        log.info("%s/%d: serving, SLO %g ms, %s", key.name, key.version, model.slo_s * 1e3, model.terms.why)
         if old is not None:
             replaced = old.key.version != key.version
             await self._retire(old, f"replaced by version {key.version}" if replaced else None)
+        return model
+
+    def _open(self, key: ModelKey, loaded: Loaded | LoadedDecoder) -> Served:
+        """In the engine; what is to be measured meanwhile begins to be."""
+        metrics = self._metrics.open(key)
+        if isinstance(loaded, LoadedDecoder):
+            decoder = ServedDecoder(key, loaded, metrics, self._metrics.generating)
+            self._engine.open_generating(decoder)
+            return decoder
+        stats = ModelStats(key, metrics)
+        model = ServedModel(key, loaded.files, loaded.wants, loaded.terms, loaded.session, stats, loaded.reader, loaded.text)
+        self._engine.open(model)
+        if wants_measuring(loaded.terms, model.slo_s):
+            self._measuring[key] = asyncio.create_task(self._measure(model, loaded))
+            self._measuring[key].add_done_callback(_tell_bug)
         return model
 
     async def _measure(self, model: ServedModel, loaded: Loaded) -> None:
@@ -221,7 +259,7 @@ class Registry:
         except FerryError as error:
             log.warning("%s: cannot be measured while it serves: %s", model.key, error)
 
-    async def _retire(self, model: ServedModel, reason: str | None) -> None:
+    async def _retire(self, model: Served, reason: str | None) -> None:
         """Drain and close; `reason` None: the same version goes on serving under a new key."""
         status = self._status[model.key.name][model.key.version]
         if reason is not None:
@@ -231,7 +269,10 @@ class Registry:
             measuring.cancel()
         for listener in self._listeners:
             await listener()
-        await self._engine.close(model)
+        if isinstance(model, ServedModel):
+            await self._engine.close(model)
+        else:
+            await self._engine.close_generating(model)
         self._metrics.close(model.key)
         if reason is not None:
             status.become(State.UNAVAILABLE, reason)

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from server.core.types import Close, Drift, Failure, ModelKey, Refusal
 from server.errors import BadText, RateLimited
 from server.runtime.clock import Clock
+from server.telemetry.generating_metrics import GeneratingMetrics
 from server.telemetry.histogram import Histogram
 from server.telemetry.window import SlidingWindow
 
@@ -50,6 +51,7 @@ class Metrics:
         self.recordings = Counter(
             "ferry_recordings", "Flight recordings written by reason", ("reason",), registry=self.registry
         )
+        self.generating = GeneratingMetrics(self.registry, LABELS, SECONDS)
         self.cancelled = Counter("ferry_cancelled", "Requests whose client went away", LABELS, registry=self.registry)
         self.registry.register(_GaugeCollector(self._models, clock))
 
@@ -65,6 +67,7 @@ class Metrics:
     def close(self, key: ModelKey) -> None:
         """Forget a version's gauges; its counters stay, as Prometheus expects of counters."""
         del self._models[key]
+        self.generating.close(key)
 
 
 class Forecast(Protocol):

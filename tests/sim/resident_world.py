@@ -108,7 +108,8 @@ class Decoder:
 
     def step(self, iteration: Iteration[str]) -> None:
         rnd, nature = self.random, self.world.nature
-        takes_s = sum(self.costs.prefill_s(chunk.stop - chunk.start) for chunk in iteration.chunks)
+        ran = iteration.moved(self.known(iteration))
+        takes_s = sum(self.costs.prefill_s(chunk.stop - chunk.start) for chunk in ran.chunks)
         takes_s += self.costs.decode_s(len(iteration.decode), iteration.context) if iteration.decode else 0.0
         end_at = self.world.now + takes_s * nature.slowdown * rnd.uniform(0.9, 1.1)
         if rnd.random() < nature.step_failures / 3 or self.is_poisoned(iteration):
@@ -117,11 +118,19 @@ class Decoder:
         began_at = rnd.choice((None, self.world.now))
         self.world.at(end_at, lambda: self.end(self.done(iteration, began_at)))
 
+    def known(self, iteration: Iteration[str]) -> dict[int, int]:
+        """In every other world: of some prompts that begin, all but the last chunk at most."""
+        begin = [one.request for one in iteration.chunks if not one.start and self.longest == 240]
+        known = {one.id: min(one.id % 4, (one.length - 1) // 64) * 64 for one in begin}
+        return {number: tokens for number, tokens in known.items() if tokens}
+
     def done(self, iteration: Iteration[str], began_at: float | None) -> IterationDone[str]:
-        got = [*iteration.decode, *[chunk.request for chunk in iteration.chunks if chunk.is_last]]
+        known = self.known(iteration)
+        got = [*iteration.decode, *[chunk.request for chunk in iteration.moved(known).chunks if chunk.is_last]]
         for request in got:
             self.n_tokens[request.id] = self.n_tokens.get(request.id, 0) + 1
-        return IterationDone(iteration, tuple([one for one in got if self.n_tokens[one.id] == self.takes[one.id]]), began_at)
+        ended = tuple([one for one in got if self.n_tokens[one.id] == self.takes[one.id]])
+        return IterationDone(iteration, ended, began_at, known)
 
     def end(self, event: IterationDone[str] | IterationFailed[str]) -> None:
         """Unless its instance died meanwhile."""

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from server.core.device import FLOOR, Device
-from server.core.events import Iterate, Run
+from server.core.events import Iterate, IterationDone, Run
 from server.core.lane import Lane
 from server.core.resident_lane import ResidentLane
 from server.core.types import Iteration, Limits, Mixing, ModelKey
@@ -44,7 +44,7 @@ def test_only_one_of_them_runs_at_a_time() -> None:
 def test_who_decodes_goes_first_when_another_batch_would_break_the_promise() -> None:
     device, one_shot, resident = pair()
     resident.waiting.add(prompt(1))
-    resident.finish(begin(resident, 0), (), None, 2 * MS)
+    resident.finish(IterationDone(begin(resident, 0), ()), 2 * MS)
     one_shot.waiting.add(request(2, 30, model=OTHER, priority=-1))
     assert resident.promised_start == pytest.approx(20 * MS), "2 + 20 - 2"
     assert device.next(2 * MS) is one_shot, "its batch of one ends at 7"
@@ -55,7 +55,7 @@ def test_who_decodes_goes_first_when_another_batch_would_break_the_promise() -> 
 def test_a_prompt_that_waits_has_its_place_in_that_promise() -> None:
     _, _, resident = pair()
     resident.waiting.add(prompt(1))
-    resident.finish(begin(resident, 0), (), None, 2 * MS)
+    resident.finish(IterationDone(begin(resident, 0), ()), 2 * MS)
     resident.waiting.add(prompt(2))
     assert resident.promised_start == pytest.approx((2 + 20 - 2 - 7.4) * MS)
     assert resident.next_s == pytest.approx(9.4 * MS)
@@ -64,7 +64,7 @@ def test_a_prompt_that_waits_has_its_place_in_that_promise() -> None:
 def test_a_step_after_anothers_batch_has_only_what_is_left_of_the_gap() -> None:
     _, _, resident = pair()
     resident.waiting.add(prompt(1))
-    resident.finish(begin(resident, 0), (), None, 2 * MS)
+    resident.finish(IterationDone(begin(resident, 0), ()), 2 * MS)
     resident.waiting.add(prompt(2, length=200))
     assert [chunk.stop for chunk in begin(resident, 12).chunks] == [64], "10 ms: 2 and 7.4"
 
@@ -72,7 +72,7 @@ def test_a_step_after_anothers_batch_has_only_what_is_left_of_the_gap() -> None:
 def test_nobody_blocks_the_device_for_longer_than_the_neighbours_have_patience() -> None:
     device, one_shot, resident = pair()
     resident.waiting.add(prompt(1))
-    resident.finish(begin(resident, 0), (), None, 2 * MS)
+    resident.finish(IterationDone(begin(resident, 0), ()), 2 * MS)
     assert resident.patience_s == pytest.approx(18 * MS)
     assert device.most_s(one_shot, 2 * MS) == pytest.approx(9 * MS)
     one_shot.asked(request(2, 17, model=OTHER), 2 * MS)
@@ -87,7 +87,7 @@ def test_work_of_those_who_stay_counts_at_the_neighbours_admission() -> None:
     resident.waiting.add(prompt(1))
     assert device.work_before_s(one_shot, 0, 0.1, 0.0) == 0.0, "it has all the time"
     assert device.work_before_s(one_shot, 1, 0.1, 0.0) == pytest.approx(2 * MS)
-    resident.finish(begin(resident, 0), (), None, 2 * MS)
+    resident.finish(IterationDone(begin(resident, 0), ()), 2 * MS)
     assert device.work_before_s(one_shot, 0, 0.1, 0.0) == pytest.approx(5 * 2 * MS), "a step of 2 ms every 20 ms"
     one_shot.waiting.add(request(2, 10, model=OTHER))
     late = prompt(3, deadline_ms=15)
@@ -102,7 +102,7 @@ def test_priority_and_urgency_of_those_who_stay() -> None:
     assert resident.priority == 2
     first = begin(resident, 0)
     resident.waiting.add(prompt(2, 500, length=100, priority=1))
-    resident.finish(first, (), None, 2 * MS)
+    resident.finish(IterationDone(first, ()), 2 * MS)
     assert resident.priority == 1
     assert resident.latest_safe_start == pytest.approx((22 - 2 - 7.4) * MS)
     resident.cancel(first.chunks[0].request)
@@ -116,7 +116,7 @@ def test_an_unfinished_prompt_is_as_urgent_as_its_first_token() -> None:
     device: Device[str] = Device()
     resident = resident_lane(LIMITS._replace(step_tokens=64), device=device)
     resident.waiting.add(prompt(1, 300, length=100))
-    resident.finish(begin(resident, 0), (), None, 8 * MS)
+    resident.finish(IterationDone(begin(resident, 0), ()), 8 * MS)
     assert resident.latest_safe_start == pytest.approx((300 - 11) * MS)
     assert resident.promised_start == float("inf")
     assert resident.wants_device

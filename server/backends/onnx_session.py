@@ -1,0 +1,28 @@
+"""Opening an .onnx file with ONNX Runtime on the CPU, for whatever backend does so. Knows nothing of what is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from server.backends.base import LoadError
+
+
+def open_session(file: Path, threads: int, options: ort.SessionOptions) -> ort.InferenceSession:
+    """One that uses `threads` threads per call. Raises LoadError when the file is missing, is not ONNX, or cannot be run here."""
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads would take the core that the event loop needs between two batches.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library raises a dozen unrelated types, none of them public
+        raise LoadError(reason(error).replace(f"{file.parent}/", "")) from None
+
+
+def reason(error: Exception) -> str:
+    """The library's message on one line, without its status-code prefix."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

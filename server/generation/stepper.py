@@ -1,0 +1,143 @@
+"""Carries out the scheduler's steps on a decoder: slots, what is known of prompts, chunks, decoding, sampling. Lives in its instance's thread.
+
+A step that raises leaves everything as it was before, so that each of its requests can be run again alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from server.backends.base import Array
+from server.backends.decoding import Decoder, Row
+from server.core.types import Chunk, Iteration
+from server.generation.asked import Asked, Asking
+from server.generation.options import Finish, LogProb
+from server.generation.sampler import Chooser, choose
+from server.generation.slots import Slots
+
+
+class Got(NamedTuple):
+    """A token of one request. `finish`: why it was the last one; None: it was not."""
+
+    request: Asking
+    token: int
+    logprob: LogProb | None
+    finish: Finish | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What came of a step. `known`: of prompts that began in it and of which something was known, how many tokens, by request id.
+
+    `n_rows` were calculated to decode, free slots between included; of prompts, `n_read` tokens. `n_slots` are in use after it, and
+    `n_kept` tokens of prompts kept.
+    """
+
+    got: Sequence[Got]
+    known: Mapping[int, int] = field(default_factory=dict)
+    n_rows: int = 0
+    n_read: int = 0
+    n_slots: int = 0
+    n_kept: int = 0
+
+
+class _Resident:
+    """`n_known`: tokens of its prompt that were there before it. `n_kept`: tokens in its slot. `last`: the token that it got last."""
+
+    __slots__ = ("chooser", "last", "n_kept", "n_known", "request")
+
+    def __init__(self, request: Asking, n_known: int, ends: Sequence[int]) -> None:
+        self.request = request
+        self.n_known = n_known
+        self.n_kept = n_known
+        self.last = -1
+        self.chooser = Chooser(request.payload.sampling, request.payload.ids, ends)
+
+
+class Stepper:
+    """One instance: its decoder, its slots and its residents."""
+
+    def __init__(self, decoder: Decoder, ends: Sequence[int], chunk: int) -> None:
+        """`ends`: ids that end an answer. `chunk`: prompts are cut at multiples of so many tokens."""
+        self._decoder = decoder
+        self._ends = frozenset(ends)
+        self._slots = Slots(decoder.slots, chunk)
+        self._residents: dict[int, _Resident] = {}
+
+    def release(self, requests: Sequence[Asking]) -> None:
+        """These have left; those that never began have no slot yet."""
+        for request in requests:
+            if self._residents.pop(request.id, None) is not None:
+                self._slots.release(request.id)
+
+    def step(self, iteration: Iteration[Asked]) -> Stepped:
+        """Raises BatchError when the library or the sampling fails; then nobody got a token."""
+        known = self._begin(iteration.chunks)
+        if all([chunk.start for chunk in iteration.chunks]):
+            self._close_hole()
+        iteration = iteration.moved(known)
+        residents = [self._residents[request.id] for request in iteration.decode]
+        prompts = [self._residents[chunk.request.id] for chunk in iteration.chunks]
+        first = [resident for resident, chunk in zip(prompts, iteration.chunks, strict=True) if chunk.is_last]
+        read = self._read(iteration.chunks)
+        rows = [Row(self._slots[one.request.id], one.last, one.n_kept) for one in residents]
+        chosen = choose(np.stack([read[one.request.id] for one in first]), [one.chooser for one in first]) if first else []
+        if rows:
+            chosen += choose(self._decoder.decode(rows), [one.chooser for one in residents])
+        for one, chunk in zip(prompts, iteration.chunks, strict=True):
+            one.n_kept = chunk.stop
+            self._slots.read(one.request.id, one.request.payload.ids, chunk.stop)
+        for one in residents:
+            one.n_kept += 1
+        got = [self._give(one, *token) for one, token in zip([*first, *residents], chosen, strict=True)]
+        n_rows = max((row.slot for row in rows), default=-1) + 1
+        n_read = sum([chunk.stop - chunk.start for chunk in iteration.chunks])
+        return Stepped(got, known, n_rows, n_read, len(self._slots), self._slots.n_kept)
+
+    def _begin(self, chunks: Sequence[Chunk[Asked]]) -> dict[int, int]:
+        """Slots for those whose prompt begins; how much of it is known."""
+        known = {}
+        for chunk in chunks:
+            request = chunk.request
+            if chunk.start:
+                continue
+            if request.id not in self._residents:  # it is, if its first step has failed
+                taken = self._slots.take(request.id, request.payload.ids)
+                if taken.source != taken.slot:
+                    self._decoder.copy(taken.source, taken.slot, taken.n_known)
+                self._residents[request.id] = _Resident(request, taken.n_known, sorted(self._ends))
+            if n_known := self._residents[request.id].n_known:
+                known[request.id] = n_known
+        return known
+
+    def _close_hole(self) -> None:
+        """When nobody is about to take it."""
+        move = self._slots.close_hole()
+        if move is not None:
+            self._decoder.copy(move.source, move.target, self._residents[move.request].n_kept)
+
+    def _read(self, chunks: Sequence[Chunk[Asked]]) -> dict[int, Array]:
+        """The logits after each chunk, float32 [vocabulary], by request id. Prompts that begin are read together."""
+        fresh = [chunk for chunk in chunks if not chunk.start]
+        logits: dict[int, Array] = {}
+        for group in [fresh] * bool(fresh) + [[chunk] for chunk in chunks if chunk.start]:
+            slots = [self._slots[chunk.request.id] for chunk in group]
+            parts = [chunk.request.payload.ids[chunk.start : chunk.stop] for chunk in group]
+            after = self._decoder.prefill(slots, parts, group[0].start)
+            logits.update(zip([chunk.request.id for chunk in group], after, strict=True))
+        return logits
+
+    def _give(self, resident: _Resident, token: int, logprob: LogProb | None) -> Got:
+        resident.chooser.took(token)
+        resident.last = token
+        request = resident.request
+        finish = None
+        if token in self._ends and request.payload.sampling.ends:
+            finish = Finish.STOP
+        elif resident.chooser.n_chosen == request.new_tokens:
+            finish = Finish.LENGTH
+        return Got(request, token, logprob, finish)
