@@ -24,8 +24,10 @@ from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL, error_reply
 from server.api.fast_lane import FastLane
+from server.api.generation.routes import CompletionRoutes
+from server.api.generation.triton_routes import GenerateRoutes
 from server.api.guard import Guard
-from server.api.infer import InferRoutes, Send
+from server.api.infer import App, InferRoutes, Send
 from server.api.infer_head import Scope
 from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder
@@ -41,7 +43,7 @@ from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
 from server.fleet.hub import Hub
 from server.grpc_api.front import GrpcFront, PortTaken
-from server.runtime.clock import busy_clock, monotonic_clock
+from server.runtime.clock import busy_clock, calendar_ms, monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.rationed import RationedEngine
@@ -93,7 +95,8 @@ class Ferry:
         metrics = self.metrics
         engine, clients = self._make_engine(loop)
         cache = ProfileCache(profile_cache_folder(settings))
-        registry = Registry(settings.repository, find_backends(), engine, metrics, HfTokenizers(), cache)
+        texts = HfTokenizers(calendar_ms)
+        registry = Registry(settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts)
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)
@@ -109,7 +112,7 @@ class Ferry:
             log.warning("removed %s, left behind by a publisher that was killed", folder)
         await registry.load_all()
         codecs, watch = Codecs(regions), DisconnectWatch(loop)
-        other = OpenAiRoutes(engine, registry, watch, settings.max_body_bytes, web, clients)
+        other = _openai_and_generate_routes(engine, registry, watch, settings.max_body_bytes, web, clients)
         self._infer = InferRoutes(
             engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes, clients
         )
@@ -168,6 +171,15 @@ class Ferry:
                 raise
             log.warning("no gRPC: %s", error)
             return None
+
+
+def _openai_and_generate_routes(
+    engine: Engine, registry: Registry, watch: DisconnectWatch, max_body_bytes: int, web: FastAPI, clients: Clients | None
+) -> App:
+    """One behind the other: each passes on what is not its own."""
+    openai = OpenAiRoutes(engine, registry, watch, max_body_bytes, web, clients)
+    triton = GenerateRoutes(engine, registry, max_body_bytes, openai, clients)
+    return CompletionRoutes(engine, registry, max_body_bytes, triton, clients)
 
 
 def _settle_memory() -> None:

@@ -41,14 +41,15 @@ class DisconnectWatch:
     def _tick(self) -> None:
         """What was old at the last tick has waited for a whole period: watch it."""
         for key, (receive, gone) in self._old.items():
-            self._tasks[key] = self._loop.create_task(_listen(receive, gone))
+            self._tasks[key] = self._loop.create_task(listen(receive, gone))
         self._old, self._young = self._young, {}
         self._ticking = bool(self._old)
         if self._ticking:
             self._loop.call_later(PATIENCE_S, self._tick)
 
 
-async def _listen(receive: Receive, gone: Callable[[], None]) -> None:
+async def listen(receive: Receive, gone: Callable[[], None]) -> None:
+    """Call `gone` once the client has gone; for a task that is cancelled when nobody has to know any more."""
     while (await receive())["type"] != "http.disconnect":
         pass
     gone()

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from server.errors import BadRequest, BadText, FerryError, MethodNotAllowed, NotFound, Refused
+from server.errors import BadRequest, BadText, FerryError, MethodNotAllowed, NotFound, Refused, TooLong
 
 
 class BadParameter(BadRequest):
@@ -20,13 +20,13 @@ class BadParameter(BadRequest):
 
 
 class UnknownModel(NotFound):
-    """No model of that name makes embeddings."""
+    """No model of that name does what is asked."""
 
 
 def openai_error(error: FerryError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body. A refusal is 429, which clients take as "later"; `x-should-retry` keeps them from trying what
-    cannot succeed."""
-    status = 429 if isinstance(error, Refused) else error.status
+    """Status, headers and body. A refusal that may pass is 429, which clients take as "later"; `x-should-retry` keeps them from trying
+    what cannot succeed."""
+    status = 429 if isinstance(error, Refused) and not isinstance(error, TooLong) else error.status
     body = _body(error, status)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     in_vain = isinstance(error, Refused) and error.retry_after_s is None
@@ -45,6 +45,8 @@ def _body(error: FerryError, status: int) -> bytes:
         param, code = error.param, error.code or error.label
     elif isinstance(error, UnknownModel):
         param, code = "model", "model_not_found"
+    elif isinstance(error, TooLong):
+        code = "context_length_exceeded"
     elif isinstance(error, BadText):
         param = "input"
     content: dict[str, Any] = {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
@@ -53,7 +55,9 @@ def _body(error: FerryError, status: int) -> bytes:
 
 def no_route(path: str) -> FerryError:
     """For a path under /v1 that leads nowhere."""
-    return NotFound(f"no route {path!r}; there are POST /v1/embeddings, GET /v1/models and GET /v1/models/NAME")
+    return NotFound(
+        f"no route {path!r}; there are POST /v1/chat/completions, /v1/completions and /v1/embeddings, GET /v1/models and /v1/models/NAME"
+    )
 
 
 def wrong_method(path: str, method: str) -> FerryError:

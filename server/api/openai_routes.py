@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from server.api.arrival import ARRIVED_AT
+from server.api.call_head import read_call_head
 from server.api.clients import Clients
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.errors_http import INTERNAL
@@ -17,13 +18,13 @@ from server.api.infer import App, Send
 from server.api.infer_head import Scope
 from server.api.openai_embeddings import EmbeddingCall, EmbeddingModel, embedding_model, read_call
 from server.api.openai_errors import UnknownModel, no_route, openai_error, wrong_method
-from server.api.request_body import check_length, read_body
-from server.api.terms import PRIORITY, TIMEOUT, HeadTerms, head_priority, read_head_terms
+from server.api.request_body import read_body
+from server.api.terms import head_priority
 from server.backends.base import Array
-from server.errors import Cancelled, FerryError, NotFound
+from server.errors import BadRequest, Cancelled, FerryError, NotFound
 from server.runtime.engine import Engine
 from server.runtime.gathering import Gathering, submit_ids, submit_texts
-from server.runtime.registry import Registry
+from server.runtime.registry import Registry, Served
 from server.runtime.served import ServedModel
 from server.runtime.work import Outcome
 
@@ -32,9 +33,6 @@ log = logging.getLogger(__name__)
 PREFIX = "/v1/"
 EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
-
-NAMES = (b"x-request-id", b"x-client-request-id")
-"""Headers by which a client or a proxy before us names a request."""
 
 
 class OpenAiRoutes:
@@ -82,13 +80,14 @@ class OpenAiRoutes:
         if method not in ("GET", "HEAD"):
             raise wrong_method(path, method)
         if path == MODELS:
-            models = [found for served in self._registry.serving if (found := self._known(served)) is not None]
-            return orjson.dumps({"object": "list", "data": [_listed(model) for model in models]})
-        return orjson.dumps(_listed(self._find(name)[1]))
+            listed = [row for served in self._registry.served if (row := self._listed(served)) is not None]
+            return orjson.dumps({"object": "list", "data": listed})
+        return orjson.dumps(self._find_listed(name))
 
     async def _embed(self, scope: Scope, receive: Receive) -> bytes:
-        encoding, terms = self._read_headers(scope)
-        call = read_call(await read_body(receive, encoding, self._max_body_bytes))
+        head = read_call_head(scope, self._max_body_bytes, self._clients)
+        terms = head.terms
+        call = read_call(await read_body(receive, head.encoding, self._max_body_bytes))
         served, model = self._find(call.model)
         priority = head_priority(terms, served.classes, model.name)
         client = self._clients.known(terms.client, scope.get("client")) if self._clients is not None else 0
@@ -96,30 +95,14 @@ class OpenAiRoutes:
         model.check(call, priority)
         answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         request = self._submit(served, model, call, answer, (terms.timeout_s, arrived_at, priority, client))
-        name = next((value for header, value in scope["headers"] if header in NAMES), b"")
-        if name:
-            request.name(name.decode("latin-1"))
+        if head.name:
+            request.name(head.name)
         self._watch.begin(request.id, receive, request.cancel)
         try:
             outputs = await answer
         finally:
             self._watch.end(request.id)
         return model.reply(call, outputs, request.n_tokens)
-
-    def _read_headers(self, scope: Scope) -> tuple[bytes, HeadTerms]:
-        """The encoding of the body, and what the headers say of time, class and client. Raises BadRequest or TooLarge."""
-        encoding, timeout, priority = b"identity", b"", b""
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                check_length(value, self._max_body_bytes)
-            elif name == b"content-encoding" and value:
-                encoding = value.lower()
-            elif name == TIMEOUT:
-                timeout = value
-            elif name == PRIORITY:
-                priority = value
-        client = self._clients.by_headers(scope["headers"]) if self._clients is not None else 0
-        return encoding, read_head_terms(timeout, priority, client)
 
     def _submit(
         self, served: ServedModel, model: EmbeddingModel, call: EmbeddingCall, answer: Outcome,
@@ -132,10 +115,27 @@ class OpenAiRoutes:
         all_ids = [item for item in call.inputs if not isinstance(item, str)]
         return submit_ids(self._engine, served, all_ids, model.places, answer, *terms)
 
+    def _find_listed(self, name: str) -> dict[str, Any]:
+        try:
+            row = self._listed(self._registry.find_served(name))
+        except NotFound as error:
+            raise UnknownModel(str(error)) from None
+        if row is None:
+            raise UnknownModel(
+                f"model {name!r} neither generates nor makes embeddings of texts; GET {MODELS} lists those that do"
+            )
+        return row
+
+    def _listed(self, served: Served) -> dict[str, Any] | None:
+        """None for a model that no route here serves."""
+        if isinstance(served, ServedModel) and self._known(served) is None:
+            return None
+        return {"id": served.key.name, "object": "model", "created": served.published_at, "owned_by": "ferry"}
+
     def _find(self, name: str) -> tuple[ServedModel, EmbeddingModel]:
         try:
             served = self._registry.find(name)
-        except NotFound as error:
+        except (NotFound, BadRequest) as error:
             raise UnknownModel(str(error)) from None
         model = self._known(served)
         if model is None:
@@ -147,7 +147,3 @@ class OpenAiRoutes:
         if found is None and (made := embedding_model(served)) is not None:
             found = self._models[served] = made
         return found
-
-
-def _listed(model: EmbeddingModel) -> dict[str, Any]:
-    return {"id": model.name, "object": "model", "created": model.published_at, "owned_by": "ferry"}

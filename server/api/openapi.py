@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, with the infer routes that never reach FastAPI, and with the errors as they are."""
+"""The OpenAPI document: FastAPI's own, with the routes that never reach FastAPI, and with the errors as they are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from server.api.openapi_generation import SCHEMAS as GENERATION_SCHEMAS
+from server.api.openapi_generation import v1_generation_paths, v2_generation_paths
 from server.api.openapi_v1 import SCHEMAS as V1_SCHEMAS
 from server.api.openapi_v1 import TERMS_HEADERS, v1_paths
 
@@ -115,13 +117,13 @@ def document(web: FastAPI) -> dict[str, Any]:
     made: dict[str, Any] = FastAPI.openapi(web)
     if "Error" in made["components"]["schemas"]:
         return made
-    made["components"]["schemas"].update(SCHEMAS | V1_SCHEMAS)
+    made["components"]["schemas"].update(SCHEMAS | V1_SCHEMAS | GENERATION_SCHEMAS)
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         made["paths"][path] = {"post": _infer(path)}
     for operations in made["paths"].values():
         for operation in operations.values():
             _tell_the_errors(operation)
-    made["paths"].update(v1_paths())
+    made["paths"].update(v2_generation_paths() | v1_paths() | v1_generation_paths())
     for unused in ("HTTPValidationError", "ValidationError"):
         made["components"]["schemas"].pop(unused, None)
     return made

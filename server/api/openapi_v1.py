@@ -114,7 +114,7 @@ def v1_paths() -> dict[str, Any]:
     embeddings["requestBody"] = {"required": True, "content": _json("EmbeddingRequest")}
     return {
         "/v1/embeddings": {"post": embeddings},
-        "/v1/models": {"get": _operation("list_models", "Models that make embeddings", "ListOfModels", ())},
+        "/v1/models": {"get": _operation("list_models", "Models that generate or make embeddings", "ListOfModels", ())},
         "/v1/models/{name}": {
             "get": {**_operation("model", "One of them", "ListedModel", ("404", "503")), "parameters": [name]}
         },

@@ -50,11 +50,8 @@ def _not_offered(routes: APIRouter, registry: Registry) -> None:
         for path in paths:
             routes.add_api_route(path, answer, methods=list(methods), include_in_schema=False)
 
-    models = ("/models/{model}", "/models/{model}/versions/{version}")
     trace = "the trace extension is not offered by this server"
     refuse(trace, "/trace/setting", "/models/{model}/trace/setting", methods=("GET", "POST"))
-    generate = "no model here generates text; ask with infer"
-    refuse(generate, *(f"{m}/{verb}" for m in models for verb in ("generate", "generate_stream")), methods=("POST",))
     repositories = "repositories have no names here; use /v2/repository/index and /v2/repository/models/NAME/load or unload"
     refuse(
         repositories, "/repository/{repository}/index", *(f"/repository/{{repository}}/models/{{name}}/{verb}" for verb in _CONTROL),

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from server import __version__
 from server.api.bodies import documented, json_object
 from server.api.class_metadata import class_parameters, priority_levels
+from server.api.generation.description import generating_config, generating_metadata
 from server.api.guard import Guard
 from server.api.platforms import platform
 from server.api.shared_memory import Regions
@@ -24,6 +25,7 @@ from server.telemetry.model_stats import all_stats
 _EXTENSIONS = [
     "binary_tensor_data",
     "classification",
+    "generate",
     "logging",
     "model_configuration",
     "model_repository",
@@ -76,17 +78,14 @@ def v2_routes(registry: Registry, guard: Guard, regions: Regions | None) -> APIR
 def _model_routes(routes: APIRouter, prefix: str, registry: Registry) -> None:
     """The same routes with and without a version in the path."""
 
-    def find(request: Request) -> ServedModel:
-        path: dict[str, str] = request.path_params
-        return registry.find(path["name"], path.get("version"))
-
     def find_served(request: Request) -> Served:
         path: dict[str, str] = request.path_params
         return registry.find_served(path["name"], path.get("version"))
 
     @routes.get(prefix)
     async def metadata(request: Request) -> dict[str, Any]:
-        return _metadata(find(request))
+        model = find_served(request)
+        return _metadata(model) if isinstance(model, ServedModel) else generating_metadata(model)
 
     @routes.get(f"{prefix}/ready")
     async def ready(request: Request) -> dict[str, Any]:
@@ -94,7 +93,8 @@ def _model_routes(routes: APIRouter, prefix: str, registry: Registry) -> None:
 
     @routes.get(f"{prefix}/config")
     async def config(request: Request) -> dict[str, Any]:
-        return _config(find(request))
+        model = find_served(request)
+        return _config(model) if isinstance(model, ServedModel) else generating_config(model)
 
     @routes.get(f"{prefix}/stats")
     async def stats(request: Request) -> dict[str, Any]:

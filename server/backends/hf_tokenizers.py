@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.backends.base import LoadError, TextError, Tokenizer, Tokens
+from server.contract.generation import Generation
 
 if TYPE_CHECKING:
     import tokenizers
+
+    from server.backends.hf_text_codec import CalendarMs, HfTextCodec
 
 EXTRA = "text"
 
@@ -20,23 +23,58 @@ EXTRA = "text"
 class HfTokenizers:
     """Loads what `Tokenizer.save` of the library writes."""
 
+    def __init__(self, calendar_ms: CalendarMs | None = None) -> None:
+        """`calendar_ms`: milliseconds since 1970, for chat templates that name the date; None: such templates refuse."""
+        self._calendar_ms = calendar_ms
+
     def load(self, file: Path, longest: int) -> Tokenizer:
         """Padding and truncation that the file asks for are replaced: batches are padded by who forms them. Raises LoadError."""
+        loaded = _open(file)
         try:
-            import tokenizers
-        except ImportError:
-            raise LoadError(
-                f"{file.name} needs the library tokenizers, which is not installed: pip install 'ferry-serving[{EXTRA}]'"
-            ) from None
-        try:
-            loaded = tokenizers.Tokenizer.from_file(str(file))
             n_special: int = loaded.num_special_tokens_to_add(is_pair=False)
             direction = (loaded.truncation or {}).get("direction", "right")
             loaded.no_padding()
             loaded.enable_truncation(max(longest, n_special + 1), direction=direction)
         except Exception as error:  # the library raises plain Exceptions for whatever is wrong with a file
-            raise LoadError(f"{file.name} is not a tokenizer of the tokenizers library: {_reason(error)}") from None
+            raise _no_tokenizer(file, error) from None
         return _HfTokenizer(loaded, n_special)
+
+    def codec(self, folder: Path, generation: Generation) -> HfTextCodec:
+        """Of a version that generates, from its folder. Raises LoadError."""
+        from server.backends.hf_text_codec import ChatTemplate, HfTextCodec
+
+        loaded = _open(folder / generation.tokenizer)
+        largest = max(loaded.get_vocab(with_added_tokens=True).values(), default=0)
+        if largest >= generation.vocabulary:
+            raise LoadError(
+                f"{generation.tokenizer} makes ids up to {largest}, the model knows those below {generation.vocabulary}; "
+                "publish the version again, with its own tokenizer"
+            )
+        template = None
+        if generation.template is not None:
+            try:
+                source = (folder / generation.template).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise LoadError(f"{generation.template} cannot be read: {error}") from None
+            template = ChatTemplate(source, generation.specials, self._calendar_ms)
+        return HfTextCodec(loaded, template)
+
+
+def _open(file: Path) -> tokenizers.Tokenizer:
+    try:
+        import tokenizers
+    except ImportError:
+        raise LoadError(
+            f"{file.name} needs the library tokenizers, which is not installed: pip install 'ferry-serving[{EXTRA}]'"
+        ) from None
+    try:
+        return tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises plain Exceptions for whatever is wrong with a file
+        raise _no_tokenizer(file, error) from None
+
+
+def _no_tokenizer(file: Path, error: Exception) -> LoadError:
+    return LoadError(f"{file.name} is not a tokenizer of the tokenizers library: {_reason(error)}")
 
 
 class _HfTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from server.contract.classes import Classes
@@ -60,6 +61,10 @@ class GeneratingEngine(Protocol):
 
 class GeneratingModels(Protocol):
     """The models that generate, by name."""
+
+    @property
+    def generating(self) -> Sequence[GeneratingModel]:
+        """Those that serve at the moment, by name."""
 
     def find_generating(self, name: str, version: str | None = None) -> GeneratingModel:
         """Raises NotFound or NotReady, naming what there is; BadRequest for a served model that does not generate."""

@@ -15,6 +15,9 @@ class TextStream(Protocol):
     def add(self, token: int) -> str:
         """The text that is complete by this token; "" while a character is not."""
 
+    def rest(self) -> str:
+        """Once, at the end: what is left of a character that was never completed."""
+
 
 class TextCodecs(Protocol):
     """Loads them."""

@@ -17,8 +17,7 @@ from server.grpc_api.call import Call
 from server.grpc_api.describe import config, metadata
 from server.grpc_api.shared_memory import SharedMemory
 from server.grpc_api.statuses import Context, abort, parse, told
-from server.runtime.registry import Registry
-from server.runtime.served import ServedModel
+from server.runtime.registry import Registry, Served
 from server.telemetry.model_stats import all_stats
 
 Handler = Callable[[bytes, Context], Awaitable[bytes | None]]
@@ -73,8 +72,8 @@ class Control:
 
         return handle
 
-    def _find(self, request: Any) -> ServedModel:
-        return self._registry.find(request.name, request.version or None)
+    def _find_served(self, request: Any) -> Served:
+        return self._registry.find_served(request.name, request.version or None)
 
     async def _live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
@@ -92,15 +91,15 @@ class Control:
         return pb.ServerMetadataResponse(name="ferry", version=__version__, extensions=extensions(self._regions))
 
     async def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        return metadata(self._find(request))
+        return metadata(self._find_served(request))
 
     async def _model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        return pb.ModelConfigResponse(config=config(self._find(request)))
+        return pb.ModelConfigResponse(config=config(self._find_served(request)))
 
     async def _statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         if request.version and not request.name:
             raise BadRequest("a version without a model's name; give both, or neither for all models")
-        models = [self._registry.find_served(request.name, request.version or None)] if request.name else self._registry.served
+        models = [self._find_served(request)] if request.name else self._registry.served
         reply = pb.ModelStatisticsResponse()
         ParseDict(all_stats(model.stats for model in models), reply)
         return reply

@@ -33,7 +33,7 @@ class RequestDecoder:
     def decode(self, request: ModelInferRequest) -> InferCall | TextCall:
         """Raises BadRequest, Unsupported, TooLarge, NotFound (a region) or TurnedOff."""
         inputs, rows, length = self._inputs(request)
-        parameters = _plain(request.parameters) if request.parameters else {}
+        parameters = plain_parameters(request.parameters) if request.parameters else {}
         terms = read_terms(parameters, self._classes, self._interface.model) if parameters else NO_TERMS
         outputs = self._outputs(request)
         texts = self._interface.texts(inputs, outputs)
@@ -57,7 +57,7 @@ class RequestDecoder:
             if tensor.parameters and REGION in tensor.parameters:
                 array = self._from_slot(expected, tensor, shape)
             else:
-                array = _array(expected, tensor, shape, blobs[n_sent] if blobs else None)
+                array = read_array(expected, tensor, shape, blobs[n_sent] if blobs else None)
                 n_sent += 1
             rows, length = interface.check_sizes(expected, array.shape, rows, length)
             inputs[expected.name] = array
@@ -99,7 +99,9 @@ class RequestDecoder:
         return OutputChoice(place, True, self._interface.classes(place, _value(wanted.parameters["classification"])))
 
 
-def _array(expected: ExpectedInput, tensor: ModelInferRequest.InferInputTensor, shape: list[int], blob: bytes | None) -> Array:
+def read_array(
+    expected: ExpectedInput, tensor: ModelInferRequest.InferInputTensor, shape: list[int], blob: bytes | None
+) -> Array:
     """The values of one input; `blob` None: they are typed."""
     if blob is None:
         if not tensor.HasField("contents"):
@@ -115,7 +117,7 @@ def wants_final_flag(request: ModelInferRequest) -> bool:
     return FINAL_FLAG in request.parameters and _value(request.parameters[FINAL_FLAG]) is True
 
 
-def _plain(parameters: Mapping[str, InferParameter]) -> dict[str, object]:
+def plain_parameters(parameters: Mapping[str, InferParameter]) -> dict[str, object]:
     """The parameters as Python values, less the one that is not the model's affair. Raises BadRequest."""
     plain = _values(parameters)
     if not isinstance(plain.pop(FINAL_FLAG, False), bool):

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.json_format import ParseDict
+
 from server.api.class_metadata import class_parameters, priority_levels
+from server.api.generation.description import generating_config, generating_metadata
 from server.api.platforms import platform
 from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
 from server.grpc_api.messages import ModelConfig, ModelMetadataResponse
-from server.runtime.served import ServedModel
+from server.runtime.registry import Served
+from server.runtime.served_decoder import ServedDecoder
 
 
-def metadata(model: ServedModel) -> ModelMetadataResponse:
+def metadata(model: Served) -> ModelMetadataResponse:
     """Shapes with the batch axis; −1 where a size is free. That a model takes text is told by its configuration."""
+    if isinstance(model, ServedDecoder):
+        told: ModelMetadataResponse = ParseDict(generating_metadata(model), ModelMetadataResponse())
+        return told
     manifest = model.manifest
     return ModelMetadataResponse(
         name=model.key.name,
@@ -25,8 +32,11 @@ def metadata(model: ServedModel) -> ModelMetadataResponse:
     )
 
 
-def config(model: ServedModel) -> ModelConfig:
+def config(model: Served) -> ModelConfig:
     """The configuration as far as clients read it. The batch axis is not part of dims."""
+    if isinstance(model, ServedDecoder):
+        whole: ModelConfig = ParseDict(generating_config(model), ModelConfig())
+        return whole
     manifest = model.manifest
     made = ModelConfig(
         name=model.key.name,

@@ -11,6 +11,7 @@ from server.api.clients import Clients
 from server.api.guard import Guard
 from server.api.shared_memory import Regions
 from server.grpc_api.control import Control
+from server.grpc_api.generate import Generation
 from server.grpc_api.health import Health
 from server.grpc_api.infer import Inference
 from server.grpc_api.messages import HEALTH_SERVICE, INFERENCE_SERVICE
@@ -42,7 +43,7 @@ class GrpcFront:
         `regions` None: shared memory is turned off; `clients`: where somebody rations."""
         self._health = Health(registry)
         inference = Inference(engine, registry, max_body_bytes, regions, clients=clients)
-        self._streams = StreamInference(inference)
+        self._streams = StreamInference(inference, Generation(engine, registry))
         self._server = grpc.aio.server(options=_options(max_body_bytes, idle_timeout_s, receive_timeout_s))
         unary = {"ModelInfer": inference.unary, **Control(registry, guard, regions).handlers()}
         methods = {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in unary.items()}

@@ -113,6 +113,7 @@ def test_backends_do_not_know_each_other() -> None:
             "server.backends.base",
             "server.backends.decoding",
             "server.backends.onnx_declaration",
+            "server.backends.hf_text_codec",
             "server.backends.onnx_session",
             "server.backends",
             module.name,

@@ -1,0 +1,136 @@
+"""POST /v1/completions in OpenAI's form: its body, checked, and its reply, whole or in events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from server.api.generation.answer import News
+from server.api.generation.fields import BodyFields, shown
+from server.api.generation.forms import (
+    NOT_LOOKED_AT,
+    OpenAiFrame,
+    check_harmless,
+    openai_failure,
+    read_tells_usage,
+    usage_json,
+)
+from server.api.generation.logprob_forms import completion_logprobs
+from server.api.generation.running import Usage
+from server.api.generation.wishes import WISHES, Wishes, read_wishes
+from server.errors import FerryError
+from server.generation.options import MOST_LOGPROBS
+from server.generation.texts import TextCodec
+
+USUAL_TOKENS = 16
+"""As many as OpenAI gives to whom says nothing."""
+
+MOST_ANSWERS = 128
+"""To one call: prompts times `n`."""
+
+FIELDS = (*WISHES, *NOT_LOOKED_AT, "best_of", "echo", "logprobs", "model", "n", "prompt", "stream", "stream_options")
+_REFUSED = {
+    "suffix": "no model here is asked to fill in a gap",
+    "prompt_logprobs": "log probabilities are those of the answer",
+    "stop_token_ids": "the model's own ids end answers, and 'stop' takes texts",
+    "response_format": "answers are not constrained",
+    "guided_json": "answers are not constrained",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionCall:
+    """A request, as far as it can be read without its model. `prompts`: texts, or ids of each."""
+
+    model: str
+    prompts: list[str] | list[list[int]]
+    wishes: Wishes
+    n: int
+    echo: bool
+    streams: bool
+    tells_usage: bool
+
+
+def read_completion(fields: BodyFields) -> CompletionCall:
+    """Raises BadParameter."""
+    fields.only(FIELDS, _REFUSED)
+    model = fields.text("model")
+    if not model:
+        raise fields.wrong("model", "must be the name of a model; GET /v1/models lists them")
+    n = fields.integer("n", 1, 1, MOST_ANSWERS)
+    check_harmless(fields, {"best_of": (1, n)}, {"best_of": "every answer is returned; leave it out"})
+    logprobs = fields.integer("logprobs", 0, 0, MOST_LOGPROBS) if fields.has("logprobs") else None
+    echo = fields.flag("echo")
+    if echo and logprobs is not None:
+        raise fields.wrong(
+            "echo", "is not supported with 'logprobs': those of a prompt are not calculated", "unsupported_parameter"
+        )
+    prompts = _prompts(fields)
+    if len(prompts) * n > MOST_ANSWERS:
+        raise fields.wrong(
+            "prompt", f"and 'n' ask for {len(prompts) * n} answers; {MOST_ANSWERS} are possible: send several calls"
+        )
+    wishes = read_wishes(fields, logprobs)
+    return CompletionCall(model, prompts, wishes, n, echo, fields.flag("stream"), read_tells_usage(fields))
+
+
+def _prompts(fields: BodyFields) -> list[str] | list[list[int]]:
+    """A text, texts, the ids of one text, or the ids of several."""
+    value = fields.value("prompt")
+    found = [value] if isinstance(value, str) else value
+    if isinstance(found, list) and found and all(type(item) is int for item in found):
+        found = [found]
+    if isinstance(found, list) and 0 < len(found) <= MOST_ANSWERS and all(found):
+        if all(isinstance(item, str) for item in found):
+            return found
+        if all(isinstance(item, list) and all(type(token) is int for token in item) for item in found):
+            return found
+    raise fields.wrong(
+        "prompt",
+        f"must be a text, token ids, or a list of up to {MOST_ANSWERS} of either, none of them empty; found {shown(value)}",
+    )
+
+
+class CompletionForm:
+    """One call's replies. `echoes`: what goes before each answer."""
+
+    def __init__(self, frame: OpenAiFrame, codec: TextCodec, echoes: list[str], tells_logprobs: bool) -> None:
+        self._frame = frame
+        self._codec = codec
+        self._echoes = echoes
+        self._tells_logprobs = tells_logprobs
+        self._fresh = set(range(len(echoes)))
+
+    def whole(self, news: Iterable[News], usage: Usage) -> bytes:
+        choices = [self._choice(index, self._echoed(index, one)) for index, one in enumerate(news)]
+        return orjson.dumps({**self._frame.head, "choices": choices, "usage": usage_json(usage)})
+
+    def first(self) -> bytes:
+        return b""
+
+    def event(self, index: int, news: News) -> bytes:
+        if not (news.text or news.tokens or news.finish):
+            return b""
+        return self._frame.event([self._choice(index, self._echoed(index, news))])
+
+    def last(self, usage: Usage) -> bytes:
+        return self._frame.last(usage)
+
+    def failed(self, error: FerryError) -> bytes:
+        return openai_failure(error)
+
+    def _echoed(self, index: int, news: News) -> News:
+        if index not in self._fresh:
+            return news
+        self._fresh.discard(index)
+        return news._replace(text=self._echoes[index] + news.text)
+
+    def _choice(self, index: int, news: News) -> dict[str, Any]:
+        logprobs = completion_logprobs(self._codec, news.tokens) if self._tells_logprobs else None
+        return {
+            "index": index, "text": news.text, "logprobs": logprobs,
+            "finish_reason": news.finish.value if news.finish else None,
+        }  # fmt: skip

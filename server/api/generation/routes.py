@@ -1,0 +1,123 @@
+"""POST /v1/completions and /v1/chat/completions: a raw ASGI callable that passes everything else on."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from server.api.arrival import ARRIVED_AT
+from server.api.call_head import CallHead, read_call_head
+from server.api.clients import Clients
+from server.api.disconnects import Receive
+from server.api.errors_http import INTERNAL
+from server.api.generation.chat import ChatForm, read_chat
+from server.api.generation.completions import USUAL_TOKENS, CompletionForm, read_completion
+from server.api.generation.exchange import exchange
+from server.api.generation.fields import BodyFields, read_object
+from server.api.generation.forms import Form, OpenAiFrame
+from server.api.generation.prompts import chat_ids, text_ids
+from server.api.generation.running import Job, Running
+from server.api.generation.wishes import make_prompt
+from server.api.infer import App, Send
+from server.api.infer_head import Scope
+from server.api.openai_errors import UnknownModel, openai_error, wrong_method
+from server.api.request_body import read_body
+from server.api.terms import Terms, head_priority
+from server.errors import BadRequest, Cancelled, FerryError, NotFound
+from server.generation.serving import GeneratingEngine, GeneratingModel, GeneratingModels
+from server.runtime.clock import calendar_ms
+
+log = logging.getLogger(__name__)
+
+COMPLETIONS = "/v1/completions"
+CHAT = "/v1/chat/completions"
+
+
+class CompletionRoutes:
+    """Over one engine; other paths go to `other`."""
+
+    def __init__(
+        self,
+        engine: GeneratingEngine,
+        models: GeneratingModels,
+        max_body_bytes: int,
+        other: App,
+        clients: Clients | None = None,
+    ) -> None:
+        """`clients`: where somebody rations, to read whom a front end speaks for; generating requests are not rationed."""
+        self._engine = engine
+        self._models = models
+        self._max_body_bytes = max_body_bytes
+        self._other = other
+        self._clients = clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in (COMPLETIONS, CHAT):
+            await self._other(scope, receive, send)
+            return
+        try:
+            await self._answer(scope, receive, send)
+            return
+        except Cancelled:
+            return  # nobody is left to read an answer
+        except FerryError as error:
+            status, headers, body = openai_error(error)
+        except Exception:  # a client always gets an answer, and one bug must not end the connection of the others
+            log.exception("%s failed: a bug in ferry", scope["path"])
+            status, headers, body = openai_error(FerryError(INTERNAL))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises a FerryError as long as nothing has been sent."""
+        path = scope["path"]
+        if scope["method"] != "POST":
+            raise wrong_method(path, scope["method"])
+        head = read_call_head(scope, self._max_body_bytes, self._clients)
+        fields = BodyFields(read_object(await read_body(receive, head.encoding, self._max_body_bytes)))
+        prepare = self._chat if path == CHAT else self._completion
+        model, job, form, streams = await prepare(fields, head, scope.get(ARRIVED_AT))
+        await exchange(Running(self._engine, model, job, streams), form, streams, receive, send)
+
+    async def _completion(
+        self, fields: BodyFields, head: CallHead, arrived_at: float | None
+    ) -> tuple[GeneratingModel, Job, Form, bool]:
+        call = read_completion(fields)
+        model = self._find(call.model)
+        terms = _terms(model, head)
+        all_ids = [await text_ids(model, given, "prompt") if isinstance(given, str) else given for given in call.prompts]
+        prompts = [make_prompt(model, ids, call.wishes, "prompt", USUAL_TOKENS) for ids in all_ids]
+        job = Job(prompts, call.wishes.sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
+        echoes = [_echo(model, given) if call.echo else "" for given in call.prompts for _ in range(call.n)]
+        frame = _frame(model, "cmpl", "text_completion", call.tells_usage)
+        return model, job, CompletionForm(frame, model.codec, echoes, call.wishes.sampling.logprobs is not None), call.streams
+
+    async def _chat(
+        self, fields: BodyFields, head: CallHead, arrived_at: float | None
+    ) -> tuple[GeneratingModel, Job, Form, bool]:
+        call = read_chat(fields)
+        model = self._find(call.model)
+        terms = _terms(model, head)
+        prompt = make_prompt(model, await chat_ids(model, call.messages, "messages"), call.wishes, "messages", None)
+        job = Job([prompt], call.wishes.sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
+        frame = _frame(model, "chatcmpl", "chat.completion.chunk" if call.streams else "chat.completion", call.tells_usage)
+        return model, job, ChatForm(frame, model.codec, call.n, call.wishes.sampling.logprobs is not None), call.streams
+
+    def _find(self, name: str) -> GeneratingModel:
+        try:
+            return self._models.find_generating(name)
+        except (NotFound, BadRequest) as error:
+            raise UnknownModel(str(error)) from None
+
+
+def _terms(model: GeneratingModel, head: CallHead) -> Terms:
+    return Terms(head.terms.timeout_s, head_priority(head.terms, model.classes, model.key.name))
+
+
+def _echo(model: GeneratingModel, given: str | list[int]) -> str:
+    return given if isinstance(given, str) else model.codec.decode(given)
+
+
+def _frame(model: GeneratingModel, prefix: str, kind: str, tells_usage: bool) -> OpenAiFrame:
+    name = f"{prefix}-{uuid.uuid4().hex}"
+    return OpenAiFrame(kind, name, calendar_ms() // 1000, model.key.name, str(model.key), tells_usage)

@@ -1,0 +1,181 @@
+"""A registry and an engine over a repository of tiny decoders, with clients that remember what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prometheus_client import generate_latest
+
+from server.backends.base import Array, Backends
+from server.backends.decoding import Decoder, DecoderBackend, Row
+from server.backends.onnx_decoder import OnnxDecoderBackend
+from server.contract.generation import Generation
+from server.core.types import GenerateRequest
+from server.errors import FerryError
+from server.generation.options import Finish, LogProb, Prompt, Sampling
+from server.runtime.clock import monotonic_clock
+from server.runtime.engine import Engine
+from server.runtime.registry import Registry
+from server.runtime.served_decoder import ServedDecoder
+from server.telemetry.metrics import Metrics
+from tests.decoders import IdCodec, TinyDecoder
+
+LIMIT_S = 60.0
+GREEDY = Sampling(temperature=0.0, ends=False)
+
+
+class Client:
+    """Satisfies TokenSink: whatever breaks its rules is kept in `broken`."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.n_cached: int | None = None
+        self.finish: Finish | None = None
+        self.error: FerryError | None = None
+        self.broken: list[str] = []
+        self.is_stopped = False
+        self.over = asyncio.Event()
+        self.request: GenerateRequest[Any] | None = None
+        self.at_token: Callable[[int], None] = lambda _: None
+
+    def began(self, n_cached: int) -> None:
+        self._check(self.n_cached is None)
+        self.n_cached = n_cached
+
+    def token(self, token: int, logprob: LogProb | None) -> None:
+        self._check(self.n_cached is not None)
+        self.tokens.append(token)
+        self.at_token(len(self.tokens))
+
+    def ended(self, why: Finish) -> None:
+        self._check(bool(self.tokens))
+        self.finish = why
+        self.over.set()
+
+    def failed(self, error: FerryError) -> None:
+        self._check(True)
+        self.error = error
+        self.over.set()
+
+    def _check(self, right: bool) -> None:
+        if not right or self.over.is_set() or self.is_stopped:
+            self.broken.append(f"{self.tokens} {self.finish} {self.error} {self.is_stopped}")
+
+
+class Accidents:
+    """A decoder of ONNX Runtime's that can be told to die, or to fail for one token. Satisfies Decoder."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.dies = False
+        self.n_steps = 0
+
+    @property
+    def slots(self) -> int:
+        return self.decoder.slots
+
+    def prefill(self, slots: Sequence[int], prompts: Sequence[Array], start: int) -> Array:
+        return self.decoder.prefill(slots, prompts, start)
+
+    def decode(self, rows: Sequence[Row]) -> Array:
+        self.n_steps += 1
+        if self.dies:
+            self.dies = False
+            raise MemoryError("planted")
+        return self.decoder.decode(rows)
+
+    def copy(self, source: int, target: int, n_kept: int) -> None:
+        self.decoder.copy(source, target, n_kept)
+
+    def close(self) -> None:
+        self.decoder.close()
+
+
+class AccidentalBackend(OnnxDecoderBackend):
+    """Remembers what it loaded."""
+
+    def __init__(self) -> None:
+        self.loaded: list[Accidents] = []
+
+    def load(self, folder: Path, generation: Generation, slots: int, threads: int) -> Decoder:
+        self.loaded.append(Accidents(super().load(folder, generation, slots, threads)))
+        return self.loaded[-1]
+
+
+class GeneratingWorld:
+    """See above."""
+
+    def __init__(self, repository: Path) -> None:
+        self.backend = AccidentalBackend()
+        self.metrics = Metrics(monotonic_clock)
+        self.engine = Engine(asyncio.get_running_loop(), monotonic_clock)
+        decoders: Mapping[str, DecoderBackend] = {self.backend.name: self.backend}
+        self.registry = Registry(
+            repository, Backends({}, decoders=decoders), self.engine, self.metrics, codecs=IdCodec()
+        )  # fmt: skip
+        self.clients: list[Client] = []
+
+    @property
+    def model(self) -> ServedDecoder:
+        return self.registry.find_generating("tiny")
+
+    def ask(
+        self, ids: Sequence[int] | Array, new_tokens: int, sampling: Sampling = GREEDY, timeout_s: float | None = None,
+        model: ServedDecoder | None = None,
+    ) -> Client:  # fmt: skip
+        client = Client()
+        self.clients.append(client)
+        prompt = Prompt([int(one) for one in ids], new_tokens)
+        client.request = self.engine.generate(model or self.model, prompt, sampling, client, timeout_s)
+        return client
+
+    def stop(self, client: Client, why: Finish | None = None) -> None:
+        assert client.request is not None
+        client.is_stopped = not client.over.is_set()
+        self.engine.stop(client.request, why)
+
+    async def over(self, *clients: Client) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            for client in clients:
+                if not client.is_stopped:
+                    await client.over.wait()
+
+    async def reaches(self, state: Callable[[], bool]) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while not state():
+                await asyncio.sleep(0.001)
+
+    def sample(self, name: str) -> float:
+        """A metric's value."""
+        lines = generate_latest(self.metrics.registry).decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0] == name)
+
+    def check(self) -> None:
+        """No client was told too much, and nothing is left behind."""
+        assert [client.broken for client in self.clients if client.broken] == []
+        assert self.sample("ferry_in_flight") == 0
+        for model in self.registry.served:
+            lane = self.engine.resident_lane(model.key)
+            assert lane is not None
+            assert lane.is_empty
+            assert all(place.slots_left == model.limits.slots for place in lane.places.values())  # type: ignore[union-attr]
+
+
+@asynccontextmanager
+async def generating_world(repository: Path) -> AsyncIterator[GeneratingWorld]:
+    world = GeneratingWorld(repository)
+    await world.registry.load_all()
+    try:
+        yield world
+    finally:
+        await world.registry.close()
+
+
+def prompt(length: int, seed: int, tiny: TinyDecoder | None = None) -> list[int]:
+    vocabulary = (tiny or TinyDecoder()).vocabulary
+    return [int(one) for one in np.random.default_rng(seed).integers(1, vocabulary, length)]
