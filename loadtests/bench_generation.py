@@ -32,6 +32,7 @@ from loadtests.report import number, table, write_json
 PROMPT, MEAN, MOST, VOCABULARY = 32, 64.0, 256, 8192
 LONG_PROMPT, BUSY = 300, 0.66
 CONTINUOUS, STATIC = "ferry", "ferry, static batches"
+IN_PROCESS = Generator("ferry's engine in process", "tests.measure.generation_engine", "ferry")
 SCENES = ("backlog", "arrivals", "gap", "overload")
 
 
@@ -108,8 +109,8 @@ def _words(known: Sequence[str]) -> Any:
 def run(options: Options) -> Path:
     """Measure, print, write the JSON file and return its path. Raises LoadTestError."""
     python = environment(options.environment)
-    made = forms(python, options.work, options.threads)
     repository = options.work / "repository"
+    made = {**forms(python, options.work, options.threads), IN_PROCESS.form: repository / "patient"}
     for name, slo in (("patient", 120.0), ("prompt", options.slo)):
         _publish(options, made["checkpoint"], repository, name, slo)
     work = draw(options.requests, PROMPT, MEAN, MOST, VOCABULARY, seed=1)
@@ -163,7 +164,7 @@ def _backlog(options: Options, python: Path, made: Any, server: Child, work: Wor
     absent: dict[str, str] = {}
     with ExitStack() as stack:
         programs = []
-        for generator in [one for one in GENERATORS if _short(one) in options.peers]:
+        for generator in [IN_PROCESS, *[one for one in GENERATORS if _short(one) in options.peers]]:
             try:
                 program = Program(python, generator, made[generator.form], work, options.slots, options.threads)
                 programs.append(stack.enter_context(program))
