@@ -71,10 +71,11 @@ class Generation:
             raise fields.wrong("specials", "must map names to texts")
         if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
             raise fields.wrong("ends", f"must be token ids, found {ends}")
+        vocabulary, longest, kept = fields.integer("vocabulary", 1), fields.integer("longest", 2), fields.child("kept")
+        template = fields.text("template") if fields.has("template") else None
         return Generation(
-            fields.text("tokenizer"), fields.text("template") if fields.has("template") else None, specials, tuple(ends),
-            fields.integer("vocabulary", 1), fields.integer("longest", 2), KeptShape.from_json(fields.child("kept")),
-        )  # fmt: skip
+            fields.text("tokenizer"), template, specials, tuple(ends), vocabulary, longest, KeptShape.from_json(kept)
+        )
 
 
 def check_generation(generation: Generation, files: Collection[str]) -> None:

@@ -192,13 +192,13 @@ class Manifest:
         lineage = fields.text("lineage_sha256") if fields.has("lineage_sha256") else None
         text = TextInput.from_json(fields.child("text")) if fields.has("text") else None
         fallback = fields.text("fallback") if fields.has("fallback") else None
-        generation = Generation.from_json(fields.child("generation")) if fields.has("generation") else None
         try:
+            generation = Generation.from_json(fields.child("generation")) if fields.has("generation") else None
             return Manifest(
                 name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage, text, fallback, generation
             )
         except ContractError as error:
-            raise ContractError(f"{where}: {error}") from None
+            raise error if str(error).startswith(where) else ContractError(f"{where}: {error}") from None
 
 
 _SINCE = {"text": TEXT_SCHEMA, "fallback": FALLBACK_SCHEMA, "generation": GENERATION_SCHEMA}

@@ -88,7 +88,7 @@ class Profile:
         object.__setattr__(self, "_p50", _surface(rows, lengths, [[cell.p50_s for cell in line] for line in grid]))
         object.__setattr__(self, "_p99", _surface(rows, lengths, [[cell.p99_s for cell in line] for line in grid]))
 
-    def predict(self, rows: int, length: int = 0) -> float:
+    def predict(self, rows: int, length: float = 0) -> float:
         """Median seconds for a batch of `rows` rows padded to `length`."""
         return _interpolate(self._rows, self._lengths, self._p50, rows, length)
 
@@ -136,19 +136,19 @@ def _monotone(grid: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
 
 
 def _interpolate(
-    rows: Sequence[int], lengths: Sequence[int], grid: Sequence[Sequence[float]], at_rows: int, at_length: int
+    rows: Sequence[int], lengths: Sequence[int], grid: Sequence[Sequence[float]], at_rows: int, at_length: float
 ) -> float:
     low, share = _place(rows, at_rows)
     below = _along(lengths, grid[low], at_length)
     return below if share == 0.0 else below + (_along(lengths, grid[low + 1], at_length) - below) * share
 
 
-def _along(marks: Sequence[int], values: Sequence[float], at: int) -> float:
+def _along(marks: Sequence[int], values: Sequence[float], at: float) -> float:
     low, share = _place(marks, at)
     return values[low] if share == 0.0 else values[low] + (values[low + 1] - values[low]) * share
 
 
-def _place(marks: Sequence[int], at: int) -> tuple[int, float]:
+def _place(marks: Sequence[int], at: float) -> tuple[int, float]:
     """Index of the mark at or below `at` and how far on to the next one, in shares of 1 (that of the last mark is the far
     line). Below the first mark the first value stands, because a small batch is bounded by its fixed cost."""
     if at <= marks[0] or len(marks) == 1:

@@ -107,5 +107,7 @@ class StepProfile:
 def _times(fields: Fields) -> tuple[float, float]:
     p50, p99 = fields.number("p50_s"), fields.number("p99_s")
     if not 0 < p50 <= p99:
+        raise fields.wrong("p50_s", f"must be positive and p50 <= p99, found {p50} and {p99}")
+    if not 0 < p50 <= p99:
         raise fields.wrong("p50_s", f"must be positive and p50 <= p99, found {p50}, {p99}")
     return p50, p99

@@ -58,7 +58,8 @@ class Wants:
             lines.append(f'gap = "{exact_duration(self.gap_s)}"  # each token after another; slo is that of the first one')
         lines.append("")
         lines.append("# Experts only; without these lines ferry uses what it measured.")
-        shown = _OVERRIDES if self.slots is not None else _OVERRIDES[:-1]  # a generating version's only
+        generates = self.slots is not None or self.gap_s is not None
+        shown = _OVERRIDES if generates else _OVERRIDES[:-1]
         for name in shown:
             value = getattr(self, name)
             lines.append(f"# {name} = 1" if value is None else f"{name} = {value}")

@@ -43,6 +43,28 @@ PROFILE_JSON: dict[str, Any] = {
     "cells": [cell(rows, length) for rows in (1, 8) for length in (1, 32)],
 }
 
+GENERATION_JSON: dict[str, Any] = {
+    "tokenizer": "tokenizer.json",
+    "template": "chat_template.jinja",
+    "specials": {"bos_token": "<s>"},
+    "ends": [2, 0],
+    "vocabulary": 64,
+    "longest": 256,
+    "kept": {"layers": 2, "heads": 1, "head_size": 16, "datatype": "FP32"},
+}
+
+STEPS_JSON: dict[str, Any] = {
+    "schema": 1,
+    "device": DEVICE,
+    "placement": {"instances": 1, "threads": 2},
+    "decode": [
+        {"rows": rows, "context": context, "p50_s": 1.0 * rows, "p99_s": 1.5 * rows, "samples": 9}
+        for rows in (1, 4)
+        for context in (64, 128)
+    ],
+    "prefill": [{"tokens": tokens, "p50_s": 0.5 * tokens, "p99_s": 1.0 * tokens, "samples": 9} for tokens in (16, 64)],
+}
+
 
 def changed(data: Mapping[str, Any], path: str, value: object) -> dict[str, Any]:
     """A deep copy with one place replaced ("inputs.0.shape"); `...` removes it."""

@@ -25,13 +25,14 @@ ONE = Classes((ServiceClass("all", 0.05),), 1)
     "wants",
     [
         Wants(0.02), Wants(0.0123456), Wants(1.5, 8, 2, 1), Wants(0.05, instances=3), Wants(0.05, declared=CLASSES),
-        Wants(0.05, 4, declared=ONE),
+        Wants(0.05, 4, declared=ONE), Wants(0.5, gap_s=0.05), Wants(0.5, slots=16), Wants(0.5, threads=2, gap_s=0.0251, slots=8),
     ],
 )  # fmt: skip
 def test_round_trip(wants: Wants, tmp_path: Path) -> None:
     found = read_wants(written(tmp_path, wants.to_toml()))
     assert math.isclose(found.slo_s, wants.slo_s)
     assert (found.max_rows, found.instances, found.threads) == (wants.max_rows, wants.instances, wants.threads)
+    assert (found.gap_s, found.slots) == (wants.gap_s, wants.slots)
     assert found.declared == wants.declared
 
 
@@ -86,6 +87,20 @@ def test_the_file_shows_the_overrides_to_who_looks_for_them() -> None:
     )
 
 
+def test_a_model_that_generates_shows_what_only_such_models_have() -> None:
+    assert (
+        Wants(0.5, gap_s=0.05)
+        .to_toml()
+        .startswith(
+            'slo = "500ms"  # answers are wanted within this time, queueing included\n'
+            'gap = "50ms"  # each token after another; slo is that of the first one\n\n'
+            "# Experts only; without these lines ferry uses what it measured.\n"
+            "# max_rows = 1\n# instances = 1\n# threads = 1\n# slots = 1\n"
+        )
+    )
+    assert "slots = 8\n" in Wants(0.5, slots=8).to_toml()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -97,6 +112,9 @@ def test_the_file_shows_the_overrides_to_who_looks_for_them() -> None:
             'slo = "20ms"\nbatch = 4',
             "unknown field 'batch'; the known fields are classes, gap, instances, max_rows, slo, slots, threads",
         ),
+        ('slo = "20ms"\ngap = 50', "demo/model.toml: field 'gap' must be a string in quotes, found an integer"),
+        ('slo = "20ms"\ngap = "0ms"', "demo/model.toml: gap: '0ms' is not a duration"),
+        ('slo = "20ms"\nslots = 0', "demo/model.toml: field 'slots' must be at least 1, found 0"),
         ("slo = ", "demo/model.toml: not valid TOML: "),
         (b'slo = "\xff"', "demo/model.toml: not valid TOML: "),
         ("max_rows = " + "9" * 5000, "demo/model.toml: not valid TOML: "),

@@ -1,0 +1,1 @@
+"""From a checkpoint folder of a decoder to a version that generates: export, candidates, gates, steps, publishing."""
