@@ -111,8 +111,8 @@ def run(options: Options) -> Path:
     python = environment(options.environment)
     repository = options.work / "repository"
     made = {**forms(python, options.work, options.threads), IN_PROCESS.form: repository / "patient"}
-    for name, slo in (("patient", 120.0), ("prompt", options.slo)):
-        _publish(options, made["checkpoint"], repository, name, slo)
+    for name, slo_s, gap_s in (("patient", 300.0, 10.0), ("prompt", options.slo, options.gap)):
+        _publish(options, made["checkpoint"], repository, name, slo_s, gap_s)
     work = draw(options.requests, PROMPT, MEAN, MOST, VOCABULARY, seed=1)
     content: dict[str, Any] = {
         **heading("loadtests.bench_generation", sys.argv[1:], asdict(options)),
@@ -138,11 +138,11 @@ def run(options: Options) -> Path:
     return file
 
 
-def _publish(options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float) -> None:
+def _publish(options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float) -> None:
     if (repository / name / "1" / "manifest.json").exists():
         return
     repository.mkdir(parents=True, exist_ok=True)
-    flags = ["--slo", f"{slo_s:g}s", "--gap", f"{options.gap:g}s", "--name", name, "--repository", str(repository)]
+    flags = ["--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s", "--name", name, "--repository", str(repository)]
     done = subprocess.run(
         [*shlex.split(options.optimize), str(checkpoint), *flags], capture_output=True, text=True, check=False
     )

@@ -50,7 +50,7 @@ def load(setup: Setup) -> Callable[[], Answers]:
 
     async def open_model() -> tuple[Engine, GeneratingModel]:
         engine = Engine(asyncio.get_running_loop(), monotonic_clock)
-        registry = Registry(place.parent, find_backends(), engine, Metrics(monotonic_clock), HfTokenizers())
+        registry = Registry(place.parent, find_backends(), engine, Metrics(monotonic_clock), codecs=HfTokenizers())
         await registry.load(place.name)
         return engine, registry.find_generating(place.name)
 
