@@ -5,10 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer certify proto clean
+.PHONY: demo demo-chat serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer bench-generation certify proto clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
+
+demo-chat: $(VENV)/chat      ## train a small language model, publish it, chat with it, continuous beside static batches
+	$(BIN)/python -m examples.demo_chat --repository $(REPOSITORY)
 
 serve: $(VENV)/server        ## serve the model repository on 127.0.0.1:8000
 	$(BIN)/ferry serve --repository $(REPOSITORY)
@@ -52,6 +55,9 @@ bench-tuned: $(PLAIN)/digits $(PLAIN)/minilm  ## ferry untouched beside its peer
 bench-optimizer: $(PLAIN)/digits $(PLAIN)/minilm $(PLAIN)/resnet18 $(REPOSITORY)/digits $(REPOSITORY)/minilm $(REPOSITORY)/resnet18  ## what `ferry optimize` chose beside the plain export
 	$(BIN)/python -m loadtests.bench_optimizer --plain $(PLAIN) --chosen $(REPOSITORY)
 
+bench-generation: $(VENV)/chat  ## continuous batching beside static batches and other generators, each on the same weights (.venv-peers)
+	$(BIN)/python -m loadtests.bench_generation
+
 certify: $(VENV)/dev         ## is our load test's verdict that of MLPerf LoadGen?
 	$(BIN)/pip install --quiet --editable '.[certify]'
 	$(BIN)/python -m loadtests.certify
@@ -86,7 +92,12 @@ $(VENV)/examples: $(VENV)/torch
 	$(BIN)/pip install --quiet --editable '.[optimizer,examples]'
 	touch $@ $(VENV)/server
 
-$(VENV)/dev: $(VENV)/examples
+$(VENV)/chat: $(VENV)/examples
+	@echo "installing what builds decoders …"
+	$(BIN)/pip install --quiet --editable '.[decoder]'
+	touch $@ $(VENV)/server
+
+$(VENV)/dev: $(VENV)/chat
 	@echo "installing ferry and what its tests need …"
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/server

@@ -1,0 +1,243 @@
+"""`python -m loadtests.bench_generation`: continuous batching beside static batches, and beside other generators on the same weights.
+
+Everything runs on the same random 32 M parameters in float32 with the same threads; every answer must be the same. Writes one JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from loadtests.child import HOST, Child, free_port, running
+from loadtests.environment import heading
+from loadtests.errors import LoadTestError
+from loadtests.flags import count, duration_s
+from loadtests.generation import scenes
+from loadtests.generation.programs import GENERATORS, CannotRun, Generator, Program, environment, forms
+from loadtests.generation.streams import Ask, Asked, ask
+from loadtests.generation.work import Work, draw
+from loadtests.report import number, table, write_json
+
+PROMPT, MEAN, MOST, VOCABULARY = 32, 64.0, 256, 8192
+LONG_PROMPT, BUSY = 300, 0.66
+CONTINUOUS, STATIC = "ferry", "ferry, static batches"
+IN_PROCESS = Generator("ferry's engine in process", "tests.measure.generation_engine", "ferry")
+SCENES = ("backlog", "arrivals", "gap", "overload")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    out: Path
+    work: Path
+    environment: Path
+    server: str
+    optimize: str
+    peers: list[str]
+    scenes: list[str]
+    rounds: int
+    requests: int
+    slots: int
+    threads: int
+    slo: float
+    gap: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 0, or 1 after a message on stderr."""
+    try:
+        run(parse(arguments))
+    except LoadTestError as error:
+        print(f"bench_generation: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """The command line as Options."""
+    parser = argparse.ArgumentParser("python -m loadtests.bench_generation", description=__doc__, allow_abbrev=False)
+    ferry = f"{sys.executable} -m server.cli"
+    modules = [_short(one) for one in GENERATORS]
+    parser.add_argument("--out", type=Path, default=Path("loadtests/results"), help="folder for the JSON file")
+    parser.add_argument("--work", type=Path, default=Path(".ferry-cache/generation"), help="checkpoints and the repository")
+    parser.add_argument("--environment", type=Path, default=Path(".venv-peers/generators"), help="of the other generators")
+    parser.add_argument(
+        "--server", default=f"{ferry} serve --metrics-port 0 --grpc-port off", help="takes --repository, --port"
+    )
+    parser.add_argument(
+        "--optimize", default=f"{ferry} optimize --plain", help="takes a folder, --slo, --gap, --name, --repository"
+    )
+    parser.add_argument("--peers", type=_words(modules), default=modules, help=f"of {','.join(modules)}, or none")
+    parser.add_argument("--scenes", type=_words(SCENES), default=list(SCENES), help=f"of {','.join(SCENES)}")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--requests", type=count, default=96)
+    parser.add_argument("--slots", type=count, default=16)
+    parser.add_argument("--threads", type=count, default=2)
+    parser.add_argument("--slo", type=duration_s, default=1.0, help="of the first token, for the overload")
+    parser.add_argument("--gap", type=duration_s, default=0.1, help="of each one after another, likewise")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def _short(generator: Generator) -> str:
+    return generator.module.rpartition(".")[2]
+
+
+def _words(known: Sequence[str]) -> Any:
+    def read(text: str) -> list[str]:
+        words = [] if text == "none" else text.split(",")
+        if unknown := set(words) - set(known):
+            raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {', '.join(known)}")
+        return words
+
+    return read
+
+
+def run(options: Options) -> Path:
+    """Measure, print, write the JSON file and return its path. Raises LoadTestError."""
+    python = environment(options.environment)
+    repository = options.work / "repository"
+    made = {**forms(python, options.work, options.threads), IN_PROCESS.form: repository / "patient"}
+    for name, slo_s, gap_s in (("patient", 300.0, 10.0), ("prompt", options.slo, options.gap)):
+        _publish(options, made["checkpoint"], repository, name, slo_s, gap_s)
+    work = draw(options.requests, PROMPT, MEAN, MOST, VOCABULARY, seed=1)
+    content: dict[str, Any] = {
+        **heading("loadtests.bench_generation", sys.argv[1:], asdict(options)),
+        "what_is_counted": "tokens of all answers ÷ seconds from the first request to the end of the last answer; other generators in their "
+        "own process without a network, ferry over HTTP with every token streamed to a client on the same cores",
+        "work": {"requests": options.requests, "tokens": work.n_tokens, "row_step_ceiling": work.ceiling(options.slots)},
+    }
+    port = free_port()
+    command = [*shlex.split(options.server), "--repository", str(repository), "--host", HOST, "--port", str(port)]
+    with running(command, port, ready_path="/v2/health/ready") as server:
+        per_s = None
+        for scene in options.scenes:
+            print(f"{scene} …", flush=True)
+            if scene == "backlog":
+                content[scene] = _backlog(options, python, made, server, work)
+                per_s = statistics.median(content[scene]["tokens_per_s"][CONTINUOUS])
+                continue
+            per_s = per_s or work.n_tokens / scenes.backlog(_asking(server, "patient"), work, None)[0]
+            content[scene] = _SCENES[scene](options, server, per_s)
+            print(content[scene], flush=True)
+    file = write_json(options.out, "bench-generation", content)
+    print(f"written: {file}")
+    return file
+
+
+def _publish(options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float) -> None:
+    if (repository / name / "1" / "manifest.json").exists():
+        return
+    repository.mkdir(parents=True, exist_ok=True)
+    flags = ["--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s", "--name", name, "--repository", str(repository)]
+    done = subprocess.run(
+        [*shlex.split(options.optimize), str(checkpoint), *flags], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise LoadTestError(f"the checkpoint could not be published: {(done.stderr or done.stdout).strip()[-600:]}")
+    wants = repository / name / "model.toml"
+    wants.write_text(wants.read_text() + f"slots = {options.slots}\nthreads = {options.threads}\ninstances = 1\n")
+
+
+def _asking(server: Child, model: str) -> Ask:
+    return partial(ask, server.port, model)
+
+
+def _backlog(options: Options, python: Path, made: Any, server: Child, work: Work) -> dict[str, Any]:
+    tokenizer = Tokenizer.from_file(str(made["checkpoint"] / "tokenizer.json"))
+    asking = _asking(server, "patient")
+    seconds: dict[str, list[float]] = {CONTINUOUS: [], STATIC: []}
+    texts: dict[str, list[str]] = {}
+    absent: dict[str, str] = {}
+    with ExitStack() as stack:
+        programs = []
+        for generator in [IN_PROCESS, *[one for one in GENERATORS if _short(one) in options.peers]]:
+            try:
+                program = Program(python, generator, made[generator.form], work, options.slots, options.threads)
+                programs.append(stack.enter_context(program))
+                seconds[generator.name] = []
+            except CannotRun as error:
+                absent[generator.name] = str(error)
+                print(f"left out: {error}", flush=True)
+        scenes.backlog(asking, work, None)
+        for at in range(options.rounds):
+            for name, slots in ((CONTINUOUS, None), (STATIC, options.slots)):
+                took_s, texts[name] = scenes.backlog(asking, work, slots)
+                seconds[name].append(took_s)
+            for program in programs:
+                took_s, answers = program.run()
+                texts[program.generator.name] = [tokenizer.decode(ids) for ids in answers]
+                seconds[program.generator.name].append(took_s)
+            print(f"  round {at + 1} of {options.rounds}", flush=True)
+    same = {name: _alike(texts[CONTINUOUS], found) for name, found in texts.items()}
+    per_s = {name: [work.n_tokens / one for one in taken] for name, taken in seconds.items()}
+    ratios = {name: _ratio(per_s[CONTINUOUS], found) for name, found in per_s.items()}
+    lines = [
+        [name, number(statistics.median(found)), f"{ratios[name]:.2f}", f"{same[name]:.3f}"] for name, found in per_s.items()
+    ]
+    print(table(("96 at once", "tokens/s", "ferry / it", "same answers"), lines))
+    return {"tokens_per_s": per_s, "ferry_over": ratios, "same_answers": same, "left_out": absent}
+
+
+def _alike(texts: Sequence[str], others: Sequence[str]) -> float:
+    return sum(one == other for one, other in zip(texts, others, strict=True)) / len(texts)
+
+
+def _ratio(ours: Sequence[float], others: Sequence[float]) -> float:
+    """Median over the rounds."""
+    return statistics.median(one / other for one, other in zip(ours, others, strict=True))
+
+
+def _arrivals(options: Options, server: Child, per_s: float) -> dict[str, Any]:
+    work = draw(150, PROMPT, MEAN, MOST, VOCABULARY, seed=2)
+    rate = BUSY * per_s / (work.n_tokens / len(work.prompts))
+    rounds = []
+    for at in range(options.rounds):
+        ours = scenes.arrivals(_asking(server, "patient"), work, rate, None, at)
+        static = scenes.arrivals(_asking(server, "patient"), work, rate, options.slots, at)
+        rounds.append({"continuous": asdict(ours), "static": asdict(static)})
+    keys = ("first_p50_s", "first_p95_s", "whole_p50_s")
+    ratios = {key: statistics.median(one["static"][key] / one["continuous"][key] for one in rounds) for key in keys}
+    return {"rate": rate, "rounds": rounds, "static_over_continuous": ratios}
+
+
+def _gap(options: Options, server: Child, per_s: float) -> dict[str, Any]:
+    work = draw(options.slots - 1, PROMPT, MEAN, MOST, VOCABULARY, seed=3)
+    rows = [Asked(prompt, MOST) for prompt in work.prompts]
+    long = Asked(draw(1, LONG_PROMPT, MEAN, MOST, VOCABULARY, seed=4).prompts[0], 8)
+    found = [scenes.long_prompt(_asking(server, "prompt"), rows, long) for _ in range(options.rounds)]
+    ratio = statistics.median(one.worst_s / one.plain_s for one in found)
+    return {"rounds": [asdict(one) for one in found], "worst_over_plain": ratio}
+
+
+def _overload(options: Options, server: Child, per_s: float) -> dict[str, Any]:
+    asking = _asking(server, "prompt")
+    each = draw(1000, PROMPT, MEAN, MOST, VOCABULARY, seed=5)
+    capacity = per_s / (each.n_tokens / len(each.prompts))
+    found = {}
+    for load in (0.7, 0.9, 1.0, 3.0):
+        rate = load * capacity
+        work = draw(round(rate * 20.0), PROMPT, MEAN, MOST, VOCABULARY, seed=6)
+        found[f"{load:g}"] = asdict(scenes.overload(asking, work, rate, options.slo, options.gap, seed=7))
+    peak = max(one["tokens_per_s"] for load, one in found.items() if load != "3")
+    return {"capacity_per_s": capacity, "loads": found, "kept_at_3": found["3"]["tokens_per_s"] / peak}
+
+
+_SCENES = {"arrivals": _arrivals, "gap": _gap, "overload": _overload}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What a generating server is put through: a backlog, requests that come at random, a long prompt among those who decode, an overload."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtests.errors import LoadTestError
+from loadtests.generation.streams import Answer, Ask, Asked, as_they_come, at_once, in_waves, static_as_they_come
+from loadtests.generation.work import Work
+
+_LONG_AT_TOKEN = 40
+_WAIT_S = 0.005
+
+
+def asked(work: Work) -> list[Asked]:
+    """The work as requests."""
+    return [Asked(prompt, n) for prompt, n in zip(work.prompts, work.new_tokens, strict=True)]
+
+
+def backlog(ask: Ask, work: Work, slots: int | None) -> tuple[float, list[str]]:
+    """Everything asked at once (in waves of `slots`, where there are such): seconds until the last answer ended, and the texts.
+    Raises LoadTestError when an answer is not a whole one."""
+    requests = asked(work)
+    began_at = time.perf_counter()
+    answers = asyncio.run(at_once(ask, requests) if slots is None else in_waves(ask, requests, slots))
+    took_s = time.perf_counter() - began_at
+    for answer in answers:
+        if answer.status != 200 or answer.finish != "length":
+            raise LoadTestError(f"an answer ended with status {answer.status} and finish_reason {answer.finish!r}")
+    return took_s, [answer.text for answer in answers]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """First tokens and whole answers of requests that came at random, in seconds."""
+
+    first_p50_s: float
+    first_p95_s: float
+    whole_p50_s: float
+
+
+def arrivals(ask: Ask, work: Work, rate: float, slots: int | None, seed: int) -> Pace:
+    """Poisson arrivals at so many requests per second; `slots`: joined statically by the client."""
+    due_s = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, len(work.prompts))).tolist()
+    requests = asked(work)
+    coming = as_they_come(ask, requests, due_s) if slots is None else static_as_they_come(ask, requests, due_s, slots)
+    answers = asyncio.run(coming)
+    first = np.array([answer.first_s for answer in answers])
+    whole = np.array([answer.token_at[-1] - answer.asked_at for answer in answers])
+    return Pace(*(float(one) for one in (np.median(first), np.quantile(first, 0.95), np.median(whole))))
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Between two tokens of those who decode: usually, and at worst while a long prompt came in; and that one's first token."""
+
+    plain_s: float
+    worst_s: float
+    first_s: float
+
+
+def long_prompt(ask: Ask, rows: Sequence[Asked], long: Asked) -> Gap:
+    """A long prompt among rows that decode."""
+
+    async def both() -> tuple[list[Answer], Answer]:
+        decoding = [asyncio.ensure_future(ask(one)) for one in rows]
+        await asyncio.sleep(_LONG_AT_TOKEN * _WAIT_S)
+        late = await ask(long)
+        return list(await asyncio.gather(*decoding)), late
+
+    answers, late = asyncio.run(both())
+    until = late.token_at[0]
+    before = [gap for one in answers for at, gap in _timed(one) if at < late.asked_at]
+    during = [gap for one in answers for at, gap in _timed(one) if late.asked_at <= at <= until + max(before)]
+    return Gap(statistics.median(before), max(during), late.first_s)
+
+
+def _timed(answer: Answer) -> list[tuple[float, float]]:
+    return list(zip(answer.token_at[1:], answer.gaps_s, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Of an open load: tokens per second of answers whose first token and whose every gap kept the objective; shares of requests."""
+
+    tokens_per_s: float
+    in_time: float
+    refused: float
+    broke_gap: float
+    refusals_with_hint: float
+
+
+def overload(ask: Ask, work: Work, rate: float, slo_s: float, gap_s: float, seed: int) -> Kept:
+    """Poisson arrivals, whatever the server makes of them. Refusals count as nothing."""
+    due_s = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, len(work.prompts))).tolist()
+    answers = asyncio.run(as_they_come(ask, asked(work), due_s))
+    served = [(one, n) for one, n in zip(answers, work.new_tokens, strict=True) if one.status == 200]
+    refused = [one for one in answers if one.status != 200]
+    prompt = [(one, n) for one, n in served if one.first_s <= slo_s]
+    good = [n for one, n in prompt if max(one.gaps_s, default=0.0) <= gap_s]
+    span_s = max(one.token_at[-1] for one, _ in served) - min(one.asked_at for one in answers)
+    n = len(answers)
+    hinted = sum(one.retry_after is not None for one in refused) / max(1, len(refused))
+    return Kept(sum(good) / span_s, len(good) / n, len(refused) / n, (len(prompt) - len(good)) / n, hinted)

@@ -1,0 +1,98 @@
+"""Streamed completions are read right however they are cut, and asked for in the order that a scene wants."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests.errors import MalformedReply
+from loadtests.generation.streams import Answer, Asked, as_they_come, in_waves, read, static_as_they_come
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+EVENTS = (
+    b'data: {"choices":[{"text":"a b","finish_reason":null}]}\n\n',
+    b'data: {"choices":[{"text":"c","finish_reason":null}]}\n\n',
+    b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n',
+    b'data: {"choices":[],"usage":{}}\n\n',
+    b"data: [DONE]\n\n",
+)
+
+
+def reply() -> bytes:
+    chunks = [b"%x\r\n%s\r\n" % (len(event), event) for event in EVENTS]
+    return HEAD + b"".join(chunks) + b"0\r\n\r\n"
+
+
+@given(st.sets(st.integers(1, len(reply()) - 1)))
+def test_a_reply_is_read_alike_wherever_it_is_cut(cuts: set[int]) -> None:
+    places = [0, *sorted(cuts), len(reply())]
+    answer = read(0.0, [(float(at), reply()[at:stop]) for at, stop in pairwise(places)])
+    assert (answer.status, answer.text, answer.finish, len(answer.token_at)) == (200, "a bc", "length", 3)
+    assert answer.token_at == sorted(answer.token_at)
+
+
+def test_an_event_counts_from_its_last_byte() -> None:
+    first = HEAD + b"%x\r\n" % len(EVENTS[0]) + EVENTS[0]
+    answer = read(1.0, [(2.0, first[:-10]), (3.0, first[-10:])])
+    assert answer.token_at == [3.0]
+    assert answer.first_s == 2.0
+
+
+def test_a_refusal_has_its_status_and_its_hint() -> None:
+    answer = read(0.0, [(1.0, b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\n\r\n{}")])
+    assert (answer.status, answer.retry_after, answer.token_at) == (429, "2", [])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "what"),
+    [
+        ([(0.0, b"HTTP/1.1 200")], "ended before a whole head"),
+        ([(0.0, b"SSH-2.0\r\n\r\n")], "began with"),
+        ([(0.0, HEAD + b'data: {"error":{"message":"lost"}}\n\n')], "lost"),
+    ],
+)
+def test_what_is_no_answer_says_why(pieces: list[tuple[float, bytes]], what: str) -> None:
+    with pytest.raises(MalformedReply, match=what):
+        read(0.0, pieces)
+
+
+class Busy:
+    """Counts who is asked at the same time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.order: list[int] = []
+
+    async def __call__(self, asked: Asked) -> Answer:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.order.append(asked.new_tokens)
+        for _ in range(asked.new_tokens):
+            await asyncio.sleep(0)
+        self.now -= 1
+        return Answer(0.0, 200, token_at=[0.0])
+
+
+WORK = [Asked([9], n) for n in (3, 1, 2, 1, 4)]
+
+
+def test_waves_wait_for_the_last_of_the_one_before() -> None:
+    busy = Busy()
+    answers = asyncio.run(in_waves(busy, WORK, 2))
+    assert (len(answers), busy.most, busy.order) == (5, 2, [3, 1, 2, 1, 4])
+
+
+def test_requests_are_timed_from_when_they_were_due() -> None:
+    answers = asyncio.run(as_they_come(Busy(), WORK, [0.0, 0.0, 0.01, 0.01, 0.02]))
+    asked_at = [answer.asked_at - answers[0].asked_at for answer in answers]
+    assert asked_at == pytest.approx([0.0, 0.0, 0.01, 0.01, 0.02])
+
+
+def test_static_batches_take_who_waits() -> None:
+    busy = Busy()
+    answers = asyncio.run(static_as_they_come(busy, WORK, [0.0, 0.0, 0.0, 0.0, 0.02], 2))
+    assert (len(answers), busy.most, busy.order) == (5, 2, [3, 1, 2, 1, 4])
