@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from loadtests.optimizers.tool import ROOT, SCRIPTS, Recipe, Steps, Tool, Work
 
@@ -42,7 +43,7 @@ def make(tool: Tool, recipe: Recipe, work: Work, folder: Path) -> Made:
     steps, stamp = recipe.steps(work), folder / _STAMP
     product, key = folder / steps.product, _key(tool, steps, work)
     if (known := _read(stamp)) is not None and known["key"] == key and product.exists():
-        return Made(tool.name, recipe.name, product, known["seconds"], None)
+        return Made(tool.name, recipe.name, product, float(known["seconds"]), None)
     print(f"{work.model}: {tool.label}, {recipe.name} …", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -59,7 +60,7 @@ def make(tool: Tool, recipe: Recipe, work: Work, folder: Path) -> Made:
     return Made(tool.name, recipe.name, product, seconds, None)
 
 
-def made_values(made: Made) -> dict[str, object]:
+def made_values(made: Made) -> dict[str, Any]:
     """For JSON; without the place where it lies."""
     return {name: value for name, value in asdict(made).items() if name != "file"}
 
@@ -96,7 +97,7 @@ def _key(tool: Tool, steps: Steps, work: Work) -> str:
     return hashlib.sha256(json.dumps([tool.requirements, commands, content, digests]).encode()).hexdigest()
 
 
-def _read(stamp: Path) -> dict[str, object] | None:
+def _read(stamp: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(stamp.read_text())
     except (OSError, ValueError):

@@ -29,7 +29,9 @@ def _auto_int8(work: Work) -> Steps:
 
 
 def _static(work: Work) -> Steps:
-    return Steps([[work.tool("olive"), "run", "--config", "workflow.json"]], "out/model.onnx", {"workflow.json": _workflow(work)})
+    return Steps(
+        [[work.tool("olive"), "run", "--config", "workflow.json"]], "out/model.onnx", {"workflow.json": _workflow(work)}
+    )
 
 
 def _workflow(work: Work) -> dict[str, Any]:

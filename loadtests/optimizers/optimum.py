@@ -68,7 +68,7 @@ OPTIMUM = Tool(
         Recipe("O2", "`optimum-cli export onnx`, then `optimum-cli onnxruntime optimize -O2`: transformer fusions", ENCODERS, _level_2),
         Recipe("O3", "the same with `-O3`: an approximate GELU, too", ENCODERS, _level_3),
         Recipe("int8", "`optimum-cli onnxruntime quantize --avx512_vnni` of the export: dynamic int8", ENCODERS, _dynamic_encoder),
-        Recipe("int8 of a file", "`optimum-cli onnxruntime quantize --avx512_vnni`: dynamic int8", CNNS, _dynamic_cnn),
+        Recipe("int8", "`optimum-cli onnxruntime quantize --avx512_vnni`: dynamic int8", CNNS, _dynamic_cnn),
         Recipe("static int8", "ORTQuantizer with avx512_vnni(is_static=True), ranges by minima and maxima; the rows that are asked calibrate", CNNS, _static_cnn),
     ),
     environment={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},

@@ -73,5 +73,5 @@ class Tool:
 
 def described(tool: Tool) -> dict[str, Any]:
     """A tool as values for JSON."""
-    recipes = {one.name: one.says for one in tool.recipes}
+    recipes = [{"name": one.name, "models": list(one.models), "says": one.says} for one in tool.recipes]
     return {"label": tool.label, "requirements": list(tool.requirements), "recipes": recipes, "cannot": list(tool.cannot)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
 from examples.minilm.model import build
 
 AXES = {0: "batch", 1: "sequence"}

