@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer certify proto clean
+.PHONY: demo serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer bench-optimizers certify proto clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
@@ -51,6 +51,9 @@ bench-tuned: $(PLAIN)/digits $(PLAIN)/minilm  ## ferry untouched beside its peer
 
 bench-optimizer: $(PLAIN)/digits $(PLAIN)/minilm $(PLAIN)/resnet18 $(REPOSITORY)/digits $(REPOSITORY)/minilm $(REPOSITORY)/resnet18  ## what `ferry optimize` chose beside the plain export
 	$(BIN)/python -m loadtests.bench_optimizer --plain $(PLAIN) --chosen $(REPOSITORY)
+
+bench-optimizers: $(PLAIN)/digits $(PLAIN)/minilm $(PLAIN)/resnet18 $(REPOSITORY)/digits $(REPOSITORY)/minilm $(REPOSITORY)/resnet18  ## `ferry optimize` beside Olive and Optimum, each in an environment of its own (.venv-peers), all served by ferry
+	$(BIN)/python -m loadtests.bench_optimizers --plain $(PLAIN) --chosen $(REPOSITORY)
 
 certify: $(VENV)/dev         ## is our load test's verdict that of MLPerf LoadGen?
 	$(BIN)/pip install --quiet --editable '.[certify]'

@@ -107,13 +107,28 @@ def _notes(content: Content) -> list[str]:
     """What a reader must know beside the figures: what fails, on which terms ferry serves it, what did not run, what a tool does not do."""
     notes = []
     for name, told in content["models"].items():
+        notes += [f"{name}: {note}" for note in _same_files(told["versions"])]
         for key, one in told["versions"].items():
+            if one["rate"] is None:
+                notes.append(f"{name}, {key}: too slow in the closed loop to be searched for its rate within the objective.")
             if one["quality"]["failings"]:
                 notes.append(f"{name}, {key}: fails in quality: {'; '.join(one['quality']['failings'])}.")
             if one["refused"]:
                 notes.append(f"{name}, {key}: {_terms(one)}, as ferry refused it otherwise: {one['refused'][0]}")
         notes += [f"{name}, {key}: not served: {why}" for key, why in told["reasons"].items()]
     return [*notes, *(f"{tool['label']}: {one}" for tool in content["tools"].values() for one in tool["cannot"])]
+
+
+def _same_files(versions: Mapping[str, Any]) -> list[str]:
+    """Versions that are one and the same show how much of a difference is chance."""
+    by_file: dict[tuple[str, str], list[str]] = {}
+    for key, one in versions.items():
+        by_file.setdefault((one["sha256"], one["backend"]), []).append(key)
+    return [
+        f"{' and '.join(keys)} are the same file: what differs between them is chance."
+        for keys in by_file.values()
+        if len(keys) > 1
+    ]
 
 
 def _terms(one: Mapping[str, Any]) -> str:

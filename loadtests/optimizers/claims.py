@@ -26,7 +26,7 @@ def claims(models: Mapping[str, Any], tools: Mapping[str, str]) -> list[Verdict]
             best = best_of(told["versions"], tool)
             if best is not None:
                 rate = told["versions"][best]["rate"]
-                ratio = ours["rate"] / rate if rate else None
+                ratio = ours["rate"] / rate if rate and ours["rate"] is not None else None
                 found.append(
                     Verdict(f"{model}: rate within the objective / {label}'s best ({best})", ratio, Side.AT_LEAST, ALIKE)
                 )
@@ -34,6 +34,6 @@ def claims(models: Mapping[str, Any], tools: Mapping[str, str]) -> list[Verdict]
 
 
 def best_of(versions: Mapping[str, Any], tool: str) -> str | None:
-    """The fastest of a tool's versions whose quality passes."""
+    """The fastest of a tool's versions whose quality passes; one whose rate nobody searched for is slower than all others."""
     good = [key for key, one in versions.items() if one["tool"] == tool and not one["quality"]["failings"]]
-    return max(good, key=lambda key: float(versions[key]["rate"]), default=None)
+    return max(good, key=lambda key: float(versions[key]["rate"] or 0.0), default=None)
