@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from olive.data.registry import Registry
-from torch.utils.data import Dataset
 
 
-class Rows(Dataset[tuple[dict[str, Any], int]]):
+class Rows:
     """(inputs of one row without the batch axis, 0) each: Olive asks for a label."""
 
     def __init__(self, file: str) -> None:
