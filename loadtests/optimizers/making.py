@@ -90,7 +90,9 @@ def _run(commands: Sequence[Sequence[str]], folder: Path, variables: Mapping[str
 
 def _key(tool: Tool, steps: Steps, work: Work) -> str:
     """Of everything that decides what comes out, but the places where it lies."""
-    files = [work.plain, *((work.rows,) if work.rows is not None else ()), *sorted(SCRIPTS.glob("*.py"))]
+    words = [*(word for command in steps.commands for word in command), json.dumps(steps.files)]
+    scripts = [script for script in sorted(SCRIPTS.glob("*.py")) if any(script.name in word for word in words)]
+    files = [work.plain, *((work.rows,) if work.rows is not None else ()), *scripts]
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     commands = [[Path(word).name if word.startswith("/") else word for word in command] for command in steps.commands]
     content = without_places(json.dumps(steps.files))

@@ -62,6 +62,7 @@ def take_in(file: Path, plain: Path, quality: str, passed: bool, slo_s: float, r
         return known
     refused: list[str] = []
     repository.mkdir(parents=True, exist_ok=True)
+    print(f"{told['name']}: ferry checks and profiles {repository.name} …", flush=True)
     with serving(server, repository) as child:
         for wish in _wishes(told):
             try:
@@ -69,6 +70,7 @@ def take_in(file: Path, plain: Path, quality: str, passed: bool, slo_s: float, r
             except Refused as error:
                 refused.append(str(error))
                 continue
+            _refusals(repository, told["name"]).write_bytes(orjson.dumps(refused))
             return Taken(model_file(repository, told["name"]), wish.max_rows, wish.mixes, refused)
     raise Refused("; ".join(refused))
 
@@ -138,4 +140,11 @@ def _known(repository: Path, name: str, file: Path) -> Taken | None:
     told = manifest(newest.parent)
     if told["files"][0]["sha256"] != hashlib.sha256(file.read_bytes()).hexdigest():
         return None
-    return Taken(newest, told["max_rows"], told["ragged"] and told["ragged"]["mixes"], ())
+    refusals = _refusals(repository, name)
+    refused = orjson.loads(refusals.read_bytes()) if refusals.exists() else []
+    return Taken(newest, told["max_rows"], told["ragged"] and told["ragged"]["mixes"], refused)
+
+
+def _refusals(repository: Path, name: str) -> Path:
+    """Beside the repository: why the newest version of the model there has no wider terms."""
+    return repository.with_name(f"{repository.name}-{name}.json")

@@ -15,7 +15,7 @@ import pytest
 from loadtests.child import Child
 from loadtests.errors import MissingData
 from loadtests.optimizers import upload
-from loadtests.optimizers.upload import Refused, Taken, packed, take_in
+from loadtests.optimizers.upload import Refused, packed, take_in
 from server.contract.layout import read_folder
 from tests.models import affine, coarse, masked_mean
 
@@ -54,7 +54,7 @@ def test_ferry_takes_what_is_coarse_by_design_and_the_same_file_is_uploaded_once
     assert (taken.max_rows, taken.mixes, taken.refused) == (4, None, [])
     assert taken.file == tmp_path / "served" / "demo" / "1" / "model.onnx"
     assert (taken.file.parent / "profile.json").exists()
-    assert take_in(file, plain(tmp_path), "close", True, 5.0, tmp_path / "served", "false") == Taken(taken.file, 4, None, ())
+    assert take_in(file, plain(tmp_path), "close", True, 5.0, tmp_path / "served", "false") == taken
 
 
 @pytest.mark.parametrize(
