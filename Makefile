@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo demo-chat serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer bench-generation certify proto clean
+.PHONY: demo demo-chat serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer bench-optimizers bench-generation certify proto clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
@@ -54,6 +54,9 @@ bench-tuned: $(PLAIN)/digits $(PLAIN)/minilm  ## ferry untouched beside its peer
 
 bench-optimizer: $(PLAIN)/digits $(PLAIN)/minilm $(PLAIN)/resnet18 $(REPOSITORY)/digits $(REPOSITORY)/minilm $(REPOSITORY)/resnet18  ## what `ferry optimize` chose beside the plain export
 	$(BIN)/python -m loadtests.bench_optimizer --plain $(PLAIN) --chosen $(REPOSITORY)
+
+bench-optimizers: $(PLAIN)/digits $(PLAIN)/minilm $(PLAIN)/resnet18 $(REPOSITORY)/digits $(REPOSITORY)/minilm $(REPOSITORY)/resnet18  ## `ferry optimize` beside Olive and Optimum, each in an environment of its own (.venv-peers), all served by ferry
+	$(BIN)/python -m loadtests.bench_optimizers --plain $(PLAIN) --chosen $(REPOSITORY)
 
 bench-generation: $(VENV)/chat  ## continuous batching beside static batches and other generators, each on the same weights (.venv-peers)
 	$(BIN)/python -m loadtests.bench_generation

@@ -7,36 +7,29 @@ requests in turns: rate in a closed loop, the highest Poisson rate within the ob
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtests.agreed import Agreement, agreement
-from loadtests.arrivals import parse_shape
-from loadtests.call import call
-from loadtests.capacity import Found, capacity_values, find_capacity
-from loadtests.child import HOST, Child, free_port, running
+from loadtests.capacity import Found, capacity_values
+from loadtests.child import HOST
 from loadtests.environment import heading
-from loadtests.errors import LoadTestError, MissingData
+from loadtests.errors import LoadTestError
 from loadtests.flags import count, positive
-from loadtests.job import Job, Wanted
 from loadtests.lanes import Lane, Sample, measure
 from loadtests.limit import model_file
-from loadtests.load import Generator
 from loadtests.peers import models
-from loadtests.probe import Prober
-from loadtests.published import copy_of, manifest
+from loadtests.published import manifest
 from loadtests.report import number, table, write_json
-from loadtests.target import target
-from loadtests.tensors import Array
+from loadtests.side_by_side import TERMS, Terms, asked, capacity, served, terms_of
 from loadtests.verdicts import Side, Verdict, verdict_table, verdict_values
 from loadtests.wire import infer_request
 
@@ -45,26 +38,6 @@ _HEADER = (
     "model", "", "backend", "MB", "closed loop/s", "within the SLO/s", "CPU ms", "p50 ms", "cosine mean / worst", "same top-1",
     "same neighbour",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How a model is asked, and what is claimed. `least_rate`: times the plain export's, within the objective; `least_smaller`: times
-    its size; `least_cosine`: mean over the rows that are asked."""
-
-    slo_s: float
-    connections: int
-    binary: bool
-    least_rate: float
-    least_cosine: float
-    least_smaller: float = 0.0
-
-
-TERMS: Mapping[str, Terms] = {
-    "digits": Terms(0.05, 64, False, 1.0, 0.999, 3.0),
-    "resnet18": Terms(0.5, 8, True, 5.0, 0.999),
-    "minilm": Terms(0.25, 16, False, 2.2, 0.999),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,57 +117,27 @@ def run(options: Options, arguments: Sequence[str]) -> Path:
 
 
 def _compared(options: Options, name: str) -> dict[str, Any]:
-    terms = _terms(name)
+    terms = terms_of(name)
     model, in_process = models.load(name, options.plain, options.texts)
     requests = [infer_request(HOST, name, row, binary=terms.binary) for row in model.rows]
     with tempfile.TemporaryDirectory(prefix="optimizer-") as scratch, ExitStack() as servers:
         lanes = {}
         for way, repository in ((PLAIN, options.plain), (CHOSEN, options.chosen)):
-            server = servers.enter_context(_served(options.server, model_file(repository, name), Path(scratch) / way, terms))
+            server = servers.enter_context(served(options.server, model_file(repository, name), Path(scratch) / way, terms))
             lanes[way] = Lane(f"{name}, {way}", server, requests, terms.connections)
             measure(lanes[way], options.round_s)
-        answers = [_asked(lanes[CHOSEN], request) for request in requests]
+        answers = [asked(lanes[CHOSEN], request) for request in requests]
         samples: dict[str, list[Sample]] = {way: [] for way in lanes}
         for done in range(1, options.rounds + 1):
             for way, lane in lanes.items():
                 samples[way].append(measure(lane, options.round_s))
             print(f"{name}: round {done}/{options.rounds}", flush=True)
         best = {way: statistics.median(one.per_s for one in samples[way]) for way in lanes}
-        found = {way: _capacity(options, terms, lanes[way], name, best[way]) for way in lanes}
+        found = {way: capacity(lanes[way], name, terms.slo_s, options.probe_s, best[way]) for way in lanes}
     versions = {PLAIN: model_file(options.plain, name).parent, CHOSEN: model_file(options.chosen, name).parent}
-    served = {way: Served(versions[way], samples[way], found[way]) for way in lanes}
+    ways = {way: Served(versions[way], samples[way], found[way]) for way in lanes}
     agreed = agreement([in_process.outputs(row) for row in model.rows], answers)
-    return _content(terms, served, agreed)
-
-
-def _terms(name: str) -> Terms:
-    try:
-        return TERMS[name]
-    except KeyError:
-        raise MissingData(f"--models {name}: known are {', '.join(TERMS)}") from None
-
-
-def _served(command: str, file: Path, scratch: Path, terms: Terms) -> AbstractContextManager[Child]:
-    copy_of(file.parent, scratch, terms.slo_s)
-    port = free_port()
-    flags = ["--repository", str(scratch), "--host", HOST, "--port", str(port), "--metrics-port", "0"]
-    return running([*shlex.split(command), *flags], port, ready_path="/v2/health/ready")
-
-
-def _asked(lane: Lane, request: bytes) -> Mapping[str, Array]:
-    """One request, alone."""
-    return lane.protocol.decode(call(HOST, lane.server.port, request, protocol=lane.protocol))
-
-
-def _capacity(options: Options, terms: Terms, lane: Lane, name: str, closed_per_s: float) -> Found:
-    wanted = Wanted(f"http://{HOST}:{lane.server.port}", name, slo_s=terms.slo_s)
-    job = Job(wanted, target(wanted.url, name), lane.requests, parse_shape("poisson"), None)
-    prober = Prober(job, Generator(1, 1024, max(2.0, 4 * terms.slo_s)), lane.server.pid, {})
-    found = find_capacity(
-        prober, terms.slo_s, options.probe_s, 0.9 * closed_per_s, first_step=1.12, longest_s=3 * options.probe_s
-    )
-    print(f"{lane.name}: {found.rate:,.1f}/s within {terms.slo_s * 1e3:g} ms", flush=True)
-    return found
+    return _content(terms, ways, agreed)
 
 
 def _content(terms: Terms, served: Mapping[str, Served], agreed: Agreement) -> dict[str, Any]:

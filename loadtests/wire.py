@@ -57,6 +57,12 @@ def get_request(host: str, path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
 
+def upload_request(host: str, path: str, body: bytes) -> bytes:
+    """A whole POST of a model file or an archive, for the admin API."""
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}", "Content-Type: application/octet-stream"]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
 def infer_request(
     host: str,
     model: str,

