@@ -171,18 +171,24 @@ def test_who_samples_gets_the_same_in_company(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_an_impossible_request_fails_alone(tmp_path: Path) -> None:
-    """Its bias forbids what its other options do not."""
+@pytest.mark.parametrize(
+    ("nothing", "reason"),
+    [
+        (Sampling(at_least=5, bias=dict.fromkeys(range(TINY.vocabulary), float("-inf"))), "forbid every token"),
+        (Sampling(bias={2**70: 1.0}), "bias must map ids to numbers"),
+    ],
+)
+def test_an_impossible_request_fails_alone(tmp_path: Path, nothing: Sampling, reason: str) -> None:
+    """At its first token, or before it has a slot."""
 
     async def scenario() -> None:
         publish_decoder(tmp_path, wants=WANTS)
-        nothing = Sampling(at_least=5, bias=dict.fromkeys(range(TINY.vocabulary), float("-inf")))
         async with generating_world(tmp_path) as w:
             good = [w.ask(prompt(20, n), 20) for n in range(2)]
             bad = w.ask(prompt(20, 9), 20, nothing)
             await w.over(bad, *good)
             assert bad.error is not None
-            assert "forbid every token" in str(bad.error)
+            assert reason in str(bad.error)
             assert [client.tokens for client in good] == [alone(20, n, 20) for n in range(2)]
             w.check()
             assert w.sample("ferry_failed_total") == 1
