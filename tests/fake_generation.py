@@ -6,7 +6,7 @@ import asyncio
 import math
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, cast
@@ -157,9 +157,8 @@ class FakeModels:
     def __init__(self, *models: FakeModel) -> None:
         self._models = {model.key.name: model for model in models}
 
-    @property
-    def generating(self) -> Sequence[GeneratingModel]:
-        return cast(list[GeneratingModel], list(self._models.values()))
+    def generates(self, name: str) -> bool:
+        return name in self._models
 
     def find_generating(self, name: str, version: str | None = None) -> GeneratingModel:
         if name == "words":
