@@ -7,7 +7,7 @@ from pathlib import Path
 
 from server.contract.durations import format_duration
 from server.contract.errors import ContractError
-from server.contract.layout import model_names, read_version, versions
+from server.contract.layout import VersionFiles, model_names, read_version, versions
 from server.contract.wants import FILE, read_wants
 
 
@@ -32,6 +32,13 @@ class CheckVerb:
         return 1 if problems else 0
 
 
+def _missing_profile(files: VersionFiles) -> str:
+    """What will be done about it; nothing when it is there."""
+    if files.manifest.generation is not None:
+        return "" if files.steps else "; no steps.json: its steps are measured before it serves"
+    return "" if files.profiles else "; no profile: it is learnt while it serves"
+
+
 def _check_model(folder: Path) -> list[tuple[str, bool]]:
     lines: list[tuple[str, bool]] = []
     try:
@@ -42,7 +49,7 @@ def _check_model(folder: Path) -> list[tuple[str, bool]]:
         try:
             files = read_version(folder, version)
             checks = ", ".join(f"{check.name} {'passed' if check.passed else 'FAILED'}" for check in files.manifest.checks)
-            profile = "" if files.profiles else "; no profile: it is learnt while it serves"
+            profile = _missing_profile(files)
             lines.append((f"{folder.name}/{version}: {len(files.manifest.files)} files verified; {checks}{profile}", False))
         except ContractError as error:
             lines.append((f"PROBLEM {error}", True))

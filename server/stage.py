@@ -99,6 +99,8 @@ def _read(folder: Path, version: int | None) -> VersionFiles:
 
 def _version(files: VersionFiles, wants: Wants, form: Form) -> Version:
     manifest, key = files.manifest, ModelKey(files.manifest.name, files.version)
+    if manifest.generation is not None:
+        raise ContractError(f"{key} generates text; only models that answer in one step can be simulated from a repository")
     if files.profiles is None:
         raise ContractError(
             f"{key} has no profile yet, so nothing can be predicted; publish it with `ferry optimize` or the admin API"

@@ -128,6 +128,10 @@ class Backends:
     def pick(self, files: VersionFiles) -> Picked:
         """The version's own backend, or else its fallback. Raises ContractError when neither can be used here."""
         manifest = files.manifest
+        if manifest.generation is not None:
+            raise ContractError(
+                f"{manifest.name}/{files.version} generates text: it does not take and give tensors; a server runs it"
+            )
         if manifest.backend in self.usable:
             return Picked(files, self.usable[manifest.backend])
         reason = self._why_not(manifest.backend)

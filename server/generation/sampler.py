@@ -13,6 +13,9 @@ import numpy as np
 from server.backends.base import Array, BatchError
 from server.generation.options import LogProb, Sampling
 
+_SEEDS = 2**64
+"""Seeds are taken modulo this: negative ones are seeds too."""
+
 _FEW = 1024
 """Top-p and min-p look at so many of the likeliest tokens first: nearly always the rest has no share of what is kept."""
 
@@ -28,15 +31,18 @@ class Chooser:
     """One request's options, what it has got until now, and its random numbers (PCG64)."""
 
     def __init__(self, sampling: Sampling, prompt: Array, ends: Sequence[int]) -> None:
-        """`prompt`: token ids int64 [tokens]. `ends`: ids that end an answer."""
+        """`prompt`: token ids int64 [tokens]. `ends`: ids that end an answer. Raises BatchError for options that are no numbers."""
         self.sampling = sampling
         self.n_chosen = 0
         self._ends = np.array(ends, np.int64)
-        self._random = np.random.Generator(np.random.PCG64(sampling.seed))
+        self._random = np.random.Generator(np.random.PCG64(None if sampling.seed is None else sampling.seed % _SEEDS))
         self._drawn: float | None = None
         self._times: dict[int, int] = {}
         self._read = np.unique(prompt) if sampling.repetition != 1.0 else None
-        self._bias = (np.array(list(sampling.bias), np.int64), np.array(list(sampling.bias.values()), np.float32))
+        try:
+            self._bias = (np.array(list(sampling.bias), np.int64), np.array(list(sampling.bias.values()), np.float32))
+        except (OverflowError, TypeError, ValueError) as error:
+            raise BatchError(f"bias must map ids to numbers: {error}") from None
 
     @property
     def is_plain(self) -> bool:
@@ -71,6 +77,8 @@ class Chooser:
             return logits
         logits = logits.copy()
         ids, bias = self._bias
+        if ids.size and not 0 <= ids.min() <= ids.max() < logits.size:
+            raise BatchError(f"bias names an id that there is not: they go from 0 to {logits.size - 1}")
         logits[ids] += bias
         self._penalise(logits)
         if self._must_go_on:

@@ -50,12 +50,12 @@ class _Resident:
 
     __slots__ = ("chooser", "last", "n_kept", "n_known", "request")
 
-    def __init__(self, request: Asking, n_known: int, ends: Sequence[int]) -> None:
+    def __init__(self, request: Asking, n_known: int, chooser: Chooser) -> None:
         self.request = request
         self.n_known = n_known
         self.n_kept = n_known
         self.last = -1
-        self.chooser = Chooser(request.payload.sampling, request.payload.ids, ends)
+        self.chooser = chooser
 
 
 class Stepper:
@@ -106,10 +106,11 @@ class Stepper:
             if chunk.start:
                 continue
             if request.id not in self._residents:  # it is, if its first step has failed
+                chooser = Chooser(request.payload.sampling, request.payload.ids, sorted(self._ends))
                 taken = self._slots.take(request.id, request.payload.ids)
                 if taken.source != taken.slot:
                     self._decoder.copy(taken.source, taken.slot, taken.n_known)
-                self._residents[request.id] = _Resident(request, taken.n_known, sorted(self._ends))
+                self._residents[request.id] = _Resident(request, taken.n_known, chooser)
             if n_known := self._residents[request.id].n_known:
                 known[request.id] = n_known
         return known

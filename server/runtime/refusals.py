@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from server.core.types import Failure, InferRequest, Limits, ModelKey, Refusal
+from server.core.types import Failure, InferRequest, ModelKey, Refusal
 from server.errors import FerryError, InstanceLost, ModelFailed, Refused, TooLong
 from server.generation.asked import Asking
 from server.runtime.serving import ServingModel
@@ -64,13 +64,10 @@ def refused(
     return refusal(model, request.model, request.payload.allowed_s, why, retry_after_s)
 
 
-def refusal(
-    model: ServedModel | ServedDecoder | None, key: ModelKey, allowed_s: float, why: Refusal, retry_after_s: float | None
-) -> Refused:
+def refusal(model: ServedModel | None, key: ModelKey, allowed_s: float, why: Refusal, retry_after_s: float | None) -> Refused:
     if model is None or why is Refusal.DRAINING:
         return Refused(f"model {key} is being unloaded; ask for another version", why.value, None)
     if why is Refusal.QUEUE_FULL:
-        assert isinstance(model.limits, Limits), "those of a model that generates are told elsewhere"
         message = f"model {key} has {model.limits.queue_rows} rows waiting, which is its limit; send fewer requests"
     else:
         late = f"model {key} would answer later than the {allowed_s * 1e3:g} ms allowed by"
@@ -82,22 +79,39 @@ def refusal(
 
 
 def refused_generating(model: ServedDecoder | None, request: Asking, why: Refusal, retry_after_s: float | None) -> Refused:
-    """The refusal of a request that generates; its SLO is that of the first token."""
-    if model is None or why not in (Refusal.TOO_LONG, Refusal.QUEUE_FULL):
-        return refusal(model, request.model, request.payload.allowed_s, why, retry_after_s)
+    """The refusal of a request that generates; its SLO is that of the first token. TooLong where trying again is pointless."""
+    if model is None or why is Refusal.DRAINING:
+        return refusal(None, request.model, request.payload.allowed_s, Refusal.DRAINING, None)
     if why is Refusal.QUEUE_FULL:
         message = f"model {model.key} has {model.limits.queue} requests waiting, which is its limit; send fewer requests"
         return Refused(message, why.value, retry_after_s)
+    if why is Refusal.TOO_LONG:
+        return TooLong(_too_long(model, request), why.value, None)
+    allowed_s = request.payload.allowed_s
+    by = "its SLO" if any(one.slo_s == allowed_s for one in model.classes.all) else "the request's timeout"
+    alone_s = model.terms.costs.prefill_s(request.length)
+    if alone_s > allowed_s:
+        message = (
+            f"the prompt's {request.length} tokens take model {model.key} {alone_s * 1e3:.4g} ms even alone, more than the "
+            f"{allowed_s * 1e3:g} ms until the first token that {by} allows; shorten the prompt, or allow more time"
+        )
+        return TooLong(message, why.value, None)
+    message = (
+        f"model {model.key} would give its first token later than the {allowed_s * 1e3:g} ms that {by} allows; send fewer requests, "
+        "allow more time, or add instances"
+    )
+    return Refused(message, why.value, retry_after_s)
+
+
+def _too_long(model: ServedDecoder, request: Asking) -> str:
     asked = f"the prompt's {request.length} tokens and {request.new_tokens} new ones are {request.room}"
     longest = min(model.limits.longest, model.limits.room)
     if request.room > longest:
-        message = f"{asked}, but model {model.key} takes {longest} in all; shorten the prompt, or ask for fewer new tokens"
-    else:
-        message = (
-            f"{asked}: with so many, model {model.key} cannot give a token each {model.gap_s * 1e3:g} ms, as it promises; shorten the "
-            "prompt, ask for fewer new tokens, or raise gap in model.toml"
-        )
-    return TooLong(message, why.value, None)
+        return f"{asked}, but model {model.key} takes {longest} in all; shorten the prompt, or ask for fewer new tokens"
+    return (
+        f"{asked}: with so many, model {model.key} cannot give a token each {model.gap_s * 1e3:g} ms, as it promises; shorten the "
+        "prompt, ask for fewer new tokens, or raise gap in model.toml"
+    )
 
 
 def failure(request: InferRequest[Any], why: Failure, detail: str) -> FerryError:

@@ -183,6 +183,25 @@ def test_a_step_that_is_run_again_chooses_the_same() -> None:
     assert choose(row, [one]) == first
 
 
+def test_every_integer_is_a_seed() -> None:
+    row = logits()
+    assert tokens(Sampling(seed=-1), row, 5) == tokens(Sampling(seed=2**64 - 1), row, 5) != tokens(Sampling(seed=1), row, 5)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "reason"),
+    [
+        (Sampling(temperature=0.0, bias={VOCABULARY: 1.0}), "bias names an id that there is not: they go from 0 to 1999"),
+        (Sampling(temperature=0.0, bias={-1: 1.0}), "bias names an id that there is not"),
+        (Sampling(bias={2**70: 1.0}), "bias must map ids to numbers"),
+        (Sampling(bias={3: "x"}), "bias must map ids to numbers"),  # type: ignore[dict-item]
+    ],
+)
+def test_absurd_options_fail_this_row_alone(sampling: Sampling, reason: str) -> None:
+    with pytest.raises(BatchError, match=reason):
+        choose(logits(), [chooser(sampling)])
+
+
 @pytest.mark.parametrize(
     ("break_it", "sampling", "reason"),
     [

@@ -76,6 +76,7 @@ EVENTS: list[Event[None]] = [
     OpenResident(MODEL, ResidentLimits(4, 1000, 500, 256, 100, 0.02), STEPS, "cpu"),
     Submit(MODEL, (PROMPT, OTHER_PROMPT)),
     IterationDone(STEP, (PROMPT,), 1.33),
+    IterationDone(STEP, (), None, {8: 64}),
     IterationFailed(STEP, "boom"),
     InstanceUp(MODEL, 3),
 ]

@@ -3,11 +3,19 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from server.contract.step_profile import StepProfile
+from server.core.events import OpenResident
 from server.core.scheduler import Scheduler
+from server.core.step_costs import StepTable
+from server.recording.facts import costs_facts
 from server.recording.file import pieces, read
+from server.recording.known import read_steps
 from server.recording.replay import first_difference
+from server.recording.ring import Ring
 from server.recording.state import Saved, restore, save
 from tests.golden.make import RecordedMixedWorld, RecordedWorld
+from tests.server.contract.examples import STEPS_JSON
+from tests.server.core.build import KEY, LIMITS
 from tests.server.recording.build import HEADER, Tape
 
 N_WORLDS = 20
@@ -34,6 +42,23 @@ def test_a_scheduler_goes_on_from_any_of_its_states_as_it_went_on(kind: type[Rec
             assert first_difference(rest) is None, f"seed {seed}, part {place}"
         n_parts += len(recording.parts)
     assert n_parts > 2 * N_WORLDS
+
+
+def test_steps_that_were_measured_are_in_a_recording() -> None:
+    """Of a model that generates, in the event that opened it and in a state."""
+    scheduler: Scheduler[None] = Scheduler()
+    table = StepTable(StepProfile.from_json(STEPS_JSON, "steps.json"))
+    ring = Ring(scheduler)
+    opened = OpenResident(KEY, LIMITS, table)
+    ring.note(opened, scheduler.handle(opened, 0.0), 0.0)
+    again, _ = restore(save(scheduler))
+    assert first_difference(read(b"".join(pieces(HEADER, ring.chunks())))) is None
+    for costs in (read_steps(costs_facts(table)), again.resident_lane(KEY).forecast.costs):
+        assert [costs.decode_s(rows, 100 * rows) for rows in (1, 3, 9)] == [
+            table.decode_s(rows, 100 * rows) for rows in (1, 3, 9)
+        ]
+        assert costs.prefill_s(100) == table.prefill_s(100)
+        assert costs.guard == table.guard
 
 
 def test_what_was_learnt_of_a_model_without_a_profile_is_in_its_states() -> None:

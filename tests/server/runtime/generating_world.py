@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from prometheus_client import generate_latest
 
-from server.backends.base import Array, Backends
+from server.backends.base import Array, Backend, Backends
 from server.backends.decoding import Decoder, DecoderBackend, Row
 from server.backends.onnx_decoder import OnnxDecoderBackend
 from server.contract.generation import Generation
@@ -112,13 +112,13 @@ class AccidentalBackend(OnnxDecoderBackend):
 class GeneratingWorld:
     """See above."""
 
-    def __init__(self, repository: Path, kept: Path | None) -> None:
+    def __init__(self, repository: Path, kept: Path | None, backends: Sequence[Backend]) -> None:
         self.backend = AccidentalBackend()
         self.metrics = Metrics(monotonic_clock)
         self.engine = Engine(asyncio.get_running_loop(), monotonic_clock)
         decoders: Mapping[str, DecoderBackend] = {self.backend.name: self.backend}
         self.registry = Registry(
-            repository, Backends({}, decoders=decoders), self.engine, self.metrics, cache=ProfileCache(kept), codecs=IdCodec(),
+            repository, Backends({one.name: one for one in backends}, decoders=decoders), self.engine, self.metrics, cache=ProfileCache(kept), codecs=IdCodec(),
             step_effort=Effort(0.001, n_least=1, n_most=2),
         )  # fmt: skip
         self.clients: list[Client] = []
@@ -164,15 +164,18 @@ class GeneratingWorld:
         assert self.sample("ferry_in_flight") == 0
         for model in self.registry.served:
             lane = self.engine.resident_lane(model.key)
-            assert lane is not None
-            assert lane.is_empty
-            assert all(place.slots_left == model.limits.slots for place in lane.places.values())  # type: ignore[union-attr]
+            if isinstance(model, ServedDecoder):
+                assert lane is not None
+                assert lane.is_empty
+                assert all(place.slots_left == model.limits.slots for place in lane.places.values())
 
 
 @asynccontextmanager
-async def generating_world(repository: Path, kept: Path | None = None) -> AsyncIterator[GeneratingWorld]:
-    """`kept`: where what is measured is kept."""
-    world = GeneratingWorld(repository, kept)
+async def generating_world(
+    repository: Path, kept: Path | None = None, backends: Sequence[Backend] = ()
+) -> AsyncIterator[GeneratingWorld]:
+    """`kept`: where what is measured is kept. `backends`: for models of other kinds."""
+    world = GeneratingWorld(repository, kept, backends)
     await world.registry.load_all()
     try:
         yield world

@@ -171,18 +171,24 @@ def test_who_samples_gets_the_same_in_company(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_an_impossible_request_fails_alone(tmp_path: Path) -> None:
-    """Its bias forbids what its other options do not."""
+@pytest.mark.parametrize(
+    ("nothing", "reason"),
+    [
+        (Sampling(at_least=5, bias=dict.fromkeys(range(TINY.vocabulary), float("-inf"))), "forbid every token"),
+        (Sampling(bias={2**70: 1.0}), "bias must map ids to numbers"),
+    ],
+)
+def test_an_impossible_request_fails_alone(tmp_path: Path, nothing: Sampling, reason: str) -> None:
+    """At its first token, or before it has a slot."""
 
     async def scenario() -> None:
         publish_decoder(tmp_path, wants=WANTS)
-        nothing = Sampling(at_least=5, bias=dict.fromkeys(range(TINY.vocabulary), float("-inf")))
         async with generating_world(tmp_path) as w:
             good = [w.ask(prompt(20, n), 20) for n in range(2)]
             bad = w.ask(prompt(20, 9), 20, nothing)
             await w.over(bad, *good)
             assert bad.error is not None
-            assert "forbid every token" in str(bad.error)
+            assert reason in str(bad.error)
             assert [client.tokens for client in good] == [alone(20, n, 20) for n in range(2)]
             w.check()
             assert w.sample("ferry_failed_total") == 1
@@ -246,6 +252,32 @@ def test_a_request_that_breaks_the_gap_is_told_so(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "reason"),
+    [
+        (
+            None,
+            "take model tiny/1 2000 ms even alone, more than the 1000 ms until the first token that its SLO allows; shorten",
+        ),
+        (
+            0.5,
+            "take model tiny/1 2000 ms even alone, more than the 500 ms until the first token that the request's timeout allows",
+        ),
+    ],
+)
+def test_a_prompt_that_cannot_be_read_in_time_is_told_so(tmp_path: Path, timeout_s: float | None, reason: str) -> None:
+    async def scenario() -> None:
+        publish_decoder(tmp_path, wants=Wants(1.0, gap_s=30.0), steps=step_profile(TINY, step_s=1.0))
+        async with generating_world(tmp_path) as w:
+            client = w.ask(prompt(128, 1), 5, timeout_s=timeout_s)
+            await w.over(client)
+            assert isinstance(client.error, TooLong)
+            assert reason in str(client.error)
+            assert w.sample("ferry_refused_total") == 1
+
+    asyncio.run(scenario())
+
+
 def test_refusals_say_when_to_come_back(tmp_path: Path) -> None:
     """A first token that cannot be in time behind all that waits."""
 
@@ -257,6 +289,7 @@ def test_refusals_say_when_to_come_back(tmp_path: Path) -> None:
             refused = [client.error for client in clients if client.error]
             assert all(isinstance(error, Refused) for error in refused)
             assert any((error.retry_after_s or 0) > 0 for error in refused)
+            assert "would give its first token later than the 2000 ms that its SLO allows" in str(refused[0])
             for client in clients:
                 w.stop(client)
             await w.reaches(lambda: w.sample("ferry_slots_used") == 0)

@@ -10,6 +10,10 @@ import pytest
 
 pytest.importorskip("onnx")
 
+from server.backends.catalog import find_backends
+from server.cli import main
+from server.contract.errors import ContractError
+from server.contract.layout import read_version
 from server.errors import NotReady
 from server.runtime.terms import Source
 from tests.decoders import TinyDecoder, publish_decoder
@@ -63,6 +67,20 @@ def test_the_next_server_finds_what_was_measured(tmp_path: Path) -> None:
             assert w.model.terms.source is Source.MEASURED
 
     asyncio.run(scenario())
+
+
+def test_commands_that_know_other_models_only_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish_decoder(tmp_path)
+    with pytest.raises(ContractError, match="tiny/1 generates text: it does not take and give tensors"):
+        find_backends().pick(read_version(tmp_path / "tiny", 1))
+    assert main(["check", str(tmp_path)]) == 0
+    (tmp_path / "tiny" / "1" / "steps.json").unlink()
+    assert main(["check", str(tmp_path)]) == 0
+    first, second = capsys.readouterr().out.split("everything is in order", 1)
+    assert "steps" not in first
+    assert "no steps.json: its steps are measured before it serves" in second
+    assert main(["simulate", "tiny", "--repository", str(tmp_path), "--rate", "1"]) != 0
+    assert "tiny/1 generates text; only models that answer in one step can be simulated" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
