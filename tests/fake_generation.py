@@ -6,10 +6,10 @@ import asyncio
 import math
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from server.api.generation.routes import CompletionRoutes
 from server.api.generation.triton_routes import GenerateRoutes
@@ -99,7 +99,7 @@ class FakeEngine:
         self._live.append(asked)
         if not self._is_stepping:
             self._is_stepping = True
-            asyncio.get_running_loop().call_later(self.step_s, self._step)
+            asyncio.get_running_loop().call_later(self.step_s, self.step)
         return request
 
     def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:
@@ -114,14 +114,15 @@ class FakeEngine:
     def n_stopped(self) -> int:
         return sum(one.is_stopped for one in self.asked)
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """One token for each; the next step is due `step_s` later."""
         for one in list(self._live):
             if not one.is_stopped:
                 self._tell(one)
         self._live = [one for one in self._live if not (one.is_over or one.is_stopped)]
         self._is_stepping = bool(self._live)
         if self._live:
-            asyncio.get_running_loop().call_later(self.step_s, self._step)
+            asyncio.get_running_loop().call_later(self.step_s, self.step)
 
     def _tell(self, one: Asked) -> None:
         broken = self.refusal
@@ -156,9 +157,8 @@ class FakeModels:
     def __init__(self, *models: FakeModel) -> None:
         self._models = {model.key.name: model for model in models}
 
-    @property
-    def generating(self) -> Sequence[GeneratingModel]:
-        return cast(list[GeneratingModel], list(self._models.values()))
+    def generates(self, name: str) -> bool:
+        return name in self._models
 
     def find_generating(self, name: str, version: str | None = None) -> GeneratingModel:
         if name == "words":
@@ -178,20 +178,15 @@ def generating_app(engine: GeneratingEngine, models: FakeModels, other: App, max
     return CompletionRoutes(engine, models, max_body_bytes, GenerateRoutes(engine, models, max_body_bytes, other))
 
 
-class FakeServer:
-    """HTTP by ferry's own protocol class, in a thread; a context manager."""
+class InThread:
+    """An application behind ferry's own HTTP, in a thread of its own; a context manager."""
 
-    def __init__(self, engine: FakeEngine, models: FakeModels, max_body_bytes: int = 200_000) -> None:
-        self.engine = engine
-        settings = Settings()
-        app = generating_app(cast(GeneratingEngine, engine), models, _nothing_else, max_body_bytes)
+    def __init__(self, app: App, listener: socket.socket) -> None:
         self._ready = threading.Event()
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        self._server = WebServer(web_config(settings, app, lambda: None), listening=self._ready.set)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
+        self._server = WebServer(web_config(Settings(), app, lambda: None), listening=self._ready.set)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],))
 
-    def __enter__(self) -> FakeServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(30)
         return self
@@ -202,7 +197,22 @@ class FakeServer:
         assert not self._thread.is_alive()
 
 
-async def _nothing_else(scope: Any, receive: Any, send: Any) -> None:
+class FakeServer(InThread):
+    """The generating routes over a FakeEngine."""
+
+    def __init__(
+        self, engine: FakeEngine, models: FakeModels, max_body_bytes: int = 200_000, listener: socket.socket | None = None
+    ) -> None:
+        """`listener`: None for a free port."""
+        self.engine = engine
+        listener = listener or socket.create_server(("127.0.0.1", 0))
+        self.port: int = listener.getsockname()[1] if listener.family == socket.AF_INET else 0
+        app = generating_app(cast(GeneratingEngine, engine), models, nothing_else, max_body_bytes)
+        super().__init__(app, listener)
+
+
+async def nothing_else(scope: Any, receive: Any, send: Any) -> None:
+    """An application that lives and dies, and has no routes."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})

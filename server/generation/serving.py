@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from server.contract.classes import Classes
@@ -62,9 +61,8 @@ class GeneratingEngine(Protocol):
 class GeneratingModels(Protocol):
     """The models that generate, by name."""
 
-    @property
-    def generating(self) -> Sequence[GeneratingModel]:
-        """Those that serve at the moment, by name."""
+    def generates(self, name: str) -> bool:
+        """Whether a model of this name serves, and generates."""
 
     def find_generating(self, name: str, version: str | None = None) -> GeneratingModel:
         """Raises NotFound or NotReady, naming what there is; BadRequest for a served model that does not generate."""

@@ -24,7 +24,7 @@ from server.api.generation.triton_call import (
 from server.api.infer_call import ExpectedInput
 from server.api.shared_tensors import REGION
 from server.api.terms import HeadTerms
-from server.errors import BadRequest
+from server.errors import BadRequest, FerryError
 from server.generation.serving import GeneratingEngine, GeneratingModel, GeneratingModels
 from server.grpc_api.decode import plain_parameters, read_array, wants_final_flag
 from server.grpc_api.messages import ModelInferRequest, ModelInferResponse
@@ -45,9 +45,12 @@ class Generation:
 
     def find(self, request: ModelInferRequest) -> GeneratingModel | None:
         """The model that it is for, if that generates; None for all others."""
-        name, version = request.model_name, request.model_version
-        found = next((model for model in self._models.generating if model.key.name == name), None)
-        return found if found is not None and version in ("", str(found.key.version)) else None
+        if not self._models.generates(request.model_name):
+            return None
+        try:
+            return self._models.find_generating(request.model_name, request.model_version or None)
+        except FerryError:
+            return None  # whoever answers the others says why
 
     async def answer(
         self, model: GeneratingModel, request: ModelInferRequest, remaining_s: float | None

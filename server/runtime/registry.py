@@ -83,10 +83,9 @@ class Registry:
         """Those of them that take tensors (or texts) and give tensors, in one step."""
         return [model for model in self.served if isinstance(model, ServedModel)]
 
-    @property
-    def generating(self) -> list[ServedDecoder]:
-        """Those that generate. Satisfies generation.serving.GeneratingModels."""
-        return [model for model in self.served if isinstance(model, ServedDecoder)]
+    def generates(self, name: str) -> bool:
+        """Whether a model of this name serves, and generates. Satisfies generation.serving.GeneratingModels."""
+        return isinstance(self._serving.get(name), ServedDecoder)
 
     def find(self, name: str, version: str | None = None) -> ServedModel:
         """The served version of a model that answers in one step. Raises NotFound or NotReady, naming what there is; BadRequest for one

@@ -7,7 +7,6 @@ import uuid
 
 from server.api.arrival import ARRIVED_AT
 from server.api.call_head import CallHead, read_call_head
-from server.api.clients import Clients
 from server.api.disconnects import Receive
 from server.api.errors_http import INTERNAL
 from server.api.generation.chat import ChatForm, read_chat
@@ -36,20 +35,11 @@ CHAT = "/v1/chat/completions"
 class CompletionRoutes:
     """Over one engine; other paths go to `other`."""
 
-    def __init__(
-        self,
-        engine: GeneratingEngine,
-        models: GeneratingModels,
-        max_body_bytes: int,
-        other: App,
-        clients: Clients | None = None,
-    ) -> None:
-        """`clients`: where somebody rations, to read whom a front end speaks for; generating requests are not rationed."""
+    def __init__(self, engine: GeneratingEngine, models: GeneratingModels, max_body_bytes: int, other: App) -> None:
         self._engine = engine
         self._models = models
         self._max_body_bytes = max_body_bytes
         self._other = other
-        self._clients = clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in (COMPLETIONS, CHAT):
@@ -73,7 +63,7 @@ class CompletionRoutes:
         path = scope["path"]
         if scope["method"] != "POST":
             raise wrong_method(path, scope["method"])
-        head = read_call_head(scope, self._max_body_bytes, self._clients)
+        head = read_call_head(scope, self._max_body_bytes)
         fields = BodyFields(read_object(await read_body(receive, head.encoding, self._max_body_bytes)))
         prepare = self._chat if path == CHAT else self._completion
         model, job, form, streams = await prepare(fields, head, scope.get(ARRIVED_AT))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from server.api.generation.answer import Answer
 from server.api.generation.stop_texts import StopTexts
@@ -31,13 +32,12 @@ class Job:
     name: str = ""
 
 
-class Usage:
-    """Tokens of a call, as it stands."""
+class Usage(NamedTuple):
+    """Tokens of a call, as it stands: of its prompts, those of them that were known before, and of its answers."""
 
-    def __init__(self, job: Job, answers: Sequence[Answer]) -> None:
-        self.n_prompt = sum(len(prompt.ids) for prompt in job.prompts)
-        self.n_cached = sum(answer.n_cached for answer in answers[:: job.n])
-        self.n_completion = sum(answer.n_tokens for answer in answers)
+    n_prompt: int
+    n_cached: int
+    n_completion: int
 
 
 class Running:
@@ -82,7 +82,12 @@ class Running:
 
     @property
     def usage(self) -> Usage:
-        return Usage(self._job, self.answers)
+        """Each prompt counts once, however many answers it gets."""
+        return Usage(
+            sum(len(prompt.ids) for prompt in self._job.prompts),
+            sum(answer.n_cached for answer in self.answers[:: self._job.n]),
+            sum(answer.n_tokens for answer in self.answers),
+        )
 
     @property
     def is_over(self) -> bool:

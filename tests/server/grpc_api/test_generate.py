@@ -182,7 +182,7 @@ def test_errors_are_told_in_the_stream_which_goes_on(stream: Streamed, engine: F
 
 def test_a_client_that_goes_away_stops_its_requests(port: int, engine: FakeEngine) -> None:
     engine.script = lambda *_: [1]
-    engine.step_s = 0.005
+    engine.step_s = 0.05
     opened = Streamed(port)
     for _ in range(3):
         opened.ask("x", parameters={"max_tokens": 200})

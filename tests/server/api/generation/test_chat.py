@@ -50,7 +50,7 @@ def test_a_stream_begins_with_the_role_and_ends_with_the_reason(ai: Any) -> None
 def test_an_asynchronous_client_streams_and_cancels(talking: FakeServer, engine: FakeEngine) -> None:
     openai = pytest.importorskip("openai")
     engine.script = lambda *_: [1]
-    engine.step_s = 0.005
+    engine.step_s = 0.05
 
     async def leave_early() -> None:
         async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{talking.port}/v1", api_key="none") as ai:

@@ -132,7 +132,7 @@ def test_log_probabilities_end_before_the_stop_text(ai: Any) -> None:
 
 def test_a_client_that_goes_away_stops_its_request(ai: Any, engine: FakeEngine) -> None:
     engine.script = lambda *_: [1]
-    engine.step_s = 0.005
+    engine.step_s = 0.05
     stream = complete(ai, stream=True)
     next(iter(stream))
     stream.close()
@@ -142,7 +142,7 @@ def test_a_client_that_goes_away_stops_its_request(ai: Any, engine: FakeEngine) 
 
 def test_a_client_that_goes_away_before_its_whole_answer_stops_it_too(talking: Any, engine: FakeEngine) -> None:
     engine.script = lambda *_: [1]
-    engine.step_s = 0.02
+    engine.step_s = 0.05
     openai = pytest.importorskip("openai")
     url = f"http://127.0.0.1:{talking.port}/v1"
     with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=0.3) as ai, pytest.raises(openai.APITimeoutError):
