@@ -12,8 +12,9 @@ from optimizer.decoder import export, quantize, reference
 from optimizer.decoder.checkpoint import Checkpoint
 from optimizer.decoder.decide import Decision, decide
 from optimizer.decoder.export import ExportTask
-from optimizer.decoder.judge import JudgeTask, load
+from optimizer.decoder.judge import JudgeTask
 from optimizer.decoder.likeness import Likeness
+from optimizer.decoder.loading import load
 from optimizer.decoder.quantize import QuantizeTask
 from optimizer.decoder.reference import ReferenceTask
 from optimizer.decoder.rewrite import DATA, MODEL
@@ -156,7 +157,7 @@ class _Climb:
 
     def _judged(self, trial: Trial, piece: Piece) -> Trial:
         try:
-            original = self._original()
+            original = self._original(trial)
             task = JudgeTask(piece.folder, original.folder, self._backend, self._checkpoint.generation, self._device.cores)
             inputs = {trial.lines[-1].stage: piece.line.output, _REFERENCE: original.line.output}
             judged = self._workshop.do(self._order(f"judge {trial.name}", self._serving(), (), inputs, task))
@@ -172,15 +173,18 @@ class _Climb:
             lines=(*trial.lines, judged.line),
         )  # fmt: skip
 
-    def _original(self) -> Piece:
+    def _original(self, plain: Trial) -> Piece:
+        """What the original says; `plain`: the export in float32, which is the first that is judged."""
         if self._reference is None:
-            task = ReferenceTask(self._checkpoint, self._wish.text)
+            assert plain.folder is not None, "it was made"
+            task = ReferenceTask(self._checkpoint, self._wish.text, plain.folder, self._backend, self._device.cores)
             config = {
                 "text": self._wish.config()["text"],
                 "size": list(task.size()),
                 "longest": self._checkpoint.generation.longest,
             }
-            order = self._order(_REFERENCE, config, reference.DISTRIBUTIONS, {"source": self._digest}, task)
+            inputs = {"source": self._digest, "export": plain.lines[0].output}
+            order = self._order(_REFERENCE, config, reference.DISTRIBUTIONS, inputs, task)
             try:
                 self._reference = self._workshop.do(order)
             except Ended as ended:

@@ -15,7 +15,7 @@ from server.contract.step_profile import StepProfile
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The most rows whose tokens keep the gap, and the tokens per second of all of them; 0 of both where not even one row does."""
+    """The most rows of which 99 tokens in 100 keep the gap, and the tokens per second of all of them; 0 of both where not even one row does."""
 
     rows: int
     tokens_per_s: float
@@ -40,9 +40,9 @@ def rate_at(profile: StepProfile, gap_s: float, margin: float) -> Rate:
 
 
 def margin_of(profiles: Sequence[StepProfile]) -> float:
-    """The same for all, since they were measured in turns: what disturbed one disturbed the others. Squared, because an answer has
-    hundreds of steps, and the profile's guard is what one in a hundred exceeds."""
-    return median(profile.guard for profile in profiles) ** 2
+    """How much longer one step in a hundred takes than usual. The same for all, since they were measured in turns: what disturbed one
+    disturbed the others."""
+    return median(profile.guard for profile in profiles)
 
 
 def decide(trials: Sequence[Trial], gap_s: float) -> Decision:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from optimizer.decoder.likeness import compare
+from optimizer.decoder.loading import load
 from optimizer.decoder.reference import IDS, LOGITS
 from optimizer.errors import StageFailed
 from optimizer.ladder.limits import peak_resident_bytes
 from optimizer.stages.base import Result
-from server.backends.base import Array, BatchError, LoadError
+from server.backends.base import Array, BatchError
 from server.backends.decoding import Decoder, DecoderBackend, Row
 from server.contract.generation import Generation
 from server.intake.measure import Progress
@@ -86,14 +87,6 @@ def company_error(decoder: Decoder, prompts: Sequence[Array]) -> float:
             row = Row(0, int(together[step][slot].argmax()), len(prompt) + step)
             worst = max(worst, float(np.abs(decoder.decode([row])[0] - together[step + 1][slot]).max()))
     return worst
-
-
-def load(backend: DecoderBackend, folder: Path, generation: Generation, slots: int, threads: int) -> Decoder:
-    """Raises StageFailed with the library's reason."""
-    try:
-        return backend.load(folder, generation, slots, threads)
-    except LoadError as error:
-        raise StageFailed(f"{backend.runtime} cannot load the decoder: {error}") from None
 
 
 def _prompts(ids: Array) -> list[Array]:
