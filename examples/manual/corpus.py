@@ -64,28 +64,31 @@ def _of(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def _topics() -> Iterator[Entry]:
-    """Of the language reference, as help() shows it: each paragraph group answers by itself."""
+    """Of the language reference, as help() shows it: as many paragraphs at a time as fit into an answer."""
     from pydoc_data.topics import topics
 
     for name, text in sorted(topics.items()):
-        paragraphs = inspect.cleandoc(text).split("\n\n")
-        answer = ""
-        for paragraph in paragraphs:
-            if answer and len(answer) + len(paragraph) > MOST_CHARACTERS:
-                yield Entry(f"What does the manual say about {name}?", answer)
-                answer = ""
-            answer = f"{answer}\n\n{paragraph}".strip()
-        if len(answer) >= LEAST_CHARACTERS:
-            yield Entry(f"What does the manual say about {name}?", answer[:MOST_CHARACTERS])
+        for answer in _pieces(inspect.cleandoc(text)):
+            yield Entry(f"What does the manual say about {name}?", answer)
 
 
 def _shortened(text: str) -> str:
     """Whole paragraphs, as many as fit; nothing of a text that says nothing."""
-    if len(text) < LEAST_CHARACTERS:
-        return ""
+    return next(_pieces(text), "")
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Paragraphs, as many at a time as fit into an answer; what is too short for one is left out."""
     kept = ""
     for paragraph in text.split("\n\n"):
-        if kept and len(kept) + len(paragraph) > MOST_CHARACTERS:
-            break
-        kept = f"{kept}\n\n{paragraph}".strip()
-    return kept[:MOST_CHARACTERS]
+        longer = f"{kept}\n\n{paragraph}" if kept else paragraph
+        if kept and len(longer) > MOST_CHARACTERS:
+            yield from _long_enough(kept)
+            longer = paragraph
+        kept = longer
+    yield from _long_enough(kept)
+
+
+def _long_enough(text: str) -> Iterator[str]:
+    if len(text) >= LEAST_CHARACTERS:
+        yield text[:MOST_CHARACTERS].strip()

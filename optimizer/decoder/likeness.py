@@ -11,6 +11,8 @@ import numpy as np
 
 from server.backends.base import Array
 
+_MOST_NATS = 700.0
+
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
@@ -57,10 +59,15 @@ def compare(mine: Array, theirs: Array, following: Array) -> Likeness:
         kl=max(0.0, float(divergences.mean())),
         worst_kl=max(0.0, float(divergences.max())),
         top1=float((mine.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
-        perplexity=math.exp(-float(ours[places, following].mean())),
-        original=math.exp(-float(wanted[places, following].mean())),
+        perplexity=_perplexity(ours[places, following]),
+        original=_perplexity(wanted[places, following]),
         error=float(np.abs(mine - theirs).max()),
     )
+
+
+def _perplexity(chosen: Array) -> float:
+    """Of log probabilities. What is past all bounds stays a number, so that it can be written down."""
+    return math.exp(min(_MOST_NATS, -float(chosen.mean())))
 
 
 def _log_softmax(logits: Array) -> Array:

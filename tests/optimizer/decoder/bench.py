@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from optimizer.decoder import export
+from optimizer.decoder import export, reference
 from optimizer.decoder.climb import Wish
 from optimizer.decoder.job import Outcome, Request, optimize_decoder
 from optimizer.errors import OptimizeError, StageFailed
@@ -35,6 +35,7 @@ class DecoderBench:
         self.told_of: list[tuple[str, bool, str]] = []
         self.before: Callable[[str], None] = lambda what: None
         monkeypatch.setattr(workshop, "isolate", self._here)
+        monkeypatch.setattr(reference, "N_TEXTS", 4)
         monkeypatch.setattr(export, "build", lambda checkpoint, out, cache: shutil.copytree(built, out))
 
     def run(self, slo_s: float | None = 0.5, gap_s: float | None = None, wish: Wish = WISH, **changes: object) -> Outcome:

@@ -41,7 +41,17 @@ def exported(tiny_checkpoint: Path, built: Path, tmp_path_factory: pytest.TempPa
     return out
 
 
+@pytest.fixture(scope="session")
+def first_run(tiny_checkpoint: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> DecoderBench:
+    """A whole run with nothing in the cache; others start with what it left there. Not to be changed by a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        bench = DecoderBench(tiny_checkpoint, built, tmp_path_factory.mktemp("first"), patch)
+        bench.run(gap_s=10.0)
+    return bench
+
+
 @pytest.fixture
-def bench(tiny_checkpoint: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DecoderBench:
-    """Whole runs without the exporter and without processes of their own."""
-    return DecoderBench(tiny_checkpoint, built, tmp_path, monkeypatch)
+def bench(first_run: DecoderBench, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DecoderBench:
+    """Whole runs without the exporter and without processes of their own, with all of `first_run` in the cache."""
+    shutil.copytree(first_run.cache, tmp_path / "cache")
+    return DecoderBench(first_run.checkpoint, built, tmp_path, monkeypatch)

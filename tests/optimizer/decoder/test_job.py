@@ -25,10 +25,10 @@ EVERYTHING = [
 ]  # fmt: skip
 
 
-def test_a_checkpoint_becomes_a_version_that_generates(bench: DecoderBench) -> None:
-    outcome = bench.run(gap_s=10.0)
-    assert outcome.verdict is Verdict.PUBLISHED
+def test_a_checkpoint_becomes_a_version_that_generates(first_run: DecoderBench) -> None:
+    bench = first_run
     assert bench.ran == EVERYTHING
+    assert bench.live == [1]
     files = read_version(bench.repository / "tiny", 1)
     manifest, generation, steps = files.manifest, files.manifest.generation, files.steps
     assert generation is not None
@@ -60,7 +60,7 @@ def test_the_report_shows_all_candidates(bench: DecoderBench) -> None:
     assert winner["tokens_per_s"] > 0
     assert data["candidates"][0]["top1"] == 1.0
     assert data["candidates"][2]["n_bytes"] < data["candidates"][1]["n_bytes"] < data["candidates"][0]["n_bytes"]
-    assert data["compared_on"] == "16 texts of 128 tokens, from what the model itself writes"
+    assert data["compared_on"] == "4 texts of 128 tokens, from what the model itself writes"
     page = outcome.report.read_text(encoding="utf-8")
     assert f"was published as {winner['name']}, because" in page
     assert "<svg" in page
@@ -109,16 +109,18 @@ def test_a_candidate_that_cannot_be_made_is_left_out(bench: DecoderBench) -> Non
             raise StageFailed("no such weights")
 
     bench.before = before
-    outcome = bench.run()
+    outcome = bench.run(cache=bench.cache.with_name("cold"))
     assert outcome.verdict is Verdict.PUBLISHED
     assert ("int4", False, "no such weights") in bench.told_of
     assert outcome.story is not None
-    assert {trial.name for trial in outcome.story.climbed.trials} == {"fp32", *(one.name for one in SMALLER)}
+    assert [trial.name for trial in outcome.story.climbed.trials] == ["fp32", *(one.name for one in SMALLER)]
+    assert outcome.story.climbed.trials[2].steps is None
+    assert "<b>steps</b>: no such weights" in outcome.report.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("stage", ["export", "judge fp32", "steps"])
 def test_without_the_plain_export_nothing_is_published(stage: str, bench: DecoderBench) -> None:
-    bench.run(wish=replace(WISH, plain=True))
+    bench.run()
 
     def before(what: str) -> None:
         if what == stage:
