@@ -16,18 +16,42 @@ _CACHE = ".ferry-cache"
 class OptimizeVerb:
     """A verb as the `ferry.verbs` entry points want it."""
 
-    help = "turn a PyTorch model (a Python file) or an .onnx file into a verified, measured version"
+    help = (
+        "turn a PyTorch model (a Python file), an .onnx file or a decoder's checkpoint folder into a verified, measured version"
+    )
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
         add = parser.add_argument
-        add("source", type=Path, help="a Python file with build() and samples(), or a finished .onnx file")
-        add("--slo", type=_duration, metavar="TIME", help="wanted latency, like 20ms; needed for a new model")
+        add("source", type=Path, help="a Python file with build() and samples(), a finished .onnx file, or a checkpoint folder")
+        add(
+            "--slo",
+            type=_duration,
+            metavar="TIME",
+            help="wanted latency, like 20ms; needed for a new model. Of a decoder: of the first token",
+        )
+        add("--gap", type=_duration, metavar="TIME", help="of a decoder: wanted time between two tokens; default: 100ms")
         add("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="default: %(default)s")
-        add("--name", help="the model's name; default: NAME in the file, else its folder")
-        add("--max-loss", type=float, default=0.5, metavar="POINTS", help="allowed drop of the score, in hundredths")
-        add("--max-rows", type=_positive, metavar="N", help="largest batch to try")
-        add("--lengths", type=_lengths, metavar="MIN:MAX", help="sizes of the free axis, like 3:256")
+        add("--name", help="the model's name; default: NAME in the file, else its folder; of a checkpoint: the folder's")
+        add(
+            "--max-loss",
+            type=float,
+            metavar="POINTS",
+            help="allowed drop of the score, in hundredths (default: 0.5); of a decoder, allowed rise of perplexity in per cent (3)",
+        )
+        add("--max-rows", type=_positive, metavar="N", help="largest batch to try; of a decoder, most answers at a time (32)")
+        add(
+            "--lengths",
+            type=_lengths,
+            metavar="MIN:MAX",
+            help="sizes of the free axis, like 3:256; of a decoder, 1:MOST_TOKENS",
+        )
+        add(
+            "--text",
+            type=Path,
+            metavar="FILE",
+            help="of a decoder: compare on this text; default: on what the model itself writes",
+        )
         add("--pad", type=_pad, action="append", default=[], metavar="INPUT=VALUE", help="fill value of an input")
         add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json of an .onnx file that shall take text")
         add(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -66,11 +67,15 @@ class Terminal:
 
     def judged(self, trial: Trial) -> None:
         """Satisfies ladder.climb.Watcher."""
+        self.told(trial.name, trial.failed is None, progress_of(trial))
+
+    def told(self, name: str, passed: bool, note: str) -> None:
+        """Satisfies decoder.climb.Watcher."""
         if self._task is not None:
             self._live.remove_task(self._task)
             self._task = None
-        mark = "[green]ok[/]  " if trial.failed is None else "[yellow]out[/] "
-        self._print(f"{mark} {escape(trial.name)}  {now() - self._began_at:6.1f} s  {escape(progress_of(trial))}")
+        mark = "[green]ok[/]  " if passed else "[yellow]out[/] "
+        self._print(f"{mark} {escape(name)}  {now() - self._began_at:6.1f} s  {escape(note)}")
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
@@ -107,15 +112,18 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
         console.print(f"[bold red]WARNING[/]: {escape(warning)}", highlight=False, soft_wrap=True)
     if outcome.candidates is not None:
         _print_candidates(console, outcome.candidates)
-    console.print(f"next: ferry serve {_repository_flag(outcome.version)}".rstrip(), highlight=False, soft_wrap=True)
+    console.print(f"next: ferry serve {repository_flag(outcome.version)}".rstrip(), highlight=False, soft_wrap=True)
 
 
 def _print_candidates(console: Console, table: Table) -> None:
-    lines = short(table)
+    sentence = f"{table.sentence}\n{table.duel}" if table.duel else table.sentence
+    print_table(console, sentence, short(table))
+
+
+def print_table(console: Console, sentence: str, lines: Sequence[Sequence[str]]) -> None:
+    """The decision, and a line for each candidate; the last column, the verdict, is as wide as it is."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
-    console.print(f"\n{escape(table.sentence)}", highlight=False, soft_wrap=True)
-    if table.duel:
-        console.print(escape(table.duel), highlight=False, soft_wrap=True)
+    console.print(f"\n{escape(sentence)}", highlight=False, soft_wrap=True)
     for *cells, verdict in lines:
         text = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         console.print(f"  {escape(text)}  {escape(verdict)}", highlight=False, soft_wrap=True)
@@ -155,6 +163,7 @@ def _text_line(cost: TextCost) -> str:
     return f"{cost.token_s * 1e6:.3g} µs per token: {format_duration(cost.text_s)} per text and {cost.byte_s * 1e9:.3g} ns per byte"
 
 
-def _repository_flag(version: VersionFiles) -> str:
+def repository_flag(version: VersionFiles) -> str:
+    """What `ferry serve` needs to find the version."""
     repository = version.folder.parent.parent
     return "" if str(repository) == "model_repository" else f"--repository {repository}"

@@ -13,7 +13,7 @@ from optimizer.errors import OptimizeError
 
 _ROOT = Path(__file__).resolve().parent.parent
 _OWN_CODE = (
-    "optimizer/sources", "optimizer/stages", "optimizer/checks", "optimizer/transforms", "optimizer/ladder",
+    "optimizer/sources", "optimizer/stages", "optimizer/checks", "optimizer/transforms", "optimizer/ladder", "optimizer/decoder",
     "server/backends", "server/intake",
 )  # fmt: skip
 

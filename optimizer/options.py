@@ -9,6 +9,9 @@ from typing import Any
 
 from server.intake.measure import Effort
 
+MAX_LOSS = 0.5
+"""Points of the score that may be lost, where nobody says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -21,7 +24,7 @@ class Options:
     lengths: tuple[int, int] | None = None
     pads: Mapping[str, int | float] = field(default_factory=dict)
     max_rows: int | None = None
-    max_loss: float = 0.5
+    max_loss: float = MAX_LOSS
     effort: Effort = field(default_factory=Effort)
     tokenizer: Path | None = None
     text_inputs: Mapping[str, str] = field(default_factory=dict)

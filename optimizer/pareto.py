@@ -24,8 +24,8 @@ class Point:
     is_winner: bool
 
 
-def pareto_plot(points: Sequence[Point], quality: str) -> Markup:
-    """`quality`: what its axis shows, in words. Needs at least one point; text sizes and colours need no style sheet."""
+def pareto_plot(points: Sequence[Point], quality: str, rate: str = "rows/s within the objective") -> Markup:
+    """`quality`, `rate`: what the axes show, in words. Needs at least one point; text sizes and colours need no style sheet."""
     x = _Scale([0.0, *(point.rate for point in points)], _LEFT, _WIDTH - _RIGHT)
     y = _Scale([point.quality for point in points], _HEIGHT - _BOTTOM, _TOP)
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-size="12" fill="#4a5568">']
@@ -36,7 +36,7 @@ def pareto_plot(points: Sequence[Point], quality: str) -> Markup:
     taken: list[tuple[float, float]] = []
     parts += [_dot(point, x.at(point.rate), y.at(point.quality), taken) for point in points]
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">rows/s within the objective</text>')
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(rate)}</text>')
     parts.append(f'<text x="{_LEFT}" y="{_TOP - 2}">{escape(quality)}</text>')
     return Markup("".join([*parts, "</svg>"]))
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from optimizer.decoder import export
 from optimizer.decoder.checkpoint import read_checkpoint
 from optimizer.decoder.export import ExportTask
 from optimizer.errors import StageFailed
@@ -17,7 +18,7 @@ from server.backends.decoding import Decoder, Row
 from server.backends.onnx_decoder import OnnxDecoderBackend
 from tests.optimizer.decoder.tiny import generated, prompts
 
-N_NEW = 40
+N_NEW = 24
 LENGTHS = (5, 17, 33, 64, 1, 9, 100, 150)
 
 
@@ -68,13 +69,13 @@ def test_the_graph_asks_for_what_the_server_has(exported: Path) -> None:
     }  # fmt: skip
 
 
-def test_what_the_exporter_says_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "broken"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "nonsense"}', encoding="utf-8")
+def test_what_the_exporter_says_is_told(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_BUILDER", "nobodys.builder")
     out = tmp_path / "out"
     out.mkdir()
-    with pytest.raises(StageFailed, match=r"onnxruntime-genai cannot export the checkpoint: .+") as caught:
-        ExportTask(folder, read_checkpoint(tiny_checkpoint).generation.kept)(out, lambda what, done, total: None)
-    assert "Traceback" in caught.value.log
+    with pytest.raises(
+        StageFailed, match=r"onnxruntime-genai cannot export the checkpoint: .+No module named 'nobodys'"
+    ) as caught:
+        ExportTask(tiny_checkpoint, read_checkpoint(tiny_checkpoint).generation.kept)(out, lambda what, done, total: None)
+    assert "nobodys" in caught.value.log
     assert list(out.iterdir()) == []
