@@ -114,8 +114,6 @@ def _print_candidates(console: Console, table: Table) -> None:
     lines = short(table)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
     console.print(f"\n{escape(table.sentence)}", highlight=False, soft_wrap=True)
-    if table.duel:
-        console.print(escape(table.duel), highlight=False, soft_wrap=True)
     for *cells, verdict in lines:
         text = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         console.print(f"  {escape(text)}  {escape(verdict)}", highlight=False, soft_wrap=True)
