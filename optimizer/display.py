@@ -116,8 +116,7 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
 
 
 def _print_candidates(console: Console, table: Table) -> None:
-    sentence = f"{table.sentence}\n{table.duel}" if table.duel else table.sentence
-    print_table(console, sentence, short(table))
+    print_table(console, table.sentence, short(table))
 
 
 def print_table(console: Console, sentence: str, lines: Sequence[Sequence[str]]) -> None:

@@ -85,7 +85,7 @@ def worst_of(slices: Sequence[Slice]) -> Slice | None:
 
 def shown(share: float) -> str:
     """For people, with enough digits to see what is missing to 1."""
-    return f"{share:.6f}" if share > 0.9999 else f"{share:.4g}"
+    return f"{share:.6f}" if share > 0.9999 else f"{share:.5g}"
 
 
 def _slices(

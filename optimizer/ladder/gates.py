@@ -18,6 +18,9 @@ MIN_EDGE_COSINE = 0.9
 """At an edge. Such inputs are rare, and unlike those that a candidate was calibrated with: this asks only that the answer is not
 another one altogether."""
 
+MIN_SAME_NEIGHBOUR = 0.98
+"""Of an embedding's samples. Who searches by it sees another result for the others; no score of whole texts shows that."""
+
 MAX_SLICE_FACTOR = 3.0
 """Where there is no score and the recipe says nothing, a slice may lose so many times what all samples may lose on average."""
 
@@ -59,7 +62,8 @@ class Failed:
 class Gates:
     """What a candidate must keep. `max_loss`: points (hundredths) of the score. `min_cosine`, `min_worst_cosine`: of its answers with
     the original's, mean and worst row; None: MIN_COSINE and MIN_WORST_COSINE where there is no score, nothing where there is one.
-    `min_edge_cosine`: likewise, of the worst row at each edge. `min_slice_cosine`: the mean of each slice of LEAST_TO_JUDGE samples or
+    `min_same_neighbour`: share of an embedding's samples, of LEAST_TO_JUDGE or more, with the same nearest neighbour; one may always
+    have another. `min_edge_cosine`: of the worst row at each edge. `min_slice_cosine`: the mean of each slice of LEAST_TO_JUDGE samples or
     more; None: by MAX_SLICE_FACTOR where there is no score, nothing where there is one. `max_slice_changes`: points (hundredths) of a
     slice's samples that may get another top class; None: any. `max_bytes`: of the model file; `max_memory_bytes`: of a process that
     runs its largest batch; None: any."""
@@ -68,6 +72,7 @@ class Gates:
     min_cosine: float | None = None
     min_worst_cosine: float | None = None
     min_edge_cosine: float = MIN_EDGE_COSINE
+    min_same_neighbour: float = MIN_SAME_NEIGHBOUR
     min_slice_cosine: float | None = None
     max_slice_changes: float | None = None
     max_bytes: int | None = None
@@ -97,6 +102,17 @@ class Gates:
                 return Failed(Gate.ANSWERS, f"worst cosine {where}, wanted is {worst:g}")
             if abs(one.size - 1) > MAX_SIZE_ERROR:
                 return Failed(Gate.ANSWERS, f"output {one.output!r} is {one.size:.2f} times as large as the original's")
+        return self._neighbours(agreement)
+
+    def _neighbours(self, agreement: Agreement) -> Failed | None:
+        """Only embeddings have neighbours and no classes."""
+        for one in agreement.outputs:
+            if one.same_neighbour is None or one.same_top1 is not None or agreement.n_samples < LEAST_TO_JUDGE:
+                continue
+            n_other = round((1 - one.same_neighbour) * agreement.n_samples)
+            if n_other > 1 and one.same_neighbour < self.min_same_neighbour:
+                found = f"the same nearest neighbour in {one.same_neighbour:.1%} of {agreement.n_samples} samples of output {one.output!r}"
+                return Failed(Gate.ANSWERS, f"{found}, wanted is {self.min_same_neighbour:.1%}")
         return None
 
     def edges(self, agreement: Agreement) -> Failed | None:

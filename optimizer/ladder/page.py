@@ -57,8 +57,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All candidates, the plain export first. `sentence`: the decision; `quality`: what that column holds; `duel`: what came out where
-    finalists were measured again in turns, "" where it was clear without."""
+    """All candidates, the plain export first. `sentence`: the decision; `quality`: what that column holds; `duel`: the part of the
+    sentence that says how finalists came out that were measured again in turns, "" where it was clear without."""
 
     sentence: str
     quality: str
@@ -90,7 +90,8 @@ def table(climbed: Climbed, wants: Wants, max_rows: int, plain_score: float | No
     quality = "agreement (mean cosine)" if plain_score is None else "score"
     sentence = f"Published: {climbed.decision.winner}, because {climbed.decision.because}"
     entries = tuple(_entry(trial, climbed, wants, max_rows, plain_score) for trial in climbed.trials)
-    return Table(sentence, quality, entries, "" if climbed.duel is None else climbed.duel.note)
+    duel = "" if climbed.duel is None else climbed.duel.note
+    return Table(f"{sentence} ({duel})" if duel else sentence, quality, entries, duel)
 
 
 def short(table: Table) -> list[Sequence[str]]:

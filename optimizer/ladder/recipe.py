@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.ladder.candidate import OWN, PLAIN, Candidate, Step
-from optimizer.ladder.gates import MIN_EDGE_COSINE, Gates
+from optimizer.ladder.gates import MIN_EDGE_COSINE, MIN_SAME_NEIGHBOUR, Gates
 from optimizer.ladder.limits import TIME_S, Limits, usual_memory_bytes
 from optimizer.ladder.steps import find_step
 from server.contract.durations import parse_duration
@@ -68,13 +68,14 @@ def read_recipe(path: Path, max_loss: float, backends: Collection[str]) -> Recip
 
 def _gates(fields: Fields, max_loss: float) -> Gates:
     cosines = ("min_cosine", "min_worst_cosine", "min_edge_cosine", "min_slice_cosine")
-    fields.only(("max_loss", *cosines, "max_slice_changes", "max_bytes", "max_memory"))
+    fields.only(("max_loss", *cosines, "min_same_neighbour", "max_slice_changes", "max_bytes", "max_memory"))
     edge = _cosine(fields, "min_edge_cosine")
     return Gates(
         max_loss=fields.number("max_loss") if fields.has("max_loss") else max_loss,
         min_cosine=_cosine(fields, "min_cosine"),
         min_worst_cosine=_cosine(fields, "min_worst_cosine"),
         min_edge_cosine=MIN_EDGE_COSINE if edge is None else edge,
+        min_same_neighbour=_share(fields, "min_same_neighbour", MIN_SAME_NEIGHBOUR),
         min_slice_cosine=_cosine(fields, "min_slice_cosine"),
         max_slice_changes=fields.number("max_slice_changes") if fields.has("max_slice_changes") else None,
         max_bytes=_size(fields, "max_bytes") if fields.has("max_bytes") else None,
@@ -88,6 +89,13 @@ def _cosine(fields: Fields, key: str) -> float | None:
     value = fields.number(key, -1.0)
     if value >= 1:
         raise fields.wrong(key, f"must be below 1, which only equal answers reach; write one like 0.999, found {value:g}")
+    return value
+
+
+def _share(fields: Fields, key: str, usual: float) -> float:
+    value = fields.number(key) if fields.has(key) else usual
+    if value > 1:
+        raise fields.wrong(key, f"must be a share of 1; write one like {usual:g}, found {value:g}")
     return value
 
 

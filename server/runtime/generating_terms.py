@@ -9,6 +9,7 @@ from server.contract.profile import Placement
 from server.contract.step_profile import StepProfile
 from server.contract.wants import USUAL_GAP_S, Wants
 from server.core.step_costs import StepTable
+from server.core.step_forecast import doubled
 from server.core.types import ResidentLimits
 from server.runtime.terms import CPU, Source
 
@@ -70,7 +71,7 @@ def slots_that_keep(generation: Generation, profile: StepProfile, gap_s: float) 
     """
     costs = StepTable(profile)
     half = generation.longest // 2
-    kept = [rows for rows in profile.measured_rows if costs.decode_s(rows, rows * half) * profile.guard**2 <= gap_s]
+    kept = [rows for rows in profile.measured_rows if costs.decode_s(rows, rows * half) * doubled(profile.guard) <= gap_s]
     return max(kept, default=1)
 
 

@@ -42,6 +42,27 @@ def test_answers(gates: Gates, found: Agreement, has_score: bool, reason: str | 
     assert (failed and failed.reason) == reason
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "same", "top1", "least", "reason"),
+    [
+        (64, 63 / 64, None, 0.98, None),
+        (64, 62 / 64, None, 0.98, "the same nearest neighbour in 96.9% of 64 samples of output 'y', wanted is 98.0%"),
+        (64, 62 / 64, None, 0.9, None),
+        (64, 62 / 64, 1.0, 0.98, None),
+        (20, 19 / 20, None, 0.98, None),
+        (19, 10 / 19, None, 0.98, None),
+    ],
+)
+@pytest.mark.parametrize("has_score", [False, True])
+def test_neighbours_of_embeddings(
+    n_samples: int, same: float, top1: float | None, least: float, reason: str | None, has_score: bool
+) -> None:
+    (one,) = agreement(1.0, 1.0).outputs
+    found = Agreement(n_samples, "y", (replace(one, same_neighbour=same, same_top1=top1),))
+    failed = Gates(min_same_neighbour=least).answers(found, has_score)
+    assert (failed and failed.reason) == reason
+
+
 def test_edges() -> None:
     whole = agreement(1.0, 1.0)
     assert Gates().edges(whole) is None

@@ -29,6 +29,7 @@ max_loss = 1
 min_cosine = 0.99
 min_worst_cosine = 0.9
 min_edge_cosine = 0.8
+min_same_neighbour = 0.9
 min_slice_cosine = 0.95
 max_slice_changes = 5
 max_bytes = "1.5MB"
@@ -44,7 +45,7 @@ backend = "openvino-bf16"
 name = "kernels"
 backend = "openvino-bf16"
 """)  # fmt: skip
-    assert recipe.gates == Gates(1.0, 0.99, 0.9, 0.8, 0.95, 5.0, 1_500_000, 2_000_000_000)
+    assert recipe.gates == Gates(1.0, 0.99, 0.9, 0.8, 0.9, 0.95, 5.0, 1_500_000, 2_000_000_000)
     assert recipe.limits == Limits(90.0, 500_000_000)
     assert recipe.candidates is not None
     own, kernels = recipe.candidates
@@ -76,6 +77,7 @@ def test_the_code_of_a_step_is_in_the_key(tmp_path: Path) -> None:
         ("[gates]\nmax_los = 1", r"recipe.toml: gates: unknown field 'max_los'"),
         ("[gates]\nmax_loss = '1'", r"gates: field 'max_loss' must be a number, found a string"),
         ("[gates]\nmin_cosine = 1.0", r"gates: field 'min_cosine' must be below 1"),
+        ("[gates]\nmin_same_neighbour = 98", r"field 'min_same_neighbour' must be a share of 1; write one like 0.98, found 98"),
         ("[gates]\nmax_bytes = '30'", r"gates: field 'max_bytes' must be a positive size with a unit of B, kB, MB, GB"),
         ("[gates]\nmax_bytes = 30", r"gates: field 'max_bytes' must be a string in quotes"),
         ("[limits]\ntime = '5'", r"limits: time: '5' is not a duration"),

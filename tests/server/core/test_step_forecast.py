@@ -55,7 +55,7 @@ def test_the_margin_is_twice_the_distance_of_the_guard() -> None:
     assert forecast.margin == pytest.approx(1.21), "the profile's, until it was measured"
     for number in range(N_SETTLED + N_ENOUGH):
         forecast.learn(1 * MS, 0.0, (1.3 if number % 8 == 7 else 1.0) * MS)
-    assert forecast.margin == pytest.approx(forecast.guard**2)
+    assert forecast.margin == pytest.approx(2 * forecast.guard - 1)
     assert forecast.guard > 1.2
 
 
