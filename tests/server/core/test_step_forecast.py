@@ -52,7 +52,7 @@ def test_the_best_case_knows_no_slow_device() -> None:
 
 def test_the_margin_is_twice_the_distance_of_the_guard() -> None:
     forecast = StepForecast(LinearSteps(0.001, guard=1.1))
-    assert forecast.margin == pytest.approx(1.21), "the profile's, until it was measured"
+    assert forecast.margin == pytest.approx(1.2), "the profile's, until it was measured"
     for number in range(N_SETTLED + N_ENOUGH):
         forecast.learn(1 * MS, 0.0, (1.3 if number % 8 == 7 else 1.0) * MS)
     assert forecast.margin == pytest.approx(2 * forecast.guard - 1)
