@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from server.contract.accelerator import Accelerator
 from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles
+from server.contract.manifest import Manifest
 from server.contract.tensors import DataType, TensorSpec
 
 Array = npt.NDArray[Any]
@@ -97,6 +99,10 @@ class Backend(Protocol):
         """Library and version ("onnxruntime 1.31.1"): part of the device fingerprint."""
 
     @property
+    def accelerator(self) -> Accelerator | None:
+        """The card on which it calculates, likewise; None: the processor does."""
+
+    @property
     def model_file(self) -> str:
         """Name of the model file inside a version folder."""
 
@@ -123,14 +129,26 @@ class Backends:
     def pick(self, files: VersionFiles) -> Picked:
         """The version's own backend, or else its fallback. Raises ContractError when neither can be used here."""
         manifest = files.manifest
-        if manifest.backend in self.usable:
+        reason = self.why_not(manifest)
+        if reason is None:
             return Picked(files, self.usable[manifest.backend])
-        reason = self._why_not(manifest.backend)
-        if manifest.fallback is not None and manifest.fallback in self.usable:
-            return Picked(files.by_fallback, self.usable[manifest.fallback], reason)
-        raise ContractError(f"{manifest.name}/{files.version}: needs backend {manifest.backend!r}: {reason}")
+        if manifest.fallback is None:
+            raise ContractError(f"{manifest.name}/{files.version}: needs backend {manifest.backend!r}: {reason}")
+        if manifest.fallback not in self.usable:
+            raise ContractError(
+                f"{manifest.name}/{files.version}: needs backend {manifest.backend!r}: {reason}; nor is there its fallback "
+                f"{manifest.fallback!r}: {self._why_missing(manifest.fallback)}"
+            )
+        return Picked(files.by_fallback, self.usable[manifest.fallback], reason)
 
-    def _why_not(self, name: str) -> str:
+    def why_not(self, manifest: Manifest) -> str | None:
+        """Why a version's own backend cannot serve it here; None: it can."""
+        backend = self.usable.get(manifest.backend)
+        if backend is None:
+            return self._why_missing(manifest.backend)
+        return manifest.built_for.mismatch(backend.accelerator, backend.runtime) if manifest.built_for else None
+
+    def _why_missing(self, name: str) -> str:
         known = ", ".join(self.usable)
         return self.missing.get(name, f"this ferry has {known}; upgrade ferry, or publish the model again")
 

@@ -34,6 +34,7 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     runtime = f"onnxruntime {ort.__version__}"
+    accelerator = None
     model_file = "model.onnx"
 
     def load(self, folder: Path, threads: int) -> Session:
