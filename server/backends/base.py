@@ -37,7 +37,7 @@ NUMPY_TYPES: Mapping[str, np.dtype[Any]] = {
 """The array type behind each V2 datatype. BF16 travels as its 16 raw bits, BYTES as objects of type bytes."""
 
 
-ONNX_BACKENDS = ("onnxruntime", "openvino-bf16", "openvino-f32")
+ONNX_BACKENDS = ("onnxruntime", "openvino-bf16", "openvino-f32", "onnxruntime-cuda-f32", "onnxruntime-cuda-tf32")
 """Backends that load .onnx files. Strings in those are text: an element of a BYTES input must be UTF-8."""
 
 

@@ -9,24 +9,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from server.backends.base import Array, BatchError, LoadError, Session, tensor_spec
-from server.contract.tensors import DataType, TensorSpec
-
-_DATATYPES = {
-    "tensor(bool)": DataType.BOOL,
-    "tensor(uint8)": DataType.UINT8,
-    "tensor(uint16)": DataType.UINT16,
-    "tensor(uint32)": DataType.UINT32,
-    "tensor(uint64)": DataType.UINT64,
-    "tensor(int8)": DataType.INT8,
-    "tensor(int16)": DataType.INT16,
-    "tensor(int32)": DataType.INT32,
-    "tensor(int64)": DataType.INT64,
-    "tensor(float16)": DataType.FP16,
-    "tensor(float)": DataType.FP32,
-    "tensor(double)": DataType.FP64,
-    "tensor(string)": DataType.BYTES,
-}
+from server.backends.base import Array, BatchError, LoadError, Session
+from server.backends.onnx_values import declared_by, reason_of
+from server.contract.tensors import DataType
 
 
 class OnnxRuntimeBackend:
@@ -58,14 +43,14 @@ class OnnxRuntimeBackend:
         try:
             return ort.InferenceSession(folder / self.model_file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library raises a dozen unrelated types, none of them public
-            raise LoadError(_reason(error).replace(f"{folder}/", "")) from None
+            raise LoadError(reason_of(error).replace(f"{folder}/", "")) from None
 
 
 class _OnnxRuntimeSession:
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session: ort.InferenceSession | None = session
-        self.inputs = tuple(_spec(arg) for arg in session.get_inputs())
-        self.outputs = tuple(_spec(arg) for arg in session.get_outputs())
+        self.inputs = tuple(declared_by(arg) for arg in session.get_inputs())
+        self.outputs = tuple(declared_by(arg) for arg in session.get_outputs())
         self._output_names = [spec.name for spec in self.outputs]
         self._texts = [spec.name for spec in self.inputs if spec.datatype is DataType.BYTES]
         self._text_places = [place for place, spec in enumerate(self.outputs) if spec.datatype is DataType.BYTES]
@@ -78,7 +63,7 @@ class _OnnxRuntimeSession:
         try:
             outputs: list[Array] = session.run(self._output_names, inputs)
         except Exception as error:  # as above: whatever the library raises concerns this batch only
-            raise BatchError(_reason(error)) from None
+            raise BatchError(reason_of(error)) from None
         for place in self._text_places:
             outputs[place] = _each(str.encode, outputs[place])
         return outputs
@@ -108,17 +93,3 @@ def _each(convert: Callable[[Any], object], array: Array) -> Array:
     converted = np.empty(array.size, dtype=np.object_)
     converted[:] = [convert(item) for item in array.reshape(-1)]
     return converted.reshape(array.shape)
-
-
-def _spec(arg: Any) -> TensorSpec:
-    """Raises LoadError for sequence, map and other non-tensor values, and for what tensor_spec refuses."""
-    datatype = _DATATYPES.get(arg.type)
-    if datatype is None:
-        raise LoadError(f"tensor {arg.name!r} has type {arg.type}, which cannot be served")
-    return tensor_spec(arg.name, datatype, arg.shape)
-
-
-def _reason(error: Exception) -> str:
-    """The library's message on one line, without its status-code prefix."""
-    text = " ".join(str(error).split())
-    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

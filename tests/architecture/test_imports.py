@@ -122,6 +122,7 @@ def test_backends_do_not_know_each_other() -> None:
             "server.backends.base",
             "server.backends.decoding",
             "server.backends.onnx_declaration",
+            "server.backends.onnx_values",
             "server.backends.nvidia",
             "server.backends.cuda_memory",
             "server.backends.card_slots",
