@@ -7,4 +7,6 @@ from server.backends.base import ONNX_BACKENDS
 
 def platform(backend: str) -> str:
     """Of a manifest's backend."""
+    if backend == "tensorrt":
+        return "tensorrt_plan"
     return "onnxruntime_onnx" if backend in ONNX_BACKENDS else backend

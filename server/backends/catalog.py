@@ -6,6 +6,7 @@ from server.backends.base import Backend, Backends
 from server.backends.onnx_cuda import CudaPrecision, OnnxCudaBackend
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.backends.openvino import OpenVinoBackend, Precision
+from server.backends.tensorrt import TensorRtBackend
 
 
 def plain_backend() -> Backend:
@@ -18,9 +19,10 @@ def find_backends() -> Backends:
     plain = plain_backend()
     usable: dict[str, Backend] = {plain.name: plain}
     missing: dict[str, str] = {}
-    others: tuple[OpenVinoBackend | OnnxCudaBackend, ...] = (
+    others: tuple[OpenVinoBackend | OnnxCudaBackend | TensorRtBackend, ...] = (
         *(OpenVinoBackend(precision) for precision in Precision),
         *(OnnxCudaBackend(precision) for precision in CudaPrecision),
+        TensorRtBackend(),
     )
     for backend in others:
         reason = backend.missing()

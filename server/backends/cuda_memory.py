@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import Any, Protocol
@@ -61,6 +62,16 @@ class DeviceMemory(Protocol):
     def wait(self, stream: int) -> None:
         """Until all that the stream was given is done. Other threads run meanwhile."""
 
+    def record(self, stream: int, enqueue: Callable[[], None]) -> int:
+        """A graph of what `enqueue` puts on the stream, none of which is calculated now. Raises what `enqueue` raises, and RuntimeError
+        when it did what no graph can hold."""
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Put all that was recorded on the stream."""
+
+    def forget(self, graph: int) -> None:
+        """Give a graph back."""
+
     def check(self) -> None:
         """Raises DeviceLost if so."""
 
@@ -105,6 +116,30 @@ class CudaMemory:
     def wait(self, stream: int) -> None:
         self._call(self._cuda.cudaStreamSynchronize(stream))
 
+    def record(self, stream: int, enqueue: Callable[[], None]) -> int:
+        cuda = self._cuda
+        self._call(cuda.cudaStreamBeginCapture(stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+        try:
+            enqueue()
+        finally:
+            status, *given = cuda.cudaStreamEndCapture(stream)
+        if status != cuda.cudaError_t.cudaSuccess:
+            raise RuntimeError(self._reason(status))
+        (graph,) = given
+        try:
+            status, *given = cuda.cudaGraphInstantiate(graph, 0)
+        finally:
+            self._call(cuda.cudaGraphDestroy(graph))
+        if status != cuda.cudaError_t.cudaSuccess:
+            raise RuntimeError(self._reason(status))
+        return int(given[0])
+
+    def launch(self, graph: int, stream: int) -> None:
+        self._call(self._cuda.cudaGraphLaunch(graph, stream))
+
+    def forget(self, graph: int) -> None:
+        self._call(self._cuda.cudaGraphExecDestroy(graph))
+
     def check(self) -> None:
         self._call(self._cuda.cudaDeviceSynchronize())
 
@@ -113,12 +148,16 @@ class CudaMemory:
         status, *given = returned
         if status == self._cuda.cudaError_t.cudaSuccess:
             return given[0] if given else None
-        reason = self._cuda.cudaGetErrorString(status)[1].decode()
+        reason = self._reason(status)
         if status == self._not_enough:
             raise OutOfDeviceMemory(
                 f"the card has no memory left ({reason}); unload a model, or lower max_rows in its model.toml"
             )
         raise DeviceLost(f"the card does not answer any more ({reason}); start the server again")
+
+    def _reason(self, status: Any) -> str:
+        reason: bytes = self._cuda.cudaGetErrorString(status)[1]
+        return reason.decode()
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class HostCard:
         self.streams: list[int] = []
         self.pinned: dict[int, Array] = {}
         self.allocated: dict[int, Array] = {}
+        self.graphs: dict[int, Callable[[], None]] = {}
         self.did: list[str] = []
 
     def stream(self) -> int:
@@ -69,13 +70,26 @@ class HostCard:
         self.check()
         self.did.append(f"wait {stream}")
 
+    def record(self, stream: int, enqueue: Callable[[], None]) -> int:
+        """A graph is what it would do."""
+        self.graphs[len(self.graphs) + 1] = enqueue
+        self.did.append(f"graph {len(self.graphs)}")
+        return len(self.graphs)
+
+    def launch(self, graph: int, stream: int) -> None:
+        self.did.append(f"launch graph {graph}")
+        self.graphs[graph]()
+
+    def forget(self, graph: int) -> None:
+        del self.graphs[graph]
+
     def check(self) -> None:
         if self.is_lost:
             raise DeviceLost("the card does not answer any more (unspecified launch failure); start the server again")
 
     @property
     def is_empty(self) -> bool:
-        return not (self.streams or self.pinned or self.allocated)
+        return not (self.streams or self.pinned or self.allocated or self.graphs)
 
 
 class OnTheHost(OnnxCudaBackend):

@@ -26,6 +26,7 @@ class Status(IntEnum):
     cudaErrorMemoryAllocation = 2
     cudaErrorNoDevice = 100
     cudaErrorIllegalAddress = 700
+    cudaErrorStreamCaptureInvalidated = 901
 
 
 class Runtime(ModuleType):
@@ -41,11 +42,24 @@ class Runtime(ModuleType):
         cudaMemcpyHostToDevice = 1
         cudaMemcpyDeviceToHost = 2
 
+    class cudaStreamCaptureMode(IntEnum):
+        """As the real one."""
+
+        cudaStreamCaptureModeThreadLocal = 1
+
     def __init__(self, status: Status = Status.cudaSuccess, n_cards: int = 1) -> None:
         super().__init__("runtime")
         self.status, self.n_cards = status, n_cards
+        self.spoiled, self.n_ended = Status.cudaSuccess, 0
         self.calls: list[tuple[Any, ...]] = []
         self.block = np.zeros(64, np.uint8)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[Status, Any]:
+        self.n_ended += 1
+        return self.spoiled, "draft"
+
+    def cudaGraphInstantiate(self, graph: str, flags: int) -> tuple[Status, Any]:
+        return self.status, 9
 
     def cudaGetErrorString(self, status: Status) -> tuple[Status, bytes]:
         return Status.cudaSuccess, {2: b"out of memory", 100: b"no CUDA-capable device is detected"}.get(
@@ -116,6 +130,28 @@ def test_copies_go_both_ways_on_their_stream() -> None:
         ("cudaMemcpyAsync", 4096, array.ctypes.data, 8, 1, 7), ("cudaMemcpyAsync", array.ctypes.data, 4096, 4, 2, 7),
         ("cudaStreamSynchronize", 7), ("cudaStreamDestroy", 7), ("cudaFree", 4096),
     ]  # fmt: skip
+
+
+def test_a_graph_is_recorded_by_the_stream_and_kept_without_its_draft() -> None:
+    runtime = Runtime()
+    memory = CudaMemory(runtime)
+    graph = memory.record(7, lambda: runtime.calls.append(("enqueue",)))
+    memory.launch(graph, 7)
+    memory.forget(graph)
+    assert runtime.calls == [
+        ("cudaStreamBeginCapture", 7, 1), ("enqueue",), ("cudaGraphDestroy", "draft"), ("cudaGraphLaunch", 9, 7), ("cudaGraphExecDestroy", 9),
+    ]  # fmt: skip
+
+
+def test_what_no_graph_can_hold_is_no_lost_card() -> None:
+    runtime = Runtime()
+    memory = CudaMemory(runtime)
+    with pytest.raises(ZeroDivisionError):
+        memory.record(7, lambda: print(1 / 0))
+    assert runtime.n_ended == 1
+    runtime.spoiled = Status.cudaErrorStreamCaptureInvalidated
+    with pytest.raises(RuntimeError, match="illegal access"):
+        memory.record(7, lambda: None)
 
 
 def test_what_does_not_fit_is_not_a_lost_card() -> None:
