@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer certify proto clean
+.PHONY: demo serve test lint lint-tensorrt gpu-check bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer certify proto clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
@@ -15,12 +15,26 @@ serve: $(VENV)/server        ## serve the model repository on 127.0.0.1:8000
 
 test: $(VENV)/dev            ## lint, types, tests
 	$(MAKE) --no-print-directory lint
+	@if $(MAKE) --no-print-directory $(TENSORRT)/stubs; then $(MAKE) --no-print-directory lint-tensorrt; \
+	else echo "skipped: types of what uses TensorRT; its bindings or a C compiler could not be had"; fi
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet server optimizer loadtests examples tests
 	$(BIN)/mypy
+
+# TensorRT's bindings are a package of their own, a megabyte; what they bind is not needed to read their signatures.
+TENSORRT := $(VENV)/tensorrt
+
+lint-tensorrt: $(TENSORRT)/stubs  ## types of what uses TensorRT, against the signatures of the library itself
+	MYPYPATH=$(TENSORRT)/stubs $(BIN)/mypy --cache-dir .mypy_cache/tensorrt -m server.backends.tensorrt -m optimizer.tensorrt.build
+
+$(TENSORRT)/stubs: $(VENV)/dev tests/gpu/signatures.py
+	rm -rf $(TENSORRT)
+	$(BIN)/pip install --quiet --no-deps --target $(TENSORRT)/package tensorrt_cu13_bindings==11.4.0.106
+	$(BIN)/python -m tests.gpu.signatures $(TENSORRT)/package $(TENSORRT)/made
+	mv $(TENSORRT)/made $@
 
 # Benchmarks of the server serve plain exports: every server, and the limit in process, then runs the same file by the same library.
 PLAIN := .ferry-cache/plain

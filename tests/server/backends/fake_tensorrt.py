@@ -168,7 +168,14 @@ def fake_tensorrt() -> Any:
             return module.engines[-1]
 
     module.Runtime = Runtime
-    kinds: list[Callable[..., Any]] = [ILogger, TensorIOMode, TensorLocation, ExecutionContextAllocationStrategy, DataType]
+    kinds: list[Callable[..., Any]] = [
+        ILogger,
+        Dims,
+        TensorIOMode,
+        TensorLocation,
+        ExecutionContextAllocationStrategy,
+        DataType,
+    ]
     for kind in kinds:
         setattr(module, kind.__name__, kind)
     return module
