@@ -36,6 +36,19 @@ $(TENSORRT)/stubs: $(VENV)/dev tests/gpu/signatures.py
 	$(BIN)/python -m tests.gpu.signatures $(TENSORRT)/package $(TENSORRT)/made
 	mv $(TENSORRT)/made $@
 
+# Fails without a card, and says why. What TensorRT needs besides its extra comes from its vendor's own index; without it those tests skip.
+gpu-check: $(VENV)/gpu       ## on a machine with an NVIDIA card: what is there, tests on it, and a benchmark that writes one JSON
+	$(BIN)/ferry doctor
+	$(BIN)/python -m pytest tests/gpu tests/server/backends -rs
+	$(BIN)/python -m tests.gpu.bench
+
+# The two builds of ONNX Runtime share one folder: only one of them may be installed.
+$(VENV)/gpu: $(VENV)/dev
+	$(BIN)/pip install --quiet --editable '.[gpu]'
+	$(BIN)/pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
+	$(BIN)/pip install --quiet 'onnxruntime-gpu[cuda,cudnn]>=1.22'
+	touch $@
+
 # Benchmarks of the server serve plain exports: every server, and the limit in process, then runs the same file by the same library.
 PLAIN := .ferry-cache/plain
 OBJECTIVE_digits := 20ms
