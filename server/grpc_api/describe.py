@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from server.api.class_metadata import class_parameters, priority_levels
-from server.api.platforms import platform
+from server.api.platforms import instance_kind, platform
 from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
@@ -37,7 +37,7 @@ def config(model: ServedModel) -> ModelConfig:
         input=[_config_tensor(spec) for spec in manifest.inputs],
         output=[_config_tensor(spec) for spec in manifest.outputs],
         dynamic_batching=priority_levels(model.classes),
-        instance_group=[{"kind": "KIND_CPU", "count": model.placement.instances}],
+        instance_group=[{"kind": instance_kind(model.terms), "count": model.placement.instances}],
         default_model_filename=next(file.path for file in manifest.files if file.path != MANIFEST),
     )
     parameters = {**class_parameters(model.classes), "placement": model.terms.why, **text_parameters(model)}
