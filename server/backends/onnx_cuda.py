@@ -75,10 +75,11 @@ class OnnxCudaBackend:
 
     def _open(self, model: Path, threads: int, stream: int) -> ort.InferenceSession:
         """With graphs, or without them where the file has operators that no graph can hold."""
+        ours = {"has_user_compute_stream": "1", "user_compute_stream": str(stream)}
         try:
-            return self._session(model, threads, {"user_compute_stream": str(stream), "enable_cuda_graph": "1"})
+            return self._session(model, threads, ours | {"enable_cuda_graph": "1"})
         except LoadError as error:
-            session = self._session(model, threads, {"user_compute_stream": str(stream)})
+            session = self._session(model, threads, ours)
             log.warning("%s is launched operator by operator, for no graph can hold it: %s", model, error)
             return session
 

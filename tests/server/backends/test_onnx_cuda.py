@@ -73,8 +73,8 @@ def test_each_slot_has_a_stream_and_asks_for_graphs(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(affine())
     backend = OnTheHost(HostCard())
     with closing(backend.load(tmp_path, 1)):
-        streams = [str(number + 1) for number in range(N_SLOTS)]
-        assert backend.asked == [{"user_compute_stream": stream, "enable_cuda_graph": "1"} for stream in streams]
+        wanted = {"has_user_compute_stream": "1", "enable_cuda_graph": "1"}
+        assert backend.asked == [wanted | {"user_compute_stream": str(number + 1)} for number in range(N_SLOTS)]
 
 
 def test_a_model_that_no_graph_can_hold_is_loaded_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
