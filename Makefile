@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPOSITORY ?= model_repository
 
-.PHONY: demo demo-chat serve test lint bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer bench-optimizers bench-generation certify proto clean
+.PHONY: demo demo-chat serve test lint lint-tensorrt gpu-check bench bench-peers bench-slo bench-overload bench-tuned bench-optimizer bench-optimizers bench-generation certify proto clean
 
 demo: $(VENV)/examples       ## train, optimize, publish, serve, ask over HTTP, print the figures
 	$(BIN)/python -m examples.demo --repository $(REPOSITORY)
@@ -18,12 +18,39 @@ serve: $(VENV)/server        ## serve the model repository on 127.0.0.1:8000
 
 test: $(VENV)/dev            ## lint, types, tests
 	$(MAKE) --no-print-directory lint
+	@if $(MAKE) --no-print-directory $(TENSORRT)/stubs; then $(MAKE) --no-print-directory lint-tensorrt; \
+	else echo "skipped: types of what uses TensorRT; its bindings or a C compiler could not be had"; fi
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet server optimizer loadtests examples tests
 	$(BIN)/mypy
+
+# TensorRT's bindings are a package of their own, a megabyte; what they bind is not needed to read their signatures.
+TENSORRT := $(VENV)/tensorrt
+
+lint-tensorrt: $(TENSORRT)/stubs  ## types of what uses TensorRT, against the signatures of the library itself
+	MYPYPATH=$(TENSORRT)/stubs $(BIN)/mypy --cache-dir .mypy_cache/tensorrt -m server.backends.tensorrt -m optimizer.tensorrt.build
+
+$(TENSORRT)/stubs: $(VENV)/dev tests/gpu/signatures.py
+	rm -rf $(TENSORRT)
+	$(BIN)/pip install --quiet --no-deps --target $(TENSORRT)/package tensorrt_cu13_bindings==11.4.0.106
+	$(BIN)/python -m tests.gpu.signatures $(TENSORRT)/package $(TENSORRT)/made
+	mv $(TENSORRT)/made $@
+
+# Fails without a card, and says why. What TensorRT needs besides its extra comes from its vendor's own index; without it those tests skip.
+gpu-check: $(VENV)/gpu       ## on a machine with an NVIDIA card: what is there, tests on it, and a benchmark that writes one JSON
+	$(BIN)/ferry doctor
+	$(BIN)/python -m pytest tests/gpu tests/server/backends -rs
+	$(BIN)/python -m tests.gpu.bench
+
+# The two builds of ONNX Runtime share one folder: only one of them may be installed.
+$(VENV)/gpu: $(VENV)/dev
+	$(BIN)/pip install --quiet --editable '.[gpu]'
+	$(BIN)/pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
+	$(BIN)/pip install --quiet 'onnxruntime-gpu[cuda,cudnn]>=1.22'
+	touch $@
 
 # Benchmarks of the server serve plain exports: every server, and the limit in process, then runs the same file by the same library.
 PLAIN := .ferry-cache/plain

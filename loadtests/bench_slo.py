@@ -126,12 +126,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
 def run(options: Options, arguments: Sequence[str]) -> Path:
     """Measure, print the tables, write the JSON file and return its path. Raises LoadTestError."""
     began_at = time.perf_counter()
-    found = [_measured(options, subject(name, options.repository, options.texts)) for name in options.models.split(",")]
+    found = [measured(options, subject(name, options.repository, options.texts)) for name in options.models.split(",")]
     told = [verdict for one in found for verdict in verdicts(one.subject, one.slo_s, summary(one))]
     content = {
         "kind": "slo",
         **heading("loadtests.bench_slo", arguments, asdict(options)),
-        "subjects": {one.subject.name: _content(one) for one in found},
+        "subjects": {one.subject.name: content_of(one) for one in found},
         "verdicts": verdict_values(told),
     }
     file = write_json(options.out, "slo", content)
@@ -140,7 +140,8 @@ def run(options: Options, arguments: Sequence[str]) -> Path:
     return file
 
 
-def _measured(options: Options, one: Subject) -> Measured:
+def measured(options: Options, one: Subject) -> Measured:
+    """Everything about one subject. Raises LoadTestError."""
     slo_s = N_FULL_BATCHES * one.batch_s
     offline = [one.offline(options.offline_s)]
     with one.served(options.server if one.version else options.paced_server, slo_s) as server:
@@ -202,7 +203,8 @@ def verdicts(one: Subject, slo_s: float, found: Summary) -> list[Verdict]:
     return told
 
 
-def _content(one: Measured) -> dict[str, Any]:
+def content_of(one: Measured) -> dict[str, Any]:
+    """What of it goes into the result."""
     return {
         **one.subject.told,
         "batch_ms": one.subject.batch_s * 1e3,

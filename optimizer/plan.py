@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,7 +122,7 @@ def _intake(name: str, backend: Backend, options: Options, reads: tuple[str, ...
         "text": [dict(options.text_inputs), options.embedding],
         "effort": options.effort_config(),
         "profile": PROFILE_SCHEMA,
-        "device": asdict(this_device(backend.runtime)),
+        "device": this_device(backend.runtime, backend.accelerator).to_json(),
     }
     action = partial(intake, name=name, backend=backend, options=options)
     return Stage("intake", reads, config, tool_versions({"numpy", *distributions_of(_TOKENIZERS)}), action)

@@ -95,7 +95,7 @@ def _check_served(place: Place, files: VersionFiles, backends: Backends) -> list
     items = [
         Item("backend", Mark.PASSED if picked.instead is None else Mark.WARNING, said),
         check_baseline(profiles, manifest),
-        check_hardware(profiles, picked.backend.runtime),
+        check_hardware(profiles, picked.backend.runtime, picked.backend.accelerator),
         _objective(place, profiles, manifest),
     ]
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 from optimizer.inspection.alerts import Coverage
 from optimizer.stages.take import ORIGINAL
+from server.contract.accelerator import Accelerator
 from server.contract.device import this_device
 from server.contract.durations import format_duration
 from server.contract.manifest import ANSWERS, Manifest
@@ -88,11 +89,11 @@ def check_baseline(profiles: Profiles | None, manifest: Manifest) -> Item:
     return Item("baseline", Mark.PASSED, measured)
 
 
-def check_hardware(profiles: Profiles | None, runtime: str) -> Item:
-    """Whether the profile is of this machine; where not, from which."""
+def check_hardware(profiles: Profiles | None, runtime: str, accelerator: Accelerator | None = None) -> Item:
+    """Whether the profile is of this machine, library and card; where not, from which."""
     if profiles is None:
         return Item("hardware", Mark.WARNING, "no profile that could be of another machine")
-    difference = profiles.device.difference(this_device(runtime))
+    difference = profiles.device.difference(this_device(runtime, accelerator))
     device = profiles.device
     if difference is None:
         return Item(

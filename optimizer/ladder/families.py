@@ -9,13 +9,15 @@ from optimizer.transforms.facts import GraphFacts
 from server.backends.base import Backends
 
 _BF16, _F32 = "openvino-bf16", "openvino-f32"
+_CARD_F32, _CARD_TF32 = "onnxruntime-cuda-f32", "onnxruntime-cuda-tf32"
 
 
 def default_candidates(facts: GraphFacts | None, backends: Backends) -> tuple[Candidate, ...]:
     """Cheapest and most promising first; few, because each takes time. What cannot be used here is listed, too: its reason says what
-    to install. `facts` None: nothing is known of the graph."""
+    to install; but what needs a card is listed only where there is one. `facts` None: nothing is known of the graph."""
     other = _BF16 if _BF16 in backends.usable or _F32 not in backends.usable else _F32
     found = [
+        *_on_a_card(backends),
         Candidate(f"OpenVINO {other.removeprefix('openvino-')}", (), other, "the same file by other kernels"),
         *(_of_convolutions(other) if facts is not None and _is_cnn(facts) else _of_products(facts)),
     ]
@@ -27,6 +29,18 @@ def _is_cnn(facts: GraphFacts) -> bool:
     convolutions before their attention."""
     is_encoder = facts.has_attention or facts.has_normalization
     return facts.conv_bytes > (facts.matmul_bytes if is_encoder else 0)
+
+
+def _on_a_card(backends: Backends) -> list[Candidate]:
+    """Coarsest first: what is not close enough fails its gate, and what is left is not much slower."""
+    found = [
+        Candidate(
+            "fp16 on the card", (known_step("fp16"),), _CARD_TF32, "half the bits, for which cards have units of their own"
+        ),
+        Candidate("TF32 on the card", (), _CARD_TF32, "the same file; products of factors with ten bits of fraction"),
+        Candidate("float32 on the card", (), _CARD_F32, "the same file"),
+    ]
+    return [one for one in found if one.backend in backends.usable]
 
 
 def _of_convolutions(other: str) -> list[Candidate]:

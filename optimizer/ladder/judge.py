@@ -204,7 +204,7 @@ class Judge:
 
     def _order(self, what: str, config: Mapping[str, Any], graph: Graph, backend: Backend, task: Any) -> Order:
         """A task whose result also depends on the machine and on the original."""
-        known = {**config, "device": asdict(this_device(backend.runtime))}
+        known = {**config, "device": this_device(backend.runtime, backend.accelerator).to_json()}
         tools = _tools(*self._score_tools)
         return Order(what, known, tools, {"model": graph.sha256, "of": self._subject.identity}, task)
 

@@ -12,7 +12,7 @@ from server.api.bodies import documented, json_object
 from server.api.class_metadata import class_parameters, priority_levels
 from server.api.generation.description import generating_config, generating_metadata
 from server.api.guard import Guard
-from server.api.platforms import platform
+from server.api.platforms import instance_kind, platform
 from server.api.shared_memory import Regions
 from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
@@ -169,7 +169,7 @@ def _config(model: ServedModel) -> dict[str, Any]:
         "dynamic_batching": priority_levels(model.classes),
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
-        "instance_group": [{"kind": "KIND_CPU", "count": model.placement.instances}],
+        "instance_group": [{"kind": instance_kind(model.terms), "count": model.placement.instances}],
         "default_model_filename": next(file.path for file in model.manifest.files if file.path != MANIFEST),
         "parameters": {
             name: {"string_value": value}

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from server.contract.accelerator import Accelerator
 from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles
+from server.contract.manifest import Manifest
 from server.contract.tensors import DataType, TensorSpec
 
 if TYPE_CHECKING:  # which builds on this module
@@ -38,7 +40,7 @@ NUMPY_TYPES: Mapping[str, np.dtype[Any]] = {
 """The array type behind each V2 datatype. BF16 travels as its 16 raw bits, BYTES as objects of type bytes."""
 
 
-ONNX_BACKENDS = ("onnxruntime", "openvino-bf16", "openvino-f32")
+ONNX_BACKENDS = ("onnxruntime", "openvino-bf16", "openvino-f32", "onnxruntime-cuda-f32", "onnxruntime-cuda-tf32")
 """Backends that load .onnx files. Strings in those are text: an element of a BYTES input must be UTF-8."""
 
 
@@ -100,6 +102,10 @@ class Backend(Protocol):
         """Library and version ("onnxruntime 1.31.1"): part of the device fingerprint."""
 
     @property
+    def accelerator(self) -> Accelerator | None:
+        """The card on which it calculates, likewise; None: the processor does."""
+
+    @property
     def model_file(self) -> str:
         """Name of the model file inside a version folder."""
 
@@ -132,14 +138,26 @@ class Backends:
             raise ContractError(
                 f"{manifest.name}/{files.version} generates text: it does not take and give tensors; a server runs it"
             )
-        if manifest.backend in self.usable:
+        reason = self.why_not(manifest)
+        if reason is None:
             return Picked(files, self.usable[manifest.backend])
-        reason = self._why_not(manifest.backend)
-        if manifest.fallback is not None and manifest.fallback in self.usable:
-            return Picked(files.by_fallback, self.usable[manifest.fallback], reason)
-        raise ContractError(f"{manifest.name}/{files.version}: needs backend {manifest.backend!r}: {reason}")
+        if manifest.fallback is None:
+            raise ContractError(f"{manifest.name}/{files.version}: needs backend {manifest.backend!r}: {reason}")
+        if manifest.fallback not in self.usable:
+            raise ContractError(
+                f"{manifest.name}/{files.version}: needs backend {manifest.backend!r}: {reason}; nor is there its fallback "
+                f"{manifest.fallback!r}: {self._why_missing(manifest.fallback)}"
+            )
+        return Picked(files.by_fallback, self.usable[manifest.fallback], reason)
 
-    def _why_not(self, name: str) -> str:
+    def why_not(self, manifest: Manifest) -> str | None:
+        """Why a version's own backend cannot serve it here; None: it can."""
+        backend = self.usable.get(manifest.backend)
+        if backend is None:
+            return self._why_missing(manifest.backend)
+        return manifest.built_for.mismatch(backend.accelerator, backend.runtime) if manifest.built_for else None
+
+    def _why_missing(self, name: str) -> str:
         known = ", ".join(self.usable)
         return self.missing.get(name, f"this ferry has {known}; upgrade ferry, or publish the model again")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from server.backends.base import Backend, Backends
+from server.backends.onnx_cuda import CudaPrecision, OnnxCudaBackend
 from server.backends.onnx_decoder import OnnxDecoderBackend
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.backends.openvino import OpenVinoBackend, Precision
+from server.backends.tensorrt import TensorRtBackend
 
 
 def plain_backend() -> Backend:
@@ -16,8 +18,14 @@ def plain_backend() -> Backend:
 def find_backends() -> Backends:
     """All that this ferry knows of. Cheap: nothing is loaded."""
     plain = plain_backend()
-    usable, missing = {plain.name: plain}, {}
-    for backend in (OpenVinoBackend(precision) for precision in Precision):
+    usable: dict[str, Backend] = {plain.name: plain}
+    missing: dict[str, str] = {}
+    others: tuple[OpenVinoBackend | OnnxCudaBackend | TensorRtBackend, ...] = (
+        *(OpenVinoBackend(precision) for precision in Precision),
+        *(OnnxCudaBackend(precision) for precision in CudaPrecision),
+        TensorRtBackend(),
+    )
+    for backend in others:
         reason = backend.missing()
         if reason is None:
             usable[backend.name] = backend

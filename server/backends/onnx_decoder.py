@@ -15,7 +15,8 @@ import onnxruntime as ort
 
 from server.backends.base import NUMPY_TYPES, Array, BatchError, LoadError
 from server.backends.decoding import Decoder, Row
-from server.backends.onnx_session import open_session, reason
+from server.backends.onnx_session import open_session
+from server.backends.onnx_values import reason_of
 from server.contract.generation import Generation, KeptShape
 from server.contract.tensors import DataType
 
@@ -138,7 +139,7 @@ class _OnnxDecoder:
         try:
             self._session.run_with_iobinding(view)
         except Exception as error:  # the library raises unrelated types; whatever it is concerns this call only
-            raise BatchError(reason(error)) from None
+            raise BatchError(reason_of(error)) from None
         return logits
 
     def _view(self, first: int, n_slots: int) -> ort.IOBinding:

@@ -9,25 +9,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from server.backends.base import Array, BatchError, LoadError, Session, tensor_spec
-from server.backends.onnx_session import open_session, reason
-from server.contract.tensors import DataType, TensorSpec
-
-_DATATYPES = {
-    "tensor(bool)": DataType.BOOL,
-    "tensor(uint8)": DataType.UINT8,
-    "tensor(uint16)": DataType.UINT16,
-    "tensor(uint32)": DataType.UINT32,
-    "tensor(uint64)": DataType.UINT64,
-    "tensor(int8)": DataType.INT8,
-    "tensor(int16)": DataType.INT16,
-    "tensor(int32)": DataType.INT32,
-    "tensor(int64)": DataType.INT64,
-    "tensor(float16)": DataType.FP16,
-    "tensor(float)": DataType.FP32,
-    "tensor(double)": DataType.FP64,
-    "tensor(string)": DataType.BYTES,
-}
+from server.backends.base import Array, BatchError, Session
+from server.backends.onnx_session import open_session
+from server.backends.onnx_values import declared_by, reason_of
+from server.contract.tensors import DataType
 
 
 class OnnxRuntimeBackend:
@@ -35,6 +20,7 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     runtime = f"onnxruntime {ort.__version__}"
+    accelerator = None
     model_file = "model.onnx"
 
     def load(self, folder: Path, threads: int) -> Session:
@@ -53,8 +39,8 @@ class OnnxRuntimeBackend:
 class _OnnxRuntimeSession:
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session: ort.InferenceSession | None = session
-        self.inputs = tuple(_spec(arg) for arg in session.get_inputs())
-        self.outputs = tuple(_spec(arg) for arg in session.get_outputs())
+        self.inputs = tuple(declared_by(arg) for arg in session.get_inputs())
+        self.outputs = tuple(declared_by(arg) for arg in session.get_outputs())
         self._output_names = [spec.name for spec in self.outputs]
         self._texts = [spec.name for spec in self.inputs if spec.datatype is DataType.BYTES]
         self._text_places = [place for place, spec in enumerate(self.outputs) if spec.datatype is DataType.BYTES]
@@ -66,8 +52,8 @@ class _OnnxRuntimeSession:
             inputs = {**inputs, **{name: _to_text(name, inputs[name]) for name in self._texts}}
         try:
             outputs: list[Array] = session.run(self._output_names, inputs)
-        except Exception as error:  # as above: whatever the library raises concerns this batch only
-            raise BatchError(reason(error)) from None
+        except Exception as error:  # a dozen unrelated types: whatever the library raises concerns this batch only
+            raise BatchError(reason_of(error)) from None
         for place in self._text_places:
             outputs[place] = _each(str.encode, outputs[place])
         return outputs
@@ -97,11 +83,3 @@ def _each(convert: Callable[[Any], object], array: Array) -> Array:
     converted = np.empty(array.size, dtype=np.object_)
     converted[:] = [convert(item) for item in array.reshape(-1)]
     return converted.reshape(array.shape)
-
-
-def _spec(arg: Any) -> TensorSpec:
-    """Raises LoadError for sequence, map and other non-tensor values, and for what tensor_spec refuses."""
-    datatype = _DATATYPES.get(arg.type)
-    if datatype is None:
-        raise LoadError(f"tensor {arg.name!r} has type {arg.type}, which cannot be served")
-    return tensor_spec(arg.name, datatype, arg.shape)

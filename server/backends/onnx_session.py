@@ -7,6 +7,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from server.backends.base import LoadError
+from server.backends.onnx_values import reason_of
 
 
 def open_session(file: Path, threads: int, options: ort.SessionOptions) -> ort.InferenceSession:
@@ -19,10 +20,4 @@ def open_session(file: Path, threads: int, options: ort.SessionOptions) -> ort.I
     try:
         return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises a dozen unrelated types, none of them public
-        raise LoadError(reason(error).replace(f"{file.parent}/", "")) from None
-
-
-def reason(error: Exception) -> str:
-    """The library's message on one line, without its status-code prefix."""
-    text = " ".join(str(error).split())
-    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
+        raise LoadError(reason_of(error).replace(f"{file.parent}/", "")) from None

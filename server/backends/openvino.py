@@ -33,6 +33,7 @@ class Precision(Enum):
 class OpenVinoBackend:
     """Loads `model.onnx`. Calls from several threads run side by side on shared weights, as many as cores ÷ threads."""
 
+    accelerator = None
     model_file = "model.onnx"
 
     def __init__(self, precision: Precision) -> None:

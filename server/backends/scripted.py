@@ -60,6 +60,7 @@ class ScriptedBackend:
 
     name = "scripted"
     runtime = "scripted 1"
+    accelerator = None
     model_file = "model.script"
 
     def __init__(self, script: Script) -> None:

@@ -48,7 +48,7 @@ class VersionFiles:
     def by_fallback(self) -> VersionFiles:
         """The same version as one that the fallback serves. Only for a manifest that names one."""
         assert self.manifest.fallback is not None, "the caller asked for it"
-        manifest = replace(self.manifest, backend=self.manifest.fallback, fallback=None)
+        manifest = replace(self.manifest, backend=self.manifest.fallback, fallback=None, built_for=None)
         return VersionFiles(self.folder, self.version, manifest, self.fallback_profiles)
 
 

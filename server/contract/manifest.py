@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from server.contract.accelerator import BuiltFor
 from server.contract.errors import ContractError
 from server.contract.fields import Fields, check_schema
 from server.contract.generation import SCHEMA as GENERATION_SCHEMA
@@ -17,6 +18,9 @@ from server.contract.text import TextInput, check_text
 SCHEMA = 1
 FALLBACK_SCHEMA = 3
 """Of manifests that name a fallback, which older servers could not act on."""
+
+BUILT_SCHEMA = 5
+"""Of manifests whose model file was built for one card."""
 
 ANSWERS = "answers"
 """Name of the check of a version that calculates coarsely by design (int8, bf16): how close its answers are to the original's."""
@@ -90,7 +94,8 @@ class Manifest:
 
     `fallback`: the backend that serves the same model file where `backend` cannot be used; it has a profile of its own. The file's
     schema is the lowest one that has all that is said: servers that do not know the rest refuse it, all others read it. `generation`:
-    how it generates, in which case inputs and outputs are the texts that go in and come out.
+    how it generates, in which case inputs and outputs are the texts that go in and come out. `built_for`: the card and library that
+    the backend's model file is for, where it runs on no other; the fallback's file lies beside it.
     """
 
     name: str
@@ -105,6 +110,7 @@ class Manifest:
     text: TextInput | None = None
     fallback: str | None = None
     generation: Generation | None = None
+    built_for: BuiltFor | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors and files that cannot be served together. Raises ContractError."""
@@ -145,6 +151,8 @@ class Manifest:
     @property
     def schema(self) -> int:
         """The lowest that can say all of it."""
+        if self.built_for:
+            return BUILT_SCHEMA
         if self.generation:
             return GENERATION_SCHEMA
         if self.fallback:
@@ -174,13 +182,15 @@ class Manifest:
             made["fallback"] = self.fallback
         if self.generation:
             made["generation"] = self.generation.to_json()
+        if self.built_for:
+            made["built_for"] = self.built_for.to_json()
         return made
 
     @staticmethod
     def from_json(data: object, where: str) -> Manifest:
         """Raises ContractError for an unknown schema, a missing or unknown field, or tensors that cannot be served."""
         fields = Fields(data, where)
-        schema = check_schema(fields, GENERATION_SCHEMA)
+        schema = check_schema(fields, BUILT_SCHEMA)
         fields.only(("schema", *(name for name in Manifest.__slots__ if schema >= _SINCE.get(name, SCHEMA))))
         name, backend = fields.text("name"), fields.text("backend")
         files = tuple(FileEntry.from_json(entry) for entry in fields.children("files"))
@@ -192,16 +202,17 @@ class Manifest:
         lineage = fields.text("lineage_sha256") if fields.has("lineage_sha256") else None
         text = TextInput.from_json(fields.child("text")) if fields.has("text") else None
         fallback = fields.text("fallback") if fields.has("fallback") else None
+        built_for = BuiltFor.from_json(fields.child("built_for")) if fields.has("built_for") else None
         try:
             generation = Generation.from_json(fields.child("generation")) if fields.has("generation") else None
             return Manifest(
-                name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage, text, fallback, generation
+                name, backend, files, inputs, outputs, ragged, max_rows, checks, lineage, text, fallback, generation, built_for
             )
         except ContractError as error:
             raise error if str(error).startswith(where) else ContractError(f"{where}: {error}") from None
 
 
-_SINCE = {"text": TEXT_SCHEMA, "fallback": FALLBACK_SCHEMA, "generation": GENERATION_SCHEMA}
+_SINCE = {"text": TEXT_SCHEMA, "fallback": FALLBACK_SCHEMA, "generation": GENERATION_SCHEMA, "built_for": BUILT_SCHEMA}
 """The schema in which a field first appeared, where that is not the first."""
 
 

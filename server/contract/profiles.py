@@ -20,6 +20,9 @@ SCHEMA = 3
 """Of files with more than one placement. One alone is written as schema 1, or TEXT_SCHEMA where there is a text section, which
 servers before could read too."""
 
+CARD_SCHEMA = 4
+"""Of files that were measured on a card, with as many placements as there are."""
+
 MISSED = 2.3
 """Of requests that come at random, a hundredth is late at the load x ÷ (x + MISSED), when x rows can be served within the slack
 that the SLO leaves. From the tail of the queue with constant service times, exp(-2·(1 - load)·x), put so that it holds at any x."""
@@ -93,20 +96,23 @@ class Profiles:
         """The file's content."""
         grids = [{"placement": asdict(one.placement), "cells": [asdict(cell) for cell in one.cells]} for one in self.profiles]
         made: dict[str, Any] = {"schema": 1 if self.text is None else TEXT_SCHEMA, "device": self.device.to_json()}
-        made |= grids[0] if len(grids) == 1 else {"schema": SCHEMA, "profiles": grids}
+        if self.device.accelerator is not None:
+            made |= {"schema": CARD_SCHEMA, "profiles": grids}
+        else:
+            made |= grids[0] if len(grids) == 1 else {"schema": SCHEMA, "profiles": grids}
         return made | {"text": self.text.to_json()} if self.text else made
 
     @staticmethod
     def from_json(data: object, where: str) -> Profiles:
         """Raises ContractError for an unknown schema, a missing field or a grid with holes."""
         fields = Fields(data, where)
-        schema = check_schema(fields, SCHEMA)
-        grid = ("profiles",) if schema == SCHEMA else ("placement", "cells")
+        schema = check_schema(fields, CARD_SCHEMA)
+        grid = ("profiles",) if schema >= SCHEMA else ("placement", "cells")
         fields.only(("schema", "device", *grid, *(("text",) if schema >= TEXT_SCHEMA else ())))
         device = Device.from_json(fields.child("device"))
         text = TextCost.from_json(fields.child("text")) if fields.has("text") else None
         grids = [fields]
-        if schema == SCHEMA:
+        if schema >= SCHEMA:
             grids = fields.children("profiles")
             for one in grids:
                 one.only(("placement", "cells"))

@@ -8,7 +8,7 @@ from google.protobuf.json_format import ParseDict
 
 from server.api.class_metadata import class_parameters, priority_levels
 from server.api.generation.description import generating_config, generating_metadata
-from server.api.platforms import platform
+from server.api.platforms import instance_kind, platform
 from server.api.text_metadata import text_parameters
 from server.contract.layout import MANIFEST
 from server.contract.tensors import TensorSpec
@@ -47,7 +47,7 @@ def config(model: Served) -> ModelConfig:
         input=[_config_tensor(spec) for spec in manifest.inputs],
         output=[_config_tensor(spec) for spec in manifest.outputs],
         dynamic_batching=priority_levels(model.classes),
-        instance_group=[{"kind": "KIND_CPU", "count": model.placement.instances}],
+        instance_group=[{"kind": instance_kind(model.terms), "count": model.placement.instances}],
         default_model_filename=next(file.path for file in manifest.files if file.path != MANIFEST),
     )
     parameters = {**class_parameters(model.classes), "placement": model.terms.why, **text_parameters(model)}

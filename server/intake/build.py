@@ -172,7 +172,7 @@ def _measure(
     effort: Effort,
 ) -> Profiles:
     lengths = grid_lengths(ragged.shortest, ragged.longest) if ragged else (0,)
-    device = this_device(backend.runtime)
+    device = this_device(backend.runtime, backend.accelerator)
     try:
         return measure_placements(
             lambda threads: _load(backend, folder, threads), device, samples, grid_rows(max_rows), lengths, progress, effort

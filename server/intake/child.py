@@ -62,7 +62,7 @@ def _examine_packed(folder: Path, backends: Backends, name: str) -> None:
             raise IntakeError("the manifest's inputs and outputs are not the model file's; build the version again")
         _check_again(session, signature, manifest)
         tokenizer = _check_text_again(folder, session, manifest)
-    if files.profiles is None or files.profiles.device.difference(this_device(backend.runtime)):
+    if files.profiles is None or files.profiles.device.difference(this_device(backend.runtime, backend.accelerator)):
         profile = measure_again(folder, backend, manifest, _silent, Effort(), tokenizer)
         write_json(folder / (FALLBACK_PROFILE if picked.instead else PROFILE), profile.to_json())
     if manifest.name != name:

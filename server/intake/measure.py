@@ -115,11 +115,12 @@ def measure_placements(
 ) -> Profiles:
     """Times all of `rows` × `lengths` at each placement that may be the best one for some SLO.
 
-    Candidates: one thread; one instance on all cores; one single-threaded instance per core. The first in the result has the
-    highest rate.
+    Candidates: one thread; one instance on all cores; one single-threaded instance per core. On a card: one batch in flight, or two,
+    so that one is copied while the other one is calculated. The first in the result has the highest rate.
     """
     cores = device.cores
-    candidates = dict.fromkeys([Placement(1, 1), Placement(1, cores), Placement(cores, 1)])
+    several = [Placement(1, cores), Placement(cores, 1)] if device.accelerator is None else [Placement(2, 1)]
+    candidates = dict.fromkeys([Placement(1, 1), *several])
     with ExitStack() as open_sessions:
         threads = dict.fromkeys(placement.threads for placement in candidates)
         sessions = {n: open_sessions.enter_context(closing(load(n))) for n in threads}

@@ -72,10 +72,13 @@ def load_version(
     if picked.instead is not None:
         name = f"{model_folder.name}/{version}"
         log.warning(
-            "%s: served by its slower fallback %s, for its own backend is missing: %s", name, backend.name, picked.instead
+            "%s: served by its slower fallback %s, for its own backend cannot serve it here: %s",
+            name,
+            backend.name,
+            picked.instead,
         )
     tokenizer = _load_tokenizer(files, tokenizers)
-    device = this_device(backend.runtime)
+    device = this_device(backend.runtime, backend.accelerator)
     terms = _terms(files, wants, device, cache)
     session = backend.load(files.folder, terms.placement.threads)
     _warm_up(session, files.manifest)
@@ -83,9 +86,7 @@ def load_version(
         log.warning(
             "%s/%d: is faster than when it was measured: it is measured again while it serves", files.manifest.name, version
         )
-        terms = replace(
-            terms_to_learn(files.manifest, wants, device.cores, files.profiles), placement=terms.placement, why=terms.why
-        )
+        terms = replace(terms_to_learn(files.manifest, wants, device, files.profiles), placement=terms.placement, why=terms.why)
     _warn_if_hopeless(files, terms, wants)
     return Loaded(files, wants, device, terms, session, _reader(files.manifest, tokenizer), _text_cost(files, tokenizer, terms))
 
@@ -118,7 +119,7 @@ def _terms(files: VersionFiles, wants: Wants, device: Device, cache: ProfileCach
             return terms
     reason = f"its profile is from another machine ({difference})" if difference else "it has no profile"
     log.warning("%s: %s: it is measured while it serves, and what batches take is learnt from those that run", name, reason)
-    return terms_to_learn(files.manifest, wants, device.cores, files.profiles)
+    return terms_to_learn(files.manifest, wants, device, files.profiles)
 
 
 def _text_cost(files: VersionFiles, tokenizer: Tokenizer | None, terms: Terms) -> TextCost | None:

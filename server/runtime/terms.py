@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from server.contract.device import Device
 from server.contract.manifest import Manifest
 from server.contract.profile import Placement, Profile
 from server.contract.profiles import Profiles
@@ -25,6 +26,12 @@ for the interpreter lock cost a batch some 100 µs, and nobody notices a loop th
 CPU = "cpu"
 """The device that all models share whose instances are threads. Those on the event loop have it to themselves, one by one, for
 so short a time that nothing is gained by planning it."""
+
+CARD = "card"
+"""The device that all models share whose batches a graphics card calculates; ferry uses one card. Their instances only wait for it."""
+
+CARD_INSTANCES = 2
+"""Batches in flight on a card while nothing is known of a model: one is copied while the other one is calculated."""
 
 
 class Source(Enum):
@@ -61,19 +68,23 @@ def terms_of(manifest: Manifest, wants: Wants, profiles: Profiles, source: Sourc
     """The terms by what was measured on such a machine, with the experts' overrides."""
     chosen = profiles.choose(wants, manifest.max_rows, profiles.device.cores)
     profile, max_rows = chosen.profile, _max_rows(manifest, wants)
-    inline = profile.predict_p99(max_rows, profile.measured_lengths[-1]) < INLINE_S
+    on_card = profile.device.accelerator is not None
+    inline = not on_card and profile.predict_p99(max_rows, profile.measured_lengths[-1]) < INLINE_S
     limits = Limits(max_rows, _queue_rows(wants, profile, chosen.placement, max_rows), ahead=0 if inline else 1)
-    device = None if inline else CPU
+    device = None if inline else shared_device(profile.device)
     costs = CostTable(profile, max_rows)
     return Terms(profile, source, chosen.placement, chosen.why, costs, limits, mixing_of(manifest), inline, device)
 
 
-def terms_to_learn(manifest: Manifest, wants: Wants, cores: int, elsewhere: Profiles | None) -> Terms:
+def terms_to_learn(manifest: Manifest, wants: Wants, here: Device, elsewhere: Profiles | None) -> Terms:
     """The terms where no profile of such a machine is known. `elsewhere`: what was measured on another one, which says at most
     whether the model gains from many threads or from many instances."""
-    placement = Placement(1, cores)
+    cores, placement = here.cores, Placement(1, here.cores)
     why = f"{placement}: all cores for one batch until more is known"
-    if elsewhere is not None:
+    if here.accelerator is not None:
+        placement = Placement(CARD_INSTANCES, 1)
+        why = f"{placement}: two batches in flight on the card until more is known"
+    elif elsewhere is not None and elsewhere.device.accelerator is None:
         theirs = elsewhere.choose(wants, manifest.max_rows, elsewhere.device.cores).profile.placement
         placement = _alike(theirs, elsewhere.device.cores, cores)
         why = f"{placement} after {theirs} on the machine where it was measured"
@@ -83,7 +94,12 @@ def terms_to_learn(manifest: Manifest, wants: Wants, cores: int, elsewhere: Prof
     limits = Limits(max_rows, QUEUED_BATCHES * max_rows * placement.instances, ahead=1)
     why = f"{placement} by model.toml" if wants.instances or wants.threads else why
     costs = Unmeasured(max_rows, longest)
-    return Terms(None, Source.LEARNING, placement, why, costs, limits, mixing_of(manifest), False, CPU)
+    return Terms(None, Source.LEARNING, placement, why, costs, limits, mixing_of(manifest), False, shared_device(here))
+
+
+def shared_device(here: Device) -> str:
+    """What a model that runs on such a machine by such a backend shares with others."""
+    return CPU if here.accelerator is None else CARD
 
 
 def mixing_of(manifest: Manifest) -> Mixing:

@@ -50,3 +50,18 @@ def test_the_backend_that_is_missing_is_asked_for_unless_another_precision_is_he
     assert shown(TINY) == [("", "openvino-bf16")]
     assert shown(TINY, "openvino-f32") == [("", "openvino-f32")]
     assert shown(TINY, "openvino-f32", "openvino-bf16") == [("", "openvino-bf16")]
+
+
+def test_what_needs_a_card_is_tried_where_there_is_one() -> None:
+    tf32, f32 = "onnxruntime-cuda-tf32", "onnxruntime-cuda-f32"
+    wanted = [
+        ("fp16", tf32),
+        ("", tf32),
+        ("", f32),
+        ("", "openvino-bf16"),
+        ("fuse", "onnxruntime"),
+        ("fuse+int8-dynamic", "onnxruntime"),
+    ]
+    assert shown(ENCODER, tf32, f32) == wanted
+    names = [one.name for one in default_candidates(ENCODER, backends(tf32, f32))]
+    assert len(set(names)) == len(names)

@@ -104,14 +104,15 @@ def test_running_after_close_is_a_bug(tmp_path: Path) -> None:
 def test_what_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "_version", lambda: None)
     found = find_backends()
-    assert list(found.usable) == ["onnxruntime"]
+    assert "onnxruntime" in found.usable
+    assert not {"openvino-bf16", "openvino-f32"} & set(found.usable)
     assert found.missing["openvino-f32"] == "openvino is not installed: pip install 'ferry-serving[openvino]'"
 
 
 def test_a_processor_without_bf16_still_has_the_other_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "_cpu_flags", lambda: frozenset({"avx2"}))
     found = find_backends()
-    assert list(found.usable) == ["onnxruntime", "openvino-f32"]
+    assert "openvino-f32" in found.usable
     assert "does not calculate in bf16" in found.missing["openvino-bf16"]
 
 

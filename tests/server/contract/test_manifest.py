@@ -21,7 +21,15 @@ def with_fallback() -> dict[str, Any]:
     return {**MANIFEST_JSON, "schema": 3, "backend": "openvino-bf16", "fallback": "onnxruntime"}
 
 
-@pytest.mark.parametrize("data", [MANIFEST_JSON, without_ragged(), with_fallback()], ids=["ragged", "plain", "fallback"])
+def for_a_card() -> dict[str, Any]:
+    card = {"name": "A card", "compute_capability": "9.0", "driver": "570.1", "cuda": "12.8"}
+    built_for = {"accelerator": card, "runtime": "tensorrt 1"}
+    return {**MANIFEST_JSON, "schema": 5, "backend": "tensorrt", "fallback": "onnxruntime", "built_for": built_for}
+
+
+@pytest.mark.parametrize(
+    "data", [MANIFEST_JSON, without_ragged(), with_fallback(), for_a_card()], ids=["ragged", "plain", "fallback", "card"]
+)
 def test_round_trip(data: dict[str, Any]) -> None:
     manifest = Manifest.from_json(data, WHERE)
     assert json.loads(json.dumps(manifest.to_json())) == data
@@ -31,7 +39,7 @@ def test_round_trip(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 5, "schema 5 is from a newer ferry (this one reads up to 4); upgrade ferry or publish the model again"),
+        ("schema", 6, "schema 6 is from a newer ferry (this one reads up to 5); upgrade ferry or publish the model again"),
         ("fallback", "onnxruntime", "unknown field 'fallback'"),
         ("schema", 0, "field 'schema' must be at least 1, found 0"),
         ("schema", ..., "field 'schema' is missing"),
@@ -68,6 +76,21 @@ def test_refuses_what_cannot_be_served(path: str, value: object, message: str) -
     with pytest.raises(ContractError) as caught:
         Manifest.from_json(changed(MANIFEST_JSON, path, value), WHERE)
     assert str(caught.value).startswith(WHERE)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("built_for.accelerator", ..., "built_for: field 'accelerator' is missing"),
+        ("built_for.accelerator.cuda", "", "built_for: accelerator: field 'cuda' must not be empty"),
+        ("built_for.tactics", 1, "built_for: unknown field 'tactics'"),
+        ("schema", 4, "unknown field 'built_for'"),
+    ],
+)
+def test_refuses_a_card_that_is_not_described(path: str, value: object, message: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        Manifest.from_json(changed(for_a_card(), path, value), WHERE)
     assert message in str(caught.value)
 
 

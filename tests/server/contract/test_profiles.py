@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from server.contract.accelerator import Accelerator
 from server.contract.device import Device
 from server.contract.errors import ContractError
 from server.contract.profile import Placement, Profile
@@ -64,6 +65,17 @@ def test_several_placements_come_back_in_order(text: dict[str, object]) -> None:
     assert (profiles.text is not None) == bool(text)
 
 
+CARD = {"name": "A card", "compute_capability": "9.0", "driver": "570.1", "cuda": "12.8"}
+
+
+def test_of_a_card_it_has_a_schema_that_older_servers_refuse_by_its_number() -> None:
+    device = {**PROFILE_JSON["device"], "accelerator": CARD}
+    data = {"schema": 4, "device": device, "profiles": [{"placement": {"instances": 2, "threads": 1}, "cells": CELLS}]}
+    profiles = Profiles.from_json(data, WHERE)
+    assert profiles.to_json() == data
+    assert profiles.device.accelerator == Accelerator(**CARD)
+
+
 def test_text_is_added_to_all() -> None:
     cost = TextCost(1e-5, 1e-7, 1e-6, 3)
     profiles = Profiles.from_json(SEVERAL_JSON, WHERE).with_text(cost)
@@ -73,7 +85,7 @@ def test_text_is_added_to_all() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 9, "schema 9 is from a newer ferry (this one reads up to 3); upgrade ferry or publish"),
+        ("schema", 9, "schema 9 is from a newer ferry (this one reads up to 4); upgrade ferry or publish"),
         ("cells", [], "cells must form a full grid of rows x length, each cell once; measure again"),
         ("cells", [cell(1, 1), cell(8, 1), cell(1, 32)], "cells must form a full grid"),
         ("cells", [cell(1, 1), cell(1, 1)], "cells must form a full grid"),

@@ -48,6 +48,7 @@ class FakeBackend:
 
     name = "onnxruntime"
     runtime = "fake 1"
+    accelerator = None
     model_file = "model.onnx"
 
     def __init__(self, function: Function, inputs: Sequence[TensorSpec] = (X,), outputs: Sequence[TensorSpec] = (Y,)) -> None:

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def _one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one core there is one placement; how several are compared has tests of its own."""
     device = this_device("fake 1")
-    monkeypatch.setattr("server.intake.build.this_device", lambda _: replace(device, cores=1))
+    monkeypatch.setattr("server.intake.build.this_device", lambda *_: replace(device, cores=1))
     monkeypatch.setattr("server.intake.measure.COARSE", QUICK)
 
 

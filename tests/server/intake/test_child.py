@@ -190,7 +190,7 @@ def list_only_the_profile(folder: Path) -> None:
     [
         (lambda f: (f / "model.onnx").write_bytes(b"x"), "the uploaded folder/model.onnx: damaged: the manifest promises"),
         (edited(lambda m: m.update(schema=7)), "the uploaded folder/manifest.json: schema 7 is from a newer ferry"),
-        (edited(lambda m: m.update(backend="tensorrt")), "needs backend 'tensorrt': this ferry has onnxruntime"),
+        (edited(lambda m: m.update(backend="abacus")), "needs backend 'abacus': this ferry has onnxruntime"),
         (edited(lambda m: m["outputs"][0].update(name="z")), "the manifest's inputs and outputs are not the model file's"),
         (swap_model, "the manifest's inputs and outputs are not the model file's; build the version again"),
         (list_only_the_profile, "the manifest does not list model.onnx; build the version again"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from server.backends.base import Array, BatchError
+from server.contract.accelerator import Accelerator
 from server.contract.device import Device
 from server.contract.profile import Placement
 from server.contract.profiles import Profiles
@@ -207,6 +208,21 @@ def test_two_placements_take_little_longer_than_one(timer: FakeTimer, monkeypatc
         return timer.now_s - began_s
 
     assert busy_s(0.6) < 1.5 * busy_s(1.0)
+
+
+def test_on_a_card_there_may_be_two_batches_in_flight_whatever_the_cores(timer: FakeTimer) -> None:
+    session = taking(timer, 0.0, 0.1)
+    device = replace(DEVICE, cores=16, accelerator=Accelerator("A card", "9.0", "570.1", "12.8"))
+    asked = []
+    samples = made_up_samples(session.signature, 0)
+
+    def load(threads: int) -> FakeSession:
+        asked.append(threads)
+        return session
+
+    profiles = measure_placements(load, device, samples, (1,), (0,), lambda *_: None, EFFORT)
+    assert asked == [1]
+    assert {one.placement for one in profiles.profiles} <= {Placement(1, 1), Placement(2, 1)}
 
 
 def test_on_one_core_there_is_one_candidate(timer: FakeTimer) -> None:

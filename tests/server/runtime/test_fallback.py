@@ -45,7 +45,7 @@ def test_the_fallback_serves_at_its_own_costs_and_says_why(tmp_path: Path, caplo
             assert reply.status == 200
 
     asyncio.run(scenario())
-    assert f"{MODEL}/1: served by its slower fallback scripted, for its own backend is missing: " in caplog.text
+    assert f"{MODEL}/1: served by its slower fallback scripted, for its own backend cannot serve it here: " in caplog.text
     assert "this ferry has scripted; upgrade ferry, or publish the model again" in caplog.text
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from server.backends.scripted import Script
+from server.contract.accelerator import Accelerator
+from server.contract.layout import read_version
 from server.contract.profile import Cell, Placement, Profile
 from server.contract.profiles import Profiles
+from server.contract.wants import read_wants
 from server.runtime.rationed import REQUEST_S, cost_s
+from server.runtime.terms import CARD, terms_of, terms_to_learn
 from tests.server.runtime.scripted_world import MODEL, doubled, publish_fake, world
 from tests.server.runtime.test_measuring import HERE, foreign, law, measured, missing
 
@@ -71,3 +76,26 @@ def test_a_client_is_charged_for_the_request_alone_while_it_is_not_known_what_ro
             assert cost_s(model, 8, 0) > REQUEST_S
 
     asyncio.run(scenario())
+
+
+A_CARD = Accelerator("A card", "9.0", "570.1", "12.8")
+
+
+def test_models_on_a_card_share_it_and_wait_beside_the_event_loop(tmp_path: Path) -> None:
+    files = read_version(tmp_path / MODEL, publish_fake(tmp_path))
+    quick = tuple(Cell(rows, 0, 1e-5, 1e-5, 1e-5, 5, 0) for rows in (1, 8))
+    wants = read_wants(tmp_path / MODEL / "model.toml")
+    on_cpu = terms_of(files.manifest, wants, Profiles((Profile(HERE, Placement(1, 1), quick),)))
+    on_card = terms_of(files.manifest, wants, Profiles((Profile(replace(HERE, accelerator=A_CARD), Placement(1, 1), quick),)))
+    assert (on_cpu.inline, on_cpu.device, on_cpu.limits.ahead) == (True, None, 0)
+    assert (on_card.inline, on_card.device, on_card.limits.ahead) == (False, CARD, 1)
+
+
+@pytest.mark.parametrize("elsewhere", [None, Placement(1, 4)])
+def test_on_a_card_two_batches_are_in_flight_until_more_is_known(elsewhere: Placement | None, tmp_path: Path) -> None:
+    files = read_version(tmp_path / MODEL, publish_fake(tmp_path))
+    assert files.profiles is not None
+    profiles = None if elsewhere is None else Profiles((replace(files.profiles.profiles[0], placement=elsewhere),))
+    wants = read_wants(tmp_path / MODEL / "model.toml")
+    terms = terms_to_learn(files.manifest, wants, replace(HERE, accelerator=A_CARD), profiles)
+    assert (str(terms.placement), terms.device) == ("2x1", CARD)

@@ -1,0 +1,197 @@
+"""Memory, streams and copies of the card that this process uses, by the CUDA runtime. What calculates there is not known here."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from server.backends.base import Array
+from server.backends.nvidia import EXTRA, Card, find_cards
+
+_BUS_ID_LENGTH = 32
+
+
+class DeviceLost(Exception):
+    """The process has lost the card: nothing that it has there can be used any more."""
+
+
+class OutOfDeviceMemory(Exception):
+    """The card has not so much memory left."""
+
+
+class DeviceMemory(Protocol):
+    """A card, as far as slots use it. Addresses and streams are plain numbers, as libraries take them. Every method may raise
+    DeviceLost; those that allocate, OutOfDeviceMemory."""
+
+    kind: str
+    """What inference libraries call such memory."""
+
+    alone: threading.Lock
+    """Held by who allocates, and by who records a graph: an allocation elsewhere would spoil the record."""
+
+    def stream(self) -> int:
+        """A new stream that waits for no other one."""
+
+    def end_stream(self, stream: int) -> None:
+        """Give it back."""
+
+    def pin(self, n_bytes: int) -> Array:
+        """Host memory that the card can read by itself: uint8 [n_bytes]."""
+
+    def unpin(self, array: Array) -> None:
+        """Give it back; no view on it may be used afterwards."""
+
+    def allocate(self, n_bytes: int) -> int:
+        """Memory on the card: its address."""
+
+    def free(self, address: int) -> None:
+        """Give it back."""
+
+    def copy_in(self, address: int, array: Array, stream: int) -> None:
+        """Begin to copy pinned memory to the card."""
+
+    def copy_out(self, array: Array, address: int, stream: int) -> None:
+        """Begin to copy from the card to pinned memory."""
+
+    def wait(self, stream: int) -> None:
+        """Until all that the stream was given is done. Other threads run meanwhile."""
+
+    def record(self, stream: int, enqueue: Callable[[], None]) -> int:
+        """A graph of what `enqueue` puts on the stream, none of which is calculated now. Raises what `enqueue` raises, and RuntimeError
+        when it did what no graph can hold."""
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Put all that was recorded on the stream."""
+
+    def forget(self, graph: int) -> None:
+        """Give a graph back."""
+
+    def check(self) -> None:
+        """Raises DeviceLost if so."""
+
+
+class CudaMemory:
+    """The first card that CUDA shows to this process."""
+
+    kind = "cuda"
+
+    def __init__(self, runtime: Any) -> None:
+        self._cuda = runtime
+        self._not_enough = runtime.cudaError_t.cudaErrorMemoryAllocation
+        self.alone = threading.Lock()
+
+    def stream(self) -> int:
+        return int(self._call(self._cuda.cudaStreamCreateWithFlags(self._cuda.cudaStreamNonBlocking)))
+
+    def end_stream(self, stream: int) -> None:
+        self._call(self._cuda.cudaStreamDestroy(stream))
+
+    def pin(self, n_bytes: int) -> Array:
+        address = int(self._call(self._cuda.cudaHostAlloc(n_bytes, self._cuda.cudaHostAllocDefault)))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * n_bytes).from_address(address))
+
+    def unpin(self, array: Array) -> None:
+        self._call(self._cuda.cudaFreeHost(array.ctypes.data))
+
+    def allocate(self, n_bytes: int) -> int:
+        return int(self._call(self._cuda.cudaMalloc(n_bytes)))
+
+    def free(self, address: int) -> None:
+        self._call(self._cuda.cudaFree(address))
+
+    def copy_in(self, address: int, array: Array, stream: int) -> None:
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call(self._cuda.cudaMemcpyAsync(address, array.ctypes.data, array.nbytes, kind, stream))
+
+    def copy_out(self, array: Array, address: int, stream: int) -> None:
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call(self._cuda.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, stream))
+
+    def wait(self, stream: int) -> None:
+        self._call(self._cuda.cudaStreamSynchronize(stream))
+
+    def record(self, stream: int, enqueue: Callable[[], None]) -> int:
+        cuda = self._cuda
+        self._call(cuda.cudaStreamBeginCapture(stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+        try:
+            enqueue()
+        finally:
+            status, *given = cuda.cudaStreamEndCapture(stream)
+        if status != cuda.cudaError_t.cudaSuccess:
+            raise RuntimeError(self._reason(status))
+        (graph,) = given
+        try:
+            status, *given = cuda.cudaGraphInstantiate(graph, 0)
+        finally:
+            self._call(cuda.cudaGraphDestroy(graph))
+        if status != cuda.cudaError_t.cudaSuccess:
+            raise RuntimeError(self._reason(status))
+        return int(given[0])
+
+    def launch(self, graph: int, stream: int) -> None:
+        self._call(self._cuda.cudaGraphLaunch(graph, stream))
+
+    def forget(self, graph: int) -> None:
+        self._call(self._cuda.cudaGraphExecDestroy(graph))
+
+    def check(self) -> None:
+        self._call(self._cuda.cudaDeviceSynchronize())
+
+    def _call(self, returned: tuple[Any, ...]) -> Any:
+        """What the function gave besides its status. Any status but that of memory means that the card is lost: the arguments are ours."""
+        status, *given = returned
+        if status == self._cuda.cudaError_t.cudaSuccess:
+            return given[0] if given else None
+        reason = self._reason(status)
+        if status == self._not_enough:
+            raise OutOfDeviceMemory(
+                f"the card has no memory left ({reason}); unload a model, or lower max_rows in its model.toml"
+            )
+        raise DeviceLost(f"the card does not answer any more ({reason}); start the server again")
+
+    def _reason(self, status: Any) -> str:
+        reason: bytes = self._cuda.cudaGetErrorString(status)[1]
+        return reason.decode()
+
+
+@cache
+def find_memory() -> CudaMemory | str:
+    """The memory of the card, or why there is none and what to do. The CUDA runtime is loaded only where the driver has a card."""
+    cards = find_cards()
+    if cards.reason:
+        return cards.reason
+    runtime = _library()
+    if runtime is None:
+        return f"cuda-bindings is not installed: pip install 'ferry-serving[{EXTRA}]'"
+    status, n_cards = runtime.cudaGetDeviceCount()
+    if status != runtime.cudaError_t.cudaSuccess or not n_cards:
+        reason = runtime.cudaGetErrorString(status)[1].decode()
+        return f"CUDA shows this process no card ({reason}); look at CUDA_VISIBLE_DEVICES and at the driver's version"
+    return CudaMemory(runtime)
+
+
+@cache
+def find_card() -> Card | None:
+    """The card whose memory that is; None where there is none, or where the driver does not know it."""
+    if isinstance(find_memory(), str):
+        return None
+    runtime = _library()
+    assert runtime is not None, "there is memory"
+    status, bus_id = runtime.cudaDeviceGetPCIBusId(_BUS_ID_LENGTH, 0)
+    if status != runtime.cudaError_t.cudaSuccess:
+        return None
+    return find_cards().at(bus_id.rstrip(b"\0").decode())
+
+
+def _library() -> ModuleType | None:
+    try:
+        from cuda.bindings import runtime
+    except ImportError:
+        return None
+    return runtime  # type: ignore[no-any-return]  # it has no types

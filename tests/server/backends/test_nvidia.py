@@ -1,0 +1,99 @@
+"""The cards as the driver's library describes them, and every reason why there are none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from server.backends.nvidia import find_cards
+from server.contract.accelerator import Accelerator
+
+
+class Nvml:
+    """Stands for the module: so many cards, or a driver that fails."""
+
+    class NVMLError(Exception):
+        """As the real one."""
+
+    def __init__(self, n_cards: int = 1, fails: str = "", bus_id: str | bytes = "00000000:17:00.0") -> None:
+        self.n_cards, self.fails, self.bus_id = n_cards, fails, bus_id
+        self.n_open = 0
+
+    def nvmlInit(self) -> None:
+        self._call("nvmlInit")
+        self.n_open += 1
+
+    def nvmlShutdown(self) -> None:
+        self.n_open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        self._call("nvmlDeviceGetCount")
+        return self.n_cards
+
+    def nvmlDeviceGetHandleByIndex(self, place: int) -> int:
+        return place
+
+    def nvmlDeviceGetCudaComputeCapability(self, _handle: int) -> tuple[int, int]:
+        return 9, 0
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:
+        return 13010
+
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return f"Card {handle}"
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.2"
+
+    def nvmlDeviceGetMemoryInfo(self, _handle: int) -> Any:
+        return SimpleNamespace(total=80 * 10**9)
+
+    def nvmlDeviceGetPciInfo(self, _handle: int) -> Any:
+        return SimpleNamespace(busId=self.bus_id)
+
+    def _call(self, name: str) -> None:
+        if name == self.fails:
+            raise self.NVMLError("Driver Not Loaded")
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    find_cards.cache_clear()
+    yield
+    find_cards.cache_clear()
+
+
+@pytest.mark.parametrize("bus_id", ["00000000:17:00.0", b"00000000:17:00.0"])
+def test_describes_each_card(bus_id: str | bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml(2, bus_id=bus_id)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    cards = find_cards()
+    assert [card.accelerator for card in cards.found] == [Accelerator(f"Card {n}", "9.0", "580.2", "13.1") for n in (0, 1)]
+    assert cards.found[0].memory_bytes == 80 * 10**9
+    assert (cards.reason, nvml.n_open) == ("", 0)
+
+
+def test_a_card_is_found_by_its_place_as_cuda_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(bus_id="00000000:0A:00.0"))
+    cards = find_cards()
+    assert cards.at("0000:0a:00.0") == cards.found[0]
+    assert cards.at("0000:0b:00.0") is None
+
+
+@pytest.mark.parametrize(
+    ("nvml", "reason"),
+    [
+        (None, "nvidia-ml-py is not installed: pip install 'ferry-serving[gpu]'"),
+        (Nvml(fails="nvmlInit"), "the NVIDIA driver does not answer: Driver Not Loaded"),
+        (Nvml(fails="nvmlDeviceGetCount"), "the NVIDIA driver does not describe its cards: Driver Not Loaded"),
+        (Nvml(0), "the NVIDIA driver has no card"),
+    ],
+)
+def test_says_why_there_are_none(nvml: Nvml | None, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert find_cards() == ((), reason)
+    assert nvml is None or nvml.n_open == 0
