@@ -38,7 +38,7 @@ from server.contract.step_profile import StepProfile
 from server.intake.measure import Effort, Progress
 from server.intake.steps import ROWS, STEPS, measure_in_turns
 
-_REFERENCE = "reference"
+_EXPORT, _REFERENCE = "export", "reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class _Climb:
 
     def _plain(self, candidate: Candidate) -> Trial:
         task = ExportTask(self._checkpoint.folder, self._checkpoint.generation.kept)
-        order = self._order("export", {"kept": str(task.kept)}, export.DISTRIBUTIONS, {"source": self._digest}, task)
+        order = self._order(_EXPORT, {"kept": str(task.kept)}, export.DISTRIBUTIONS, {"source": self._digest}, task)
         return self._made(candidate, order, ())
 
     def _smaller(self, candidate: Candidate, plain: Trial) -> Trial:
@@ -138,7 +138,7 @@ class _Climb:
         assert candidate.bits is not None, "only the plain export has none"
         task = QuantizeTask(plain.folder, candidate.bits)
         config = {"bits": task.bits, "block": quantize.BLOCKS[task.bits]}
-        order = self._order(candidate.name, config, quantize.DISTRIBUTIONS, {"export": plain.lines[0].output}, task)
+        order = self._order(candidate.name, config, quantize.DISTRIBUTIONS, {_EXPORT: plain.lines[0].output}, task)
         return self._made(candidate, order, plain.lines[:1])
 
     def _made(self, candidate: Candidate, order: Order, before: Sequence[Line]) -> Trial:
@@ -170,7 +170,7 @@ class _Climb:
             failed = failed or judge_company(data["company"])
         return replace(
             trial, failed=failed, likeness=likeness, company=data["company"], memory_bytes=data["memory_bytes"],
-            lines=(*trial.lines, judged.line),
+            lines=(*trial.lines, original.line, judged.line),
         )  # fmt: skip
 
     def _original(self, plain: Trial) -> Piece:
@@ -183,7 +183,7 @@ class _Climb:
                 "size": list(task.size()),
                 "longest": self._checkpoint.generation.longest,
             }
-            inputs = {"source": self._digest, "export": plain.lines[0].output}
+            inputs = {"source": self._digest, _EXPORT: plain.lines[0].output}
             order = self._order(_REFERENCE, config, reference.DISTRIBUTIONS, inputs, task)
             try:
                 self._reference = self._workshop.do(order)
@@ -198,10 +198,7 @@ class _Climb:
         slots = self._slots(len(passed))
         task = MeasureTask(folders, self._backend, self._checkpoint.generation, self._device, slots, self._wish.effort)
         config = {**self._serving(), "slots": slots, "effort": asdict(self._wish.effort)}
-        inputs = {
-            trial.name: next(line.output for line in reversed(trial.lines) if not line.stage.startswith("judge"))
-            for trial in passed
-        }
+        inputs = {trial.name: _made_line(trial).output for trial in passed}
         try:
             piece = self._workshop.do(self._order("steps", config, ("numpy",), inputs, task))
         except Ended as ended:
@@ -233,6 +230,11 @@ class _Climb:
         self, what: str, config: Mapping[str, Any], distributions: Sequence[str], inputs: Mapping[str, str], task: Task
     ) -> Order:
         return Order(what, config, tool_versions(distributions), inputs, task)
+
+
+def _made_line(trial: Trial) -> Line:
+    """Of what made its graph."""
+    return next(line for line in reversed(trial.lines) if line.stage in (_EXPORT, trial.name))
 
 
 @dataclass(frozen=True, slots=True)

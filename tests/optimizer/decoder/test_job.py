@@ -13,6 +13,7 @@ from optimizer.decoder import job
 from optimizer.decoder.trial import SMALLER
 from optimizer.errors import OptimizeError, StageFailed
 from optimizer.job import Verdict
+from optimizer.lineage import read_lineage
 from server.backends.onnx_decoder import OnnxDecoderBackend
 from server.contract.errors import ContractError
 from server.contract.layout import read_version
@@ -43,6 +44,10 @@ def test_a_checkpoint_becomes_a_version_that_generates(first_run: DecoderBench) 
     assert (generation.longest, generation.ends, generation.specials["bos_token"]) == (128, (1,), "<s>")
     assert (steps.measured_rows, steps.measured_contexts) == ((1, 2, 4), (64, 127))
     assert read_wants(bench.repository / "tiny" / "model.toml").gap_s == 10.0
+    stages = [line["stage"] for line in read_lineage(files.folder)]
+    chosen = stages[-3].removeprefix("judge ")
+    made = ["export"] if chosen == "fp32" else ["export", chosen]
+    assert stages == [*made, "reference", f"judge {chosen}", "steps", "publish"]
     checks = {check.name: check for check in manifest.checks}
     assert checks["rows"].detail == "alone and in company, prompts whole and in chunks: not a bit differs"
     decoder = OnnxDecoderBackend().load(files.folder, generation, 2, 1)
