@@ -102,7 +102,7 @@ class Judge:
         try:
             piece = self._workshop.do(self._duel_order(trials, rivals, sizes))
         except Ended as ended:
-            return Duel(f"not measured in turns, as that {ended}: profiles of different minutes decided", {}, {})
+            return Duel(f"not measured in turns ({ended}): profiles of different minutes decided", {}, {})
         names, seconds = [trial.name for trial in trials], piece.result.data["seconds"]
         at_once = [profile.placement.instances / profiles[0].placement.instances for profile in profiles]
         rates = {name: speed * n for name, speed, n in zip(names, speeds(seconds), at_once, strict=True)}

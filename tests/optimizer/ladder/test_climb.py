@@ -303,7 +303,7 @@ def test_where_they_cannot_be_measured_in_turns_their_profiles_decide(ladder: La
     assert outcome.verdict is Verdict.PUBLISHED
     assert outcome.candidates is not None
     assert outcome.candidates.duel == (
-        "not measured in turns, as that took more than 1 GB in the finalists in turns: profiles of different minutes decided"
+        "not measured in turns (took more than 1 GB in the finalists in turns): profiles of different minutes decided"
     )  # fmt: skip
 
 

@@ -121,6 +121,15 @@ def test_an_edge_that_breaks_it(tried: Tried) -> None:
     assert examined.failed.reason == "output 'y' is not finite for zeros, 1 row, where the original's is"
 
 
+def test_what_a_score_does_to_its_answers_changes_no_slice(tried: Tried) -> None:
+    tried.build(1.0)
+    tried.source("float(predict({'x': x})['y'].__imul__(-1) is not None)")
+    examined = tried.examine(tried.file("same", models.affine()))
+    assert examined.failed is None
+    assert examined.agreement is not None
+    assert [one.same_top1 for one in examined.agreement.slices] == [1.0, 1.0]
+
+
 def test_an_edge_that_is_answered_otherwise(tried: Tried) -> None:
     """Right for every sample, and the other way round for zeros: 2·x + 1 and 2·x - 1 where x is zero."""
     node, data = models.helper.make_node, {"two": np.float32(2.0), "one": np.float32(1.0), "zero": np.float32(0.0)}
