@@ -222,6 +222,7 @@ def _told(one: Contestant, figures: Mapping[str, Figures], quality: Quality) -> 
         "refused": [] if one.taken is None else [without_places(why) for why in one.taken.refused],
         "quality": quality_values(quality),
         "rate": mine.rate,
+        "limited": any(found.limited for found in mine.found),
         "rate_ratio": mine.rate / plain.rate if mine.rate is not None and plain.rate else None,
         "closed_loop_ratio": statistics.median(ours.per_s / theirs.per_s for ours, theirs in pairs),
         "closed_loop": [asdict(sample) for sample in mine.samples],

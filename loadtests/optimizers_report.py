@@ -111,6 +111,10 @@ def _notes(content: Content) -> list[str]:
         for key, one in told["versions"].items():
             if one["rate"] is None:
                 notes.append(f"{name}, {key}: too slow in the closed loop to be searched for its rate within the objective.")
+            if one["limited"]:
+                notes.append(
+                    f"{name}, {key}: the load generator could not keep up: its rate within the objective may be higher."
+                )
             if one["quality"]["failings"]:
                 notes.append(f"{name}, {key}: fails in quality: {'; '.join(one['quality']['failings'])}.")
             if one["refused"]:

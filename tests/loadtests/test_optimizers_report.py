@@ -48,6 +48,7 @@ def test_what_fails_is_served_otherwise_or_not_at_all_has_its_reason() -> None:
     assert "digits, swift int8: served one row at a time, as ferry refused it otherwise: rows influence each other" in found
     assert "digits, swift int4: not served: it fell" in found
     assert "digits, swift slow: too slow in the closed loop" in found
+    assert found.count("the load generator could not keep up") == 1
     assert "digits: plain export and swift fp32 are the same file: what differs between them is chance." in found
     assert "Swift: It cannot fly." in found
 

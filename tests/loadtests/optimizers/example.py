@@ -15,7 +15,7 @@ def version(tool: str, rate: float | None, cosine: float = 1.0, sha256: str = "a
     quality = Quality(Agreement("y", cosine, cosine - 0.001, 1.0, 0.75), 0.988, 0.99)
     return {
         "tool": tool, "backend": "onnxruntime", "bytes": 4_000_000, "sha256": sha256, "max_rows": 64, "mixes": None, "made": None,
-        "refused": [], "quality": quality_values(quality), "rate": rate, "rate_ratio": None if rate is None else rate / 100,
+        "refused": [], "quality": quality_values(quality), "rate": rate, "limited": False, "rate_ratio": None if rate is None else rate / 100,
         "closed_loop_ratio": 1.5, "closed_loop": [{"per_s": 150.0 + n} for n in (-1, 0, 1)], "capacity": [], **more,
     }  # fmt: skip
 
@@ -27,7 +27,7 @@ def comparison() -> dict[str, Any]:
         FERRY: version(FERRY, 200.0, 0.9995, "b"),
         "swift fp32": version("swift", 110.0, made={"tool": "swift", "recipe": "fp32", "seconds": 12.0, "reason": None}),
         "swift int8": version("swift", 300.0, 0.95, "c", max_rows=1, refused=["rows influence each other"]),
-        "swift slow": version("swift", None, 1.0, "d"),
+        "swift slow": version("swift", None, 1.0, "d", limited=True),
     }
     tool = {
         "label": "Swift", "requirements": ["swift==1"], "versions": {"swift": "1"}, "cannot": ["It cannot fly."],
