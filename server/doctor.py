@@ -13,6 +13,7 @@ from typing import NamedTuple
 from server import __version__
 from server.backends.base import Backends, LoadError, Picked
 from server.backends.catalog import find_backends
+from server.backends.decoding import find_decoder
 from server.backends.hf_tokenizers import HfTokenizers
 from server.backends.nvidia import Cards, find_cards
 from server.contract.device import Device, this_device
@@ -76,11 +77,13 @@ def describe_cards(cards: Cards) -> Iterator[str]:
 
 def describe_backends(backends: Backends) -> Iterator[str]:
     """Each library that ferry knows, and for those that cannot be used here, what to do about it."""
-    width = max(len(name) for name in (*backends.usable, *backends.missing))
+    width = max(len(name) for name in (*backends.usable, *backends.decoders, *backends.missing))
     yield "backends:"
     for name, backend in backends.usable.items():
         on = f" on {backend.accelerator.name}" if backend.accelerator else ""
         yield f"{_INDENT}{name:{width}}  usable: {backend.runtime}{on}"
+    for name, decoder in backends.decoders.items():
+        yield f"{_INDENT}{name:{width}}  usable: {decoder.runtime}, for models that generate"
     for name, reason in backends.missing.items():
         yield f"{_INDENT}{name:{width}}  missing: {reason}"
 
@@ -109,10 +112,25 @@ def diagnose(repository: Path, backends: Backends) -> Iterator[Diagnosis]:
         for version in numbers:
             place = f"{name}/{version}"
             try:
-                verdict = _verdict(backends.pick(read_version(repository / name, version)))
+                verdict = _served_by(read_version(repository / name, version), backends)
                 yield Diagnosis(place, version == newest, verdict, False)
             except (ContractError, LoadError) as error:
                 yield Diagnosis(place, version == newest, str(error).removeprefix(f"{place}: "), True)
+
+
+def _served_by(files: VersionFiles, backends: Backends) -> str:
+    """In words. Raises ContractError or LoadError where it cannot be served."""
+    generation = files.manifest.generation
+    if generation is None:
+        return _verdict(backends.pick(files))
+    decoder = find_decoder(backends.decoders, files)
+    HfTokenizers().codec(files.folder, generation)
+    steps = files.steps
+    difference = steps.device.difference(this_device(decoder.runtime)) if steps else "no steps were measured"
+    measured = (
+        "its steps were measured on this machine" if difference is None else f"measured before it serves, for {difference}"
+    )
+    return f"served by {decoder.name}; {measured}"
 
 
 def _verdict(picked: Picked) -> str:

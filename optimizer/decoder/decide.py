@@ -10,12 +10,12 @@ from optimizer.decoder.trial import PLAIN, Trial
 from optimizer.ladder.gates import Failed, Gate
 from server.contract.durations import format_duration
 from server.contract.profiles import ALIKE
-from server.contract.step_profile import StepProfile
+from server.contract.step_profile import StepProfile, margin
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The most rows of which 99 tokens in 100 keep the gap, and the tokens per second of all of them; 0 of both where not even one row does."""
+    """The most rows whose tokens keep the gap even when a step is slow, and the tokens per second of all of them; 0 of both where not even one row does."""
 
     rows: int
     tokens_per_s: float
@@ -31,26 +31,25 @@ class Decision:
     lost: Mapping[str, Failed]
 
 
-def rate_at(profile: StepProfile, gap_s: float, margin: float) -> Rate:
-    """With half of what a row can keep. `margin`: how many times its median a step may take that must not be too long."""
+def rate_at(profile: StepProfile, gap_s: float, most: float) -> Rate:
+    """With half of what a row can keep. `most`: how many times its median a step may take that must not be too long."""
     context = profile.measured_contexts[(len(profile.measured_contexts) - 1) // 2]
-    cells = [cell for cell in profile.decode if cell.context == context and cell.p50_s * margin <= gap_s]
+    cells = [cell for cell in profile.decode if cell.context == context and cell.p50_s * most <= gap_s]
     best = max(cells, key=lambda cell: cell.rows, default=None)
     return Rate(0, 0.0) if best is None else Rate(best.rows, best.rows / best.p50_s)
 
 
 def margin_of(profiles: Sequence[StepProfile]) -> float:
-    """How much longer one step in a hundred takes than usual. The same for all, since they were measured in turns: what disturbed one
-    disturbed the others."""
-    return median(profile.guard for profile in profiles)
+    """By which the server will plan. The same for all, since they were measured in turns: what disturbed one disturbed the others."""
+    return margin(median(profile.guard for profile in profiles))
 
 
 def decide(trials: Sequence[Trial], gap_s: float) -> Decision:
     """The most tokens per second at the gap wins; of those alike (ALIKE) the more exact one. `trials` are those that passed all gates,
     the plain export first, then from the more exact to the coarser. Where none keeps the gap, single rows decide."""
     profiles = {trial.name: trial.steps for trial in trials if trial.steps is not None}
-    margin = margin_of(list(profiles.values()))
-    rates = {name: rate_at(profile, gap_s, margin) for name, profile in profiles.items()}
+    most = margin_of(list(profiles.values()))
+    rates = {name: rate_at(profile, gap_s, most) for name, profile in profiles.items()}
     speeds = {name: rate.tokens_per_s for name, rate in rates.items()}
     hopeless = not any(speeds.values())
     if hopeless:

@@ -13,6 +13,7 @@ from optimizer.errors import OptimizeError
 from optimizer.inspection.alerts import look_for_alerts
 from optimizer.inspection.ask import load
 from optimizer.inspection.edge_questions import ask_edges
+from optimizer.inspection.generating_items import check_generating
 from optimizer.inspection.readiness import (
     Item,
     Mark,
@@ -42,12 +43,15 @@ def checklist(place: Place, backends: Backends, deploy: Path) -> list[Item]:
         files = place.read()
     except ContractError as error:
         return [Item("digests", Mark.FAILED, str(error))]
-    name = files.manifest.name
+    name, generation = files.manifest.name, files.manifest.generation
+    if generation is not None:
+        served = check_generating(place, files, generation, backends.decoders)
+    else:
+        served = [*_check_served(place, files, backends), check_fallback(files, backends)]
     return [
         Item("digests", Mark.PASSED, f"{len(files.manifest.files)} files are what the manifest says"),
         check_quality(files.manifest),
-        *_check_served(place, files, backends),
-        check_fallback(files, backends),
+        *served,
         judge_alerts(look_for_alerts(deploy, name), deploy),
     ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from server.backends.base import Array
+from server.contract.errors import ContractError
 from server.contract.generation import Generation
+from server.contract.layout import VersionFiles
 
 
 class Row(NamedTuple):
@@ -63,3 +65,15 @@ class DecoderBackend(Protocol):
 
     def load(self, folder: Path, generation: Generation, slots: int, threads: int) -> Decoder:
         """A decoder with so many slots, each for `generation.longest` tokens. Raises LoadError."""
+
+
+def find_decoder(backends: Mapping[str, DecoderBackend], files: VersionFiles) -> DecoderBackend:
+    """The one that a version which generates needs. Raises ContractError when it is not among them."""
+    backend = backends.get(files.manifest.backend)
+    if backend is None:
+        known = ", ".join(backends) or "none"
+        raise ContractError(
+            f"{files.manifest.name}/{files.version}: needs backend {files.manifest.backend!r}; this ferry's for models that generate: "
+            f"{known}; upgrade ferry, or publish the model again"
+        )
+    return backend

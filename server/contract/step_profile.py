@@ -16,6 +16,13 @@ MOST_GUARD = 3.0
 """Steps that were slower than that, one in a hundred, tell of what else ran on the machine while it was measured, not of the model."""
 
 
+def margin(guard: float) -> float:
+    """How many times its expected time a step may take that must not be too long: the guard's distance once again, since a request
+    lives through hundreds of steps. Not its square: a hiccup of the machine, ten times a step of a small model, would become a
+    hundred of it."""
+    return 2 * guard - 1
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeCell:
     """One token for each of `rows` rows that have `context` tokens each: medians and 99th percentiles in seconds, sampling included."""

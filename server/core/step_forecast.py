@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
+from server.contract.step_profile import margin
 from server.core.costs import StepCosts
 from server.core.pace import DRIFT_RATE, N_SETTLED, RATE, RATIO_LIMITS, Pace, clamped
-
-
-def doubled(guard: float) -> float:
-    """The same distance from the expected time again. Not its square: a hiccup of the machine, which is ten times a step of a small
-    model, would make a hundred of it."""
-    return 2 * guard - 1
 
 
 class StepForecast(Pace):
@@ -35,7 +30,7 @@ class StepForecast(Pace):
     def margin(self) -> float:
         """How much longer than expected a step may take that must not be too long. The guard is what one in thirty exceeds, but a request
         lives through hundreds: the same distance again."""
-        return doubled(self._slow or self.costs.guard)
+        return margin(self._slow or self.costs.guard)
 
     def decode_s(self, rows: int, context: int) -> float:
         """Expected time of the decode of a step; nobody takes no time."""

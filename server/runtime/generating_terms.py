@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from server.contract.generation import Generation
 from server.contract.profile import Placement
-from server.contract.step_profile import StepProfile
+from server.contract.step_profile import StepProfile, margin
 from server.contract.wants import USUAL_GAP_S, Wants
 from server.core.step_costs import StepTable
-from server.core.step_forecast import doubled
 from server.core.types import ResidentLimits
 from server.runtime.terms import CPU, Source
 
@@ -71,7 +70,7 @@ def slots_that_keep(generation: Generation, profile: StepProfile, gap_s: float) 
     """
     costs = StepTable(profile)
     half = generation.longest // 2
-    kept = [rows for rows in profile.measured_rows if costs.decode_s(rows, rows * half) * doubled(profile.guard) <= gap_s]
+    kept = [rows for rows in profile.measured_rows if costs.decode_s(rows, rows * half) * margin(profile.guard) <= gap_s]
     return max(kept, default=1)
 
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.backends.base import BatchError, LoadError
-from server.backends.decoding import Decoder, DecoderBackend, Row
+from server.backends.decoding import Decoder, DecoderBackend, Row, find_decoder
 from server.contract.device import Device, this_device
-from server.contract.errors import ContractError
 from server.contract.generation import Generation
 from server.contract.layout import VersionFiles
 from server.contract.profile import Placement
@@ -64,13 +63,7 @@ class DecoderLoader:
         Raises ContractError when it cannot be used here, LoadError when a library refuses the model or its tokenizer.
         """
         name = f"{files.manifest.name}/{files.version}"
-        backend = self._backends.get(files.manifest.backend)
-        if backend is None:
-            known = ", ".join(self._backends) or "none"
-            raise ContractError(
-                f"{name}: needs backend {files.manifest.backend!r}; this ferry's for models that generate: {known}; upgrade ferry, "
-                "or publish the model again"
-            )
+        backend = find_decoder(self._backends, files)
         if self._codecs is None:
             raise LoadError(f"needs a tokenizer library for {generation.tokenizer}, which this server was started without")
         codec = self._codecs.codec(files.folder, generation)

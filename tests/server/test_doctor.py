@@ -13,12 +13,14 @@ pytest.importorskip("onnx")
 
 from server import doctor
 from server.backends.base import Backends
+from server.backends.catalog import find_backends
 from server.backends.nvidia import Card, Cards
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.accelerator import Accelerator
 from server.contract.layout import FALLBACK_PROFILE, MANIFEST, PROFILE
-from server.doctor import DoctorVerb
+from server.doctor import DoctorVerb, diagnose
 from tests.models import publish_text
+from tests.talker import publish_talker
 
 A_CARD = Accelerator("A card", "9.0", "570.1", "12.8")
 
@@ -167,3 +169,15 @@ def test_an_empty_repository_and_none_at_all(tmp_path: Path, capsys: pytest.Capt
     assert run("--repository", str(tmp_path)) == 0
     assert "no version; publish one with `ferry optimize`" in capsys.readouterr().out
     assert run("--repository", str(tmp_path / "nosuch")) == 2
+
+
+def test_a_version_that_generates_and_one_without_its_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish_talker(tmp_path)
+    (found,) = diagnose(tmp_path, find_backends())
+    assert not found.is_problem
+    assert found.verdict.startswith("served by onnxruntime-decoder; ")
+    (found,) = diagnose(tmp_path, Backends({}, {}, {}))
+    assert found.is_problem
+    assert "this ferry's for models that generate: none" in found.verdict
+    assert run("--repository", str(tmp_path)) == 0
+    assert "for models that generate" in capsys.readouterr().out

@@ -36,7 +36,7 @@ def test_the_rate_is_that_of_the_most_rows_within_the_gap() -> None:
     assert rate_at(profile, 0.04, 1.0).rows == 2, "with half of what a row may keep"
     assert rate_at(profile, 0.1, 3.0).rows == 2
     assert rate_at(profile, 0.01, 1.0) == Rate(0, 0.0)
-    assert margin_of([steps(1.0, guard=guard) for guard in (1.0, 2.0, 9.0)]) == 2.0
+    assert margin_of([steps(1.0, guard=guard) for guard in (1.0, 2.0, 2.5)]) == 3.0
 
 
 def test_the_most_tokens_per_second_win() -> None:
