@@ -80,7 +80,9 @@ def test_a_batch_with_much_in_it_becomes_several_frames(monkeypatch: pytest.Monk
 
 def every_error() -> list[FerryError]:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FerryError)]
-    return [Refused("no", "deadline", 0.25) if kind is Refused else kind(f"a {kind.__name__} with ünïcode") for kind in kinds]
+    return [
+        kind("no", "deadline", 0.25) if issubclass(kind, Refused) else kind(f"a {kind.__name__} with ünïcode") for kind in kinds
+    ]
 
 
 def test_every_error_of_the_tree_comes_out_as_it_went_in() -> None:
