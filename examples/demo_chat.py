@@ -51,10 +51,9 @@ def main() -> int:
     options = parser.parse_args()
     repository: Path = options.repository
     repository.mkdir(exist_ok=True)
-    checkpoint = Path(".ferry-cache") / NAME
     began_at = time.perf_counter()
     _say(f"train a small model on Python's own manual for {options.minutes} min (a model that is there already is taken)")
-    _run(["-m", "examples.manual", "--minutes", options.minutes, "--out", str(checkpoint)])
+    checkpoint = Path(_run(["-m", "examples.manual", "--minutes", options.minutes], keep_output=True).strip())
     _say(f"optimize it for a first token within {SLO} and {GAP} between tokens")
     flags = ["--slo", SLO, "--gap", GAP, "--name", NAME, "--repository", str(repository)]
     _run(["-m", "server.cli", "optimize", str(checkpoint), *flags])
@@ -71,10 +70,12 @@ def main() -> int:
     return _report(n_whole, figures, time.perf_counter() - began_at)
 
 
-def _run(arguments: Sequence[str]) -> None:
-    done = subprocess.run([sys.executable, *arguments], check=False)
+def _run(arguments: Sequence[str], *, keep_output: bool = False) -> str:
+    """What it printed, if that is to be kept. Ends the demo with its exit status when it fails."""
+    done = subprocess.run([sys.executable, *arguments], check=False, text=True, stdout=subprocess.PIPE if keep_output else None)
     if done.returncode:
         raise SystemExit(done.returncode)
+    return done.stdout or ""
 
 
 def _chat(server: Child) -> int:

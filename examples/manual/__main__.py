@@ -26,11 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m examples.manual", description=__doc__)
     parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="to train for (default: %(default)g)")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help="where models are kept (default: %(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to put it as well; replaced if it is there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to put it as well: a folder that is not there yet")
     args = parser.parse_args(arguments)
+    if args.out is not None and args.out.exists():
+        parser.error(f"--out {args.out} is there already: give a new folder, or remove it")
     folder = made(args.cache, args.minutes, Console(stderr=True))
     if args.out is not None:
-        shutil.rmtree(args.out, ignore_errors=True)
         shutil.copytree(folder, args.out)
     print(args.out or folder)
     return 0
