@@ -166,7 +166,8 @@ def _backlog(options: Options, python: Path, made: Any, server: Child, work: Wor
         programs = []
         for generator in [IN_PROCESS, *[one for one in GENERATORS if _short(one) in options.peers]]:
             try:
-                program = Program(python, generator, made[generator.form], work, options.slots, options.threads)
+                interpreter = Path(sys.executable) if generator is IN_PROCESS else python
+                program = Program(interpreter, generator, made[generator.form], work, options.slots, options.threads)
                 programs.append(stack.enter_context(program))
                 seconds[generator.name] = []
             except CannotRun as error:
