@@ -123,8 +123,9 @@ def _report(n_whole: int, figures: Figures, took_s: float) -> int:
     ]
     print(f"\n{table((f'{N_TIMED} prompts', 'tokens/s', 'ratio'), lines)}\n")
     print(
-        f"the most that refilling can gain on this work: {figures.ceiling:.2f} (rows that static batches compute ÷ rows needed)"
+        f"the most that refilling can gain on this work: {figures.ceiling:.2f} (rows that static batches compute ÷ rows needed);"
     )
+    print("so small a model is bound by carrying its tokens to the client, not by rows: make bench-generation has a larger one")
     print(f"alone, in waves and all at once: {figures.n_alike} of {N_TIMED} answers are the same")
     right = n_whole == len(QUESTIONS) and figures.n_alike == N_TIMED
     verdict = "every answer came whole, and none depends on its neighbours" if right else "WRONG ANSWERS, see above"
