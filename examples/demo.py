@@ -268,7 +268,9 @@ def _report(figures: Sequence[Figures], took_s: float) -> None:
     print(
         f"right: within {TOLERANCE:g} of PyTorch's answer, or at a cosine of {LEAST_COSINE:g} at least where a coarser candidate won."
     )
-    print("share: requests per second ÷ the best rate of the same file in-process, with no server around it.")
+    print(
+        "share: requests per second ÷ the best rate of the same file in-process by ONNX Runtime, whichever library serves it."
+    )
     verdict = "every answer is right" if all(one.right for one in figures) else "WRONG ANSWERS, see the table"
     print(f"\n{verdict} ({took_s:.0f} s in all)\n\nTry it:\n  make serve\n{_curl_line()}\n{_SENTENCE_LINE}")
 
