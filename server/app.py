@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from server import __version__
 from server.api.admin import admin_routes
+from server.api.asgi import App, Send
 from server.api.clients import Clients
 from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
@@ -27,7 +28,7 @@ from server.api.fast_lane import FastLane
 from server.api.generation.routes import CompletionRoutes
 from server.api.generation.triton_routes import GenerateRoutes
 from server.api.guard import Guard
-from server.api.infer import App, InferRoutes, Send
+from server.api.infer import InferRoutes
 from server.api.infer_head import Scope
 from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, cast
 
+from server.api.asgi import App
 from server.api.generation.routes import CompletionRoutes
 from server.api.generation.triton_routes import GenerateRoutes
-from server.api.infer import App
 from server.contract.classes import Classes, usual_classes
 from server.contract.generation import Generation
 from server.contract.manifest import Manifest

@@ -15,8 +15,9 @@ import tritonclient.grpc as v2_grpc
 import tritonclient.http as v2
 
 from loadtests.tensors import Array
-from optimizer.job import Request, Verdict, optimize
+from optimizer.job import Request, optimize
 from optimizer.options import Options
+from optimizer.runs import Verdict
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.intake.measure import Effort
 from tests.child_server import ChildServer
@@ -24,7 +25,7 @@ from tests.optimizer.bench import Recorder
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUICK = Effort(cell_s=0.02, n_least=1, n_most=20)
-SLO_S = 10.0
+SLO_S = 60.0
 """Right answers are the question here, not fast ones; the machine may be busy."""
 
 N_CLIENTS = 64

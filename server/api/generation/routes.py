@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 
 from server.api.arrival import ARRIVED_AT
+from server.api.asgi import App, Send, answer_failed
 from server.api.call_head import CallHead, read_call_head
 from server.api.disconnects import Receive
-from server.api.errors_http import INTERNAL
 from server.api.generation.chat import ChatForm, read_chat
 from server.api.generation.completions import USUAL_TOKENS, CompletionForm, read_completion
 from server.api.generation.exchange import exchange
@@ -17,16 +16,13 @@ from server.api.generation.forms import Form, OpenAiFrame
 from server.api.generation.prompts import chat_ids, text_ids
 from server.api.generation.running import Job, Running
 from server.api.generation.wishes import make_prompt
-from server.api.infer import App, Send
 from server.api.infer_head import Scope
 from server.api.openai_errors import UnknownModel, openai_error, wrong_method
 from server.api.request_body import read_body
 from server.api.terms import Terms, head_priority
-from server.errors import BadRequest, Cancelled, FerryError, NotFound
+from server.errors import BadRequest, NotFound
 from server.generation.serving import GeneratingEngine, GeneratingModel, GeneratingModels
 from server.runtime.clock import calendar_ms
-
-log = logging.getLogger(__name__)
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
@@ -47,16 +43,8 @@ class CompletionRoutes:
             return
         try:
             await self._answer(scope, receive, send)
-            return
-        except Cancelled:
-            return  # nobody is left to read an answer
-        except FerryError as error:
-            status, headers, body = openai_error(error)
-        except Exception:  # a client always gets an answer, and one bug must not end the connection of the others
-            log.exception("%s failed: a bug in ferry", scope["path"])
-            status, headers, body = openai_error(FerryError(INTERNAL))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        except Exception as error:  # a client always gets an answer, and one bug must not end the connection of the others
+            await answer_failed(error, openai_error, scope, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises a FerryError as long as nothing has been sent."""
