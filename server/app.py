@@ -50,6 +50,7 @@ from server.runtime.rationed import RationedEngine
 from server.runtime.recorder import Recorder, folder_of
 from server.runtime.registration import Registrar
 from server.runtime.registry import Registry
+from server.runtime.room import Room
 from server.settings import Settings, profile_cache_folder
 from server.telemetry.log_levels import LogLevels
 from server.telemetry.metrics import Metrics
@@ -96,7 +97,8 @@ class Ferry:
         engine, clients = self._make_engine(loop)
         cache = ProfileCache(profile_cache_folder(settings))
         texts = HfTokenizers(calendar_ms)
-        registry = Registry(settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts)
+        room = Room(settings.model_memory_bytes, settings.card_memory_bytes)
+        registry = Registry(settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts, room=room)
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)
