@@ -117,8 +117,10 @@ def need_of(files: VersionFiles, wants: Wants, device: Device, model_file: str) 
     max_rows = min(wants.max_rows or files.manifest.max_rows, files.manifest.max_rows)
     n_file = next((one.bytes for one in files.manifest.files if one.path == model_file), 0)
     measured = _measured(files, device, max_rows)
+    if measured is not None and where is Where.PROCESSOR:
+        return Need(n_file + measured, where, Basis.MEASURED)
     if measured:
-        return Need(measured + (n_file if where is Where.PROCESSOR else 0), where, Basis.MEASURED)
+        return Need(measured, where, Basis.MEASURED)
     copies = IN_FLIGHT if where is Where.CARD else 1
     return Need(copies * (n_file + _batch_bytes(files, max_rows)), where, Basis.RECKONED)
 
@@ -136,11 +138,11 @@ def token_bytes(generation: Generation) -> int:
     return 2 * kept.layers * kept.heads * kept.head_size * (4 if kept.datatype is DataType.FP32 else 2)
 
 
-def _measured(files: VersionFiles, device: Device, max_rows: int) -> int:
-    """The most of all placements; 0 where nothing was measured on such a machine."""
+def _measured(files: VersionFiles, device: Device, max_rows: int) -> int | None:
+    """The most of all placements; None where nothing was measured on such a machine."""
     profiles = files.profiles
     if profiles is None or profiles.device.difference(device) is not None:
-        return 0
+        return None
     return max(max(cell.memory_bytes for cell in _up_to(one.cells, max_rows)) for one in profiles.profiles)
 
 
@@ -167,4 +169,5 @@ def _tensor_bytes(spec: TensorSpec, rows: int, longest: int) -> int:
 
 
 def _shown(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 10**9 else f"{n_bytes / 1e6:.2f} MB"
+    size, unit = next(((size, unit) for size, unit in ((1e9, "GB"), (1e6, "MB")) if n_bytes >= size), (1e3, "kB"))
+    return f"{n_bytes / size:.2f} {unit}"

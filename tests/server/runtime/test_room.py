@@ -127,6 +127,14 @@ def test_what_was_measured_elsewhere_or_not_at_all_is_reckoned_and_says_so(tmp_p
     assert need_of(files, WANTS, other, file) == Need(2 * n_bytes, Where.CARD, Basis.RECKONED)
     unmeasured = need_of(replace(files, profiles=None), WANTS, here, file)
     assert unmeasured == on_processor(n_bytes)
+    untold = version(tmp_path / "other", {8: 0}, other)
+    assert need_of(untold, WANTS, other, file).basis is Basis.RECKONED, "no model takes nothing"
+
+
+def test_a_model_that_made_the_process_no_larger_needs_its_file(tmp_path: Path) -> None:
+    files, file = version(tmp_path), ScriptedBackend.model_file
+    need = need_of(files, WANTS, this_device(ScriptedBackend.runtime), file)
+    assert need == Need((files.folder / file).stat().st_size, Where.PROCESSOR, Basis.MEASURED)
 
 
 def test_a_model_that_does_not_fit_is_refused_and_the_others_serve(tmp_path: Path) -> None:
@@ -189,8 +197,8 @@ def test_a_card_is_asked_what_is_free_before_anything_is_loaded(tmp_path: Path) 
         publish_fake(tmp_path)
         async with world(tmp_path, backend=CardBackend) as w:
             reason = w.registry.problem(MODEL) or ""
-            assert reason.startswith("fake/1: needs 0.00 MB (reckoned ")
-            assert "of memory of the card (what was free when the first model was loaded there) 0.00 MB are left: " in reason
+            assert reason.startswith("fake/1: needs 0.20 kB (reckoned ")
+            assert "of memory of the card (what was free when the first model was loaded there) 0.00 kB are left: " in reason
             assert w.script.n_open == 0
 
     asyncio.run(scenario())
