@@ -16,7 +16,7 @@ from optimizer.options import Options
 from server.backends.base import Backend
 from server.backends.catalog import find_backends
 from server.backends.onnx_runtime import OnnxRuntimeBackend
-from tests.gpu.shapes import encoder
+from tests.gpu.shapes import encoder, residual
 from tests.models import QUICK
 from tests.optimizer.bench import Recorder
 
@@ -29,25 +29,38 @@ name = "engine"
 backend = "tensorrt"
 products = "f32"
 [[candidates]]
-name = "engine fp16"
-steps = ["fp16"]
-backend = "tensorrt"
-[[candidates]]
 name = "engine int8"
 steps = [{step = "int8-static", activations = "s8", biases = "float", tables = "float"}]
 backend = "tensorrt"
 """
+FP16 = """
+[[candidates]]
+name = "engine fp16"
+steps = ["fp16"]
+backend = "tensorrt"
+"""
 
 
-@pytest.mark.parametrize(("name", "candidates"), [("onnxruntime-cuda-f32", CUDA), ("tensorrt", CUDA + ENGINES)])
+def texts() -> bytes:
+    return encoder(4, 512, 8, 500)
+
+
+def pictures() -> bytes:
+    return residual((1, 1), 16, 64, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "candidates"),
+    [("onnxruntime-cuda-f32", texts, CUDA), ("tensorrt", texts, CUDA + ENGINES), ("tensorrt", pictures, ENGINES + FP16)],
+)
 def test_every_candidate_is_made_and_answers(
-    name: str, candidates: str, backend: Callable[[str], Backend], tmp_path: Path
+    name: str, model: Callable[[], bytes], candidates: str, backend: Callable[[str], Backend], tmp_path: Path
 ) -> None:
     used = backend(name)
-    source, recipe, recorder = tmp_path / "encoder.onnx", tmp_path / "recipe.toml", Recorder()
-    source.write_bytes(encoder(4, 512, 8, 500))
+    source, recipe, recorder = tmp_path / "model.onnx", tmp_path / "recipe.toml", Recorder()
+    source.write_bytes(model())
     recipe.write_text("[gates]\nmin_cosine = 0.98\nmin_worst_cosine = 0.95\nmin_edge_cosine = 0.5\n" + candidates)
-    options = Options(lengths=(1, 32), max_rows=8, effort=QUICK)
+    options = Options(lengths=(1, 32) if model is texts else None, max_rows=8, effort=QUICK)
     wish = LadderWish(Here(find_backends()), recipe)
     request = Request(source, tmp_path / "models", tmp_path / "cache", 1.0, "test", "encoder", options, False, wish)
     outcome = optimize(request, OnnxRuntimeBackend(), recorder)
