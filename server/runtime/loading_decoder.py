@@ -72,16 +72,14 @@ class DecoderLoader:
         instances, slots = terms.placement.instances, terms.limits.slots
         taken = room.take(name, need_of_decoder(files, generation, instances, slots))
         try:
-            made = [
-                _warmed_up(backend.load(files.folder, generation, slots, terms.placement.threads)) for _ in range(instances)
-            ]
+            made = [_warmed_up(backend.load(files.folder, generation, slots, terms.placement.threads)) for _ in range(instances)]
+            reason = hopeless(terms)
+            if reason is not None:
+                log.warning("%s: %s", name, reason)
+            return LoadedDecoder(files, generation, wants, terms, made, codec, taken)
         except BaseException:  # whatever it was, its room is another model's again
             room.give_back(taken)
             raise
-        reason = hopeless(terms)
-        if reason is not None:
-            log.warning("%s: %s", name, reason)
-        return LoadedDecoder(files, generation, wants, terms, made, codec, taken)
 
     def _terms(self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend) -> GeneratingTerms:
         """By the published profile if it is of such a machine and placement, else by what was measured here before, else measured now."""
