@@ -72,7 +72,9 @@ class DecoderLoader:
         instances, slots = terms.placement.instances, terms.limits.slots
         taken = room.take(name, need_of_decoder(files, generation, instances, slots))
         try:
-            made = [_warmed_up(backend.load(files.folder, generation, slots, terms.placement.threads)) for _ in range(instances)]
+            made = [
+                _warmed_up(backend.load(files.folder, generation, slots, terms.placement.threads)) for _ in range(instances)
+            ]
             reason = hopeless(terms)
             if reason is not None:
                 log.warning("%s: %s", name, reason)
