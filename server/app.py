@@ -38,6 +38,7 @@ from server.api.shared_memory import Regions
 from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
 from server.backends.catalog import find_backends
+from server.backends.guidance import Guidance
 from server.backends.hf_tokenizers import HfTokenizers
 from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
@@ -96,7 +97,9 @@ class Ferry:
         engine, clients = self._make_engine(loop)
         cache = ProfileCache(profile_cache_folder(settings))
         texts = HfTokenizers(calendar_ms)
-        registry = Registry(settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts)
+        registry = Registry(
+            settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts, grammars=Guidance()
+        )
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)

@@ -17,6 +17,7 @@ from server.contract.profile import Placement
 from server.contract.step_profile import StepProfile
 from server.contract.tensors import DataType
 from server.contract.wants import Wants
+from server.generation.grammars import GrammarCompiler, GrammarLibrary
 from server.generation.texts import TextCodec, TextCodecs
 from server.intake.measure import Effort
 from server.intake.steps import ROWS, measure_steps
@@ -43,19 +44,22 @@ class LoadedDecoder:
     terms: GeneratingTerms
     decoders: Sequence[Decoder]
     codec: TextCodec
+    grammars: GrammarCompiler | None
 
 
 class DecoderLoader:
     """Knows what every version needs: backends, tokenizers, and what was measured on this machine before."""
 
     def __init__(
-        self, backends: Mapping[str, DecoderBackend], codecs: TextCodecs | None, cache: ProfileCache, effort: Effort = AT_LOAD
-    ) -> None:
-        """`effort`: of measuring the steps of a version whose profile is not of this machine."""
+        self, backends: Mapping[str, DecoderBackend], codecs: TextCodecs | None, cache: ProfileCache, effort: Effort = AT_LOAD,
+        grammars: GrammarLibrary | None = None,
+    ) -> None:  # fmt: skip
+        """`grammars`: None where answers are held to no schema. `effort`: of measuring the steps of a version whose profile is not of this machine."""
         self._backends = backends
         self._codecs = codecs
         self._cache = cache
         self._effort = effort
+        self._grammars = grammars
 
     def load(self, files: VersionFiles, generation: Generation, wants: Wants) -> LoadedDecoder:
         """Load and warm up one version.
@@ -75,7 +79,8 @@ class DecoderLoader:
         reason = hopeless(terms)
         if reason is not None:
             log.warning("%s: %s", name, reason)
-        return LoadedDecoder(files, generation, wants, terms, made, codec)
+        grammars = None if self._grammars is None else self._grammars.compiler(codec.serialized, generation)
+        return LoadedDecoder(files, generation, wants, terms, made, codec, grammars)
 
     def _terms(self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend) -> GeneratingTerms:
         """By the published profile if it is of such a machine and placement, else by what was measured here before, else measured now."""
