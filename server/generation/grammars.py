@@ -35,15 +35,16 @@ class GrammarCompiler(Protocol):
     """Of one model."""
 
     def compile(self, schema: str) -> Grammar:
-        """`schema`: a JSON schema, as JSON. Blocks: for milliseconds, and for a second or two when it is the first one. One call at a time.
-        Raises BadRequest, naming what cannot be kept, or what is not installed."""
+        """`schema`: a JSON schema, as JSON. Blocks for some milliseconds. One call at a time. Raises BadRequest, naming what cannot be kept,
+        or what is not installed."""
 
 
 class GrammarLibrary(Protocol):
     """Makes them."""
 
     def compiler(self, tokenizer: Callable[[], str], generation: Generation) -> GrammarCompiler:
-        """`tokenizer`: gives what TextCodec.serialized gives, when the first schema comes."""
+        """`tokenizer`: TextCodec.serialized. Blocks for up to a second when the vocabulary is large. Where it cannot be done, the compiler
+        says why to whoever asks it."""
 
 
 class Grammars(Protocol):

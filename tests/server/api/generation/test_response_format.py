@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -16,7 +17,10 @@ from server.api.generation.response_format import ANY_OBJECT, DEEPEST_SCHEMA, LA
 from server.api.openai_errors import BadParameter
 from server.core.types import ModelKey
 from server.errors import Refused
+from server.generation.grammars import Grammar
+from server.runtime.clock import monotonic_clock
 from server.runtime.compiled_grammars import CompiledGrammars
+from tests.child_server import call
 from tests.fake_generation import NAME, FakeEngine, FakeModels, FakeServer, fake_model
 from tests.server.api.generation.conftest import Post
 
@@ -112,18 +116,38 @@ def test_other_servers_names_are_refused_with_ours(post: Post, name: str) -> Non
         assert "response_format" in str(reply.json["error"])
 
 
-def test_without_the_library_the_extra_is_named(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_extra_is_named(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    for path, body in ROUTES:
-        reply = post(path, {**body, "response_format": by(PERSON)})
-        assert reply.status == 400
-        assert "pip install 'ferry-serving[json]'" in str(reply.json["error"])
-        assert post(path, body).status == 200, "nobody else needs it"
+    with FakeServer(engine, FakeModels(fake_model())) as talking:
+        connection = HTTPConnection("127.0.0.1", talking.port, timeout=30)
+        for path, body in ROUTES:
+            reply = call(connection, "POST", path, {**body, "response_format": by(PERSON)})
+            assert reply.status == 400
+            assert "pip install 'ferry-serving[json]'" in str(reply.json["error"])
+            assert call(connection, "POST", path, body).status == 200, "nobody else needs it"
+        connection.close()
+
+
+def test_compiling_counts_in_the_time_of_its_request(engine: FakeEngine) -> None:
+    began_at: list[float] = []
+
+    class Noting(CompiledGrammars):
+        async def of(self, schema: str) -> Grammar:
+            began_at.append(monotonic_clock())
+            return await fake_model().grammars.of(schema)
+
+    with FakeServer(engine, FakeModels(fake_model(grammars=Noting(ModelKey(NAME, 3), None)))) as talking:
+        connection = HTTPConnection("127.0.0.1", talking.port, timeout=30)
+        for path, body in ROUTES:
+            assert call(connection, "POST", path, {**body, "response_format": by(PERSON)}).status == 200
+        connection.close()
+    arrived_at = [asked.terms[1] for asked in engine.asked]
+    assert all(at is not None and at <= began for at, began in zip(arrived_at, began_at, strict=True))
 
 
 def test_when_too_many_schemas_wait_clients_are_told_to_come_back(engine: FakeEngine) -> None:
     class Full(CompiledGrammars):
-        async def of(self, schema: str) -> Any:
+        async def of(self, schema: str) -> Grammar:
             raise Refused("too many", "queue_full", 1.0)
 
     openai = pytest.importorskip("openai")
