@@ -25,8 +25,11 @@ EXTRA = "json"
 LARGEST_MULTIPLE = 10_000
 """The product of a schema's `multipleOf`, without their decimal points: the library makes a state for each remainder, without a limit."""
 
-_WHITESPACE = r"[ ]|\r?\n[ \t]{0,32}"
+_WHITESPACE = r"[ ]|\n[ \t]{0,32}"
 """Between the parts of a value: a space, or a line's indentation. Without a limit a model may go on with it for ever."""
+
+
+_WRITABLE = "\n\t" + "".join(map(chr, range(0x20, 0x7F))) + "é中😀"
 
 
 class Guidance:
@@ -53,6 +56,11 @@ class Guidance:
             raise
         except BaseException as error:  # a panic of the library, which is written in Rust, is not an Exception
             return NoGuidance(f"answers of this model cannot be held to a schema, for its tokenizer: {_in_one_line(error)}")
+        lost = [letter for letter in _WRITABLE if loaded.decode_bytes(loaded.tokenize_str(letter)) != letter.encode()]
+        if lost:  # the library asks for the tokens of what must come next, and would take none for all
+            return NoGuidance(
+                f"answers of this model cannot be held to a schema: its tokenizer has no tokens for {''.join(lost)!r}"
+            )
         return GuidanceCompiler(loaded, ends)
 
 

@@ -199,6 +199,9 @@ def test_a_model_that_cannot_be_held_says_why(monkeypatch: pytest.MonkeyPatch) -
 
     assert "no token that ends answers" in reason(byte_level(), ())
     assert "for its tokenizer: error loading" in reason("{}", (1,))
+    wordy = json.loads(byte_level())
+    wordy["model"]["vocab"] = {word: number for word, number in wordy["model"]["vocab"].items() if word not in "{Ċ"}
+    assert "its tokenizer has no tokens for '\\n{" in reason(json.dumps(wordy), (1,))
     monkeypatch.setitem(sys.modules, "llguidance", None)
     assert "pip install 'ferry-serving[json]'" in reason(byte_level(), (1,))
 
