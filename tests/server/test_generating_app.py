@@ -274,13 +274,13 @@ def test_the_examples_of_the_documentation_work(talking: ChildServer, capsys: py
     for language, text in blocks:
         here = text.replace("localhost:8000", f"127.0.0.1:{talking.port}")
         if language == "python":
-            exec(here, {})
+            exec(compile(here, language, "exec", dont_inherit=True), {"__name__": "example"})
             assert capsys.readouterr().out
         else:
             asked = re.findall(r"curl [^/]+(/\S+) -d '(.*)'", here)
             assert len(asked) == len(here.strip().splitlines())
             assert [talking.call("POST", path, body.encode()).status for path, body in asked] == [200] * len(asked)
-    assert [language for language, _ in blocks] == ["sh", "python"]
+    assert [language for language, _ in blocks] == ["sh", "python", "python"]
 
 
 ODD: dict[str, list[Any]] = {
