@@ -39,6 +39,7 @@ from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
 from server.backends.catalog import find_backends
 from server.backends.cuda_memory import find_card
+from server.backends.guidance import Guidance
 from server.backends.hf_tokenizers import HfTokenizers
 from server.backends.nvidia import open_reader
 from server.contract.publish import sweep
@@ -100,7 +101,9 @@ class Ferry:
         cache = ProfileCache(profile_cache_folder(settings))
         texts = HfTokenizers(calendar_ms)
         room = Room(settings.model_memory_bytes, settings.card_memory_bytes)
-        registry = Registry(settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts, room=room)
+        registry = Registry(
+            settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts, grammars=Guidance(), room=room
+        )
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)
