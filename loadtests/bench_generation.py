@@ -10,7 +10,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from loadtests.environment import heading
 from loadtests.errors import LoadTestError
 from loadtests.flags import count, duration_s
 from loadtests.generation import scenes
+from loadtests.generation.joining import Joining
 from loadtests.generation.programs import GENERATORS, CannotRun, Generator, Program, environment, forms
 from loadtests.generation.streams import Ask, Asked, ask
 from loadtests.generation.work import Work, draw
@@ -31,7 +32,6 @@ from loadtests.report import number, table, write_json
 
 PROMPT, MEAN, MOST, VOCABULARY = 32, 64.0, 256, 8192
 LONG_PROMPT, BUSY = 300, 0.66
-CONTINUOUS, STATIC = "ferry", "ferry, static batches"
 IN_PROCESS = Generator("ferry's engine in process", "tests.measure.generation_engine", "ferry")
 SCENES = ("backlog", "arrivals", "gap", "overload")
 
@@ -49,6 +49,7 @@ class Options:
     scenes: list[str]
     rounds: int
     requests: int
+    arrivals: int
     slots: int
     threads: int
     slo: float
@@ -85,6 +86,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--scenes", type=_words(SCENES), default=list(SCENES), help=f"of {','.join(SCENES)}")
     parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--requests", type=count, default=96)
+    parser.add_argument("--arrivals", type=count, default=150, help="requests that come at random, one by one")
     parser.add_argument("--slots", type=count, default=16)
     parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--slo", type=duration_s, default=1.0, help="of the first token, for the overload")
@@ -128,9 +130,9 @@ def run(options: Options) -> Path:
             print(f"{scene} …", flush=True)
             if scene == "backlog":
                 content[scene] = _backlog(options, python, made, server, work)
-                per_s = statistics.median(content[scene]["tokens_per_s"][CONTINUOUS])
+                per_s = statistics.median(content[scene]["tokens_per_s"][Joining.CONTINUOUS.value])
                 continue
-            per_s = per_s or work.n_tokens / scenes.backlog(_asking(server, "patient"), work, None)[0]
+            per_s = per_s or work.n_tokens / _once(options, server, work)[0]
             content[scene] = _SCENES[scene](options, server, per_s)
             print(content[scene], flush=True)
     file = write_json(options.out, "bench-generation", content)
@@ -156,10 +158,13 @@ def _asking(server: Child, model: str) -> Ask:
     return partial(ask, server.port, model)
 
 
+def _once(options: Options, server: Child, work: Work, joining: Joining = Joining.CONTINUOUS) -> tuple[float, list[str]]:
+    return scenes.backlog(_asking(server, "patient"), work, joining, options.slots)
+
+
 def _backlog(options: Options, python: Path, made: Any, server: Child, work: Work) -> dict[str, Any]:
     tokenizer = Tokenizer.from_file(str(made["checkpoint"] / "tokenizer.json"))
-    asking = _asking(server, "patient")
-    seconds: dict[str, list[float]] = {CONTINUOUS: [], STATIC: []}
+    seconds: dict[str, list[float]] = {joining.value: [] for joining in Joining}
     texts: dict[str, list[str]] = {}
     absent: dict[str, str] = {}
     with ExitStack() as stack:
@@ -173,28 +178,35 @@ def _backlog(options: Options, python: Path, made: Any, server: Child, work: Wor
             except CannotRun as error:
                 absent[generator.name] = str(error)
                 print(f"left out: {error}", flush=True)
-        scenes.backlog(asking, work, None)
+        _once(options, server, work)
         for at in range(options.rounds):
-            for name, slots in ((CONTINUOUS, None), (STATIC, options.slots)):
-                took_s, texts[name] = scenes.backlog(asking, work, slots)
-                seconds[name].append(took_s)
+            for joining in Joining:
+                took_s, texts[joining.value] = _once(options, server, work, joining)
+                seconds[joining.value].append(took_s)
             for program in programs:
                 took_s, answers = program.run()
                 texts[program.generator.name] = [tokenizer.decode(ids) for ids in answers]
                 seconds[program.generator.name].append(took_s)
             print(f"  round {at + 1} of {options.rounds}", flush=True)
-    same = {name: _alike(texts[CONTINUOUS], found) for name, found in texts.items()}
+    return _beside(seconds, texts, work, options.slots) | {"left_out": absent}
+
+
+def _beside(
+    seconds: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[str]], work: Work, slots: int
+) -> dict[str, Any]:
+    """What of it goes into the result. Only tokens that were wanted count, whoever calculated more."""
+    ours, static = Joining.CONTINUOUS.value, Joining.STATIC.value
+    same = {name: scenes.alike(texts[ours], found) for name, found in texts.items()}
+    same[static] = scenes.alike(texts[ours], texts[static], Joining.STATIC)
     per_s = {name: [work.n_tokens / one for one in taken] for name, taken in seconds.items()}
-    ratios = {name: _ratio(per_s[CONTINUOUS], found) for name, found in per_s.items()}
+    ratios = {name: _ratio(per_s[ours], found) for name, found in per_s.items()}
     lines = [
         [name, number(statistics.median(found)), f"{ratios[name]:.2f}", f"{same[name]:.3f}"] for name, found in per_s.items()
     ]
-    print(table(("96 at once", "tokens/s", "ferry / it", "same answers"), lines))
-    return {"tokens_per_s": per_s, "ferry_over": ratios, "same_answers": same, "left_out": absent}
-
-
-def _alike(texts: Sequence[str], others: Sequence[str]) -> float:
-    return sum(one == other for one, other in zip(texts, others, strict=True)) / len(texts)
+    of_ceiling = ratios[static] / work.ceiling(slots)
+    print(table(("at once", "tokens/s", "ferry / it", "same answers"), lines))
+    print(f"ferry / static batches is {of_ceiling:.2f} of the row-step ceiling {work.ceiling(slots):.2f}")
+    return {"tokens_per_s": per_s, "ferry_over": ratios, "same_answers": same, "of_row_step_ceiling": of_ceiling}
 
 
 def _ratio(ours: Sequence[float], others: Sequence[float]) -> float:
@@ -203,16 +215,26 @@ def _ratio(ours: Sequence[float], others: Sequence[float]) -> float:
 
 
 def _arrivals(options: Options, server: Child, per_s: float) -> dict[str, Any]:
-    work = draw(150, PROMPT, MEAN, MOST, VOCABULARY, seed=2)
+    work = draw(options.arrivals, PROMPT, MEAN, MOST, VOCABULARY, seed=2)
     rate = BUSY * per_s / (work.n_tokens / len(work.prompts))
     rounds = []
-    for at in range(options.rounds):
-        ours = scenes.arrivals(_asking(server, "patient"), work, rate, None, at)
-        static = scenes.arrivals(_asking(server, "patient"), work, rate, options.slots, at)
-        rounds.append({"continuous": asdict(ours), "static": asdict(static)})
-    keys = ("first_p50_s", "first_p95_s", "whole_p50_s")
-    ratios = {key: statistics.median(one["static"][key] / one["continuous"][key] for one in rounds) for key in keys}
-    return {"rate": rate, "rounds": rounds, "static_over_continuous": ratios}
+    for seed in range(options.rounds):
+        asking = _asking(server, "patient")
+        answers = {one: scenes.arrivals(asking, work, rate, one, options.slots, seed) for one in Joining}
+        texts = {joining: [answer.text for answer in found] for joining, found in answers.items()}
+        wanted = texts[Joining.CONTINUOUS]
+        rounds.append({
+            joining.value: {**asdict(scenes.pace(found, wanted)), "same_answers": scenes.alike(wanted, texts[joining], joining)}
+            for joining, found in answers.items()
+        })  # fmt: skip
+    ratios = {
+        joining.value: {
+            key: statistics.median(one[joining.value][key] / one[Joining.CONTINUOUS.value][key] for one in rounds)
+            for key in ("first_p50_s", "first_p95_s", "whole_p50_s")
+        }
+        for joining in (Joining.STATIC, Joining.WAVES)
+    }
+    return {"rate": rate, "rounds": rounds, "over_ferry": ratios}
 
 
 def _gap(options: Options, server: Child, per_s: float) -> dict[str, Any]:
