@@ -22,18 +22,21 @@ from tokenizers import Tokenizer
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.environment import heading
 from loadtests.errors import LoadTestError
-from loadtests.flags import count, duration_s
-from loadtests.generation import scenes
+from loadtests.flags import count, duration_s, positive
+from loadtests.generation import company, scenes
 from loadtests.generation.joining import Joining
-from loadtests.generation.programs import GENERATORS, CannotRun, Generator, Program, environment, forms
+from loadtests.generation.programs import GENERATORS, ROOT, CannotRun, Generator, Program, environment, forms
 from loadtests.generation.streams import Ask, Asked, ask
 from loadtests.generation.work import Work, draw
+from loadtests.overload import Offer
 from loadtests.report import number, table, write_json
 
 PROMPT, MEAN, MOST, VOCABULARY = 32, 64.0, 256, 8192
 LONG_PROMPT, BUSY = 300, 0.66
 IN_PROCESS = Generator("ferry's engine in process", "tests.measure.generation_engine", "ferry")
-SCENES = ("backlog", "arrivals", "gap", "overload")
+SCENES = ("backlog", "arrivals", "gap", "overload", "company")
+ENCODER_SOURCE = ROOT / "loadtests" / "peers" / "generators" / "encoder.py"
+ENCODER_SLO_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Options:
     threads: int
     slo: float
     gap: float
+    load_s: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,6 +95,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--slo", type=duration_s, default=1.0, help="of the first token, for the overload")
     parser.add_argument("--gap", type=duration_s, default=0.1, help="of each one after another, likewise")
+    parser.add_argument("--load-s", type=positive, default=20.0, help="seconds of one load of the overload, and of the company")
     return Options(**vars(parser.parse_args(arguments)))
 
 
@@ -114,7 +119,8 @@ def run(options: Options) -> Path:
     repository = options.work / "repository"
     made = {**forms(python, options.work, options.threads), IN_PROCESS.form: repository / "patient"}
     for name, slo_s, gap_s in (("patient", 300.0, 10.0), ("prompt", options.slo, options.gap)):
-        _publish(options, made["checkpoint"], repository, name, slo_s, gap_s)
+        _publish_decoder(options, made["checkpoint"], repository, name, slo_s, gap_s)
+    _publish(options, ENCODER_SOURCE, repository, company.ENCODER, ["--slo", f"{ENCODER_SLO_S:g}s"])
     work = draw(options.requests, PROMPT, MEAN, MOST, VOCABULARY, seed=1)
     content: dict[str, Any] = {
         **heading("loadtests.bench_generation", sys.argv[1:], asdict(options)),
@@ -140,18 +146,22 @@ def run(options: Options) -> Path:
     return file
 
 
-def _publish(options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float) -> None:
+def _publish_decoder(options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float) -> None:
+    if _publish(options, checkpoint, repository, name, ["--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s"]):
+        wants = repository / name / "model.toml"
+        wants.write_text(wants.read_text() + f"slots = {options.slots}\nthreads = {options.threads}\ninstances = 1\n")
+
+
+def _publish(options: Options, source: Path, repository: Path, name: str, promises: Sequence[str]) -> bool:
+    """Whether it had to be. Raises LoadTestError."""
     if (repository / name / "1" / "manifest.json").exists():
-        return
+        return False
     repository.mkdir(parents=True, exist_ok=True)
-    flags = ["--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s", "--name", name, "--repository", str(repository)]
-    done = subprocess.run(
-        [*shlex.split(options.optimize), str(checkpoint), *flags], capture_output=True, text=True, check=False
-    )
+    flags = [*promises, "--name", name, "--repository", str(repository)]
+    done = subprocess.run([*shlex.split(options.optimize), str(source), *flags], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LoadTestError(f"the checkpoint could not be published: {(done.stderr or done.stdout).strip()[-600:]}")
-    wants = repository / name / "model.toml"
-    wants.write_text(wants.read_text() + f"slots = {options.slots}\nthreads = {options.threads}\ninstances = 1\n")
+        raise LoadTestError(f"{source.name} could not be published: {(done.stderr or done.stdout).strip()[-600:]}")
+    return True
 
 
 def _asking(server: Child, model: str) -> Ask:
@@ -253,13 +263,26 @@ def _overload(options: Options, server: Child, per_s: float) -> dict[str, Any]:
     found = {}
     for load in (0.7, 0.9, 1.0, 3.0):
         rate = load * capacity
-        work = draw(round(rate * 20.0), PROMPT, MEAN, MOST, VOCABULARY, seed=6)
+        work = draw(round(rate * options.load_s), PROMPT, MEAN, MOST, VOCABULARY, seed=6)
         found[f"{load:g}"] = asdict(scenes.overload(asking, work, rate, options.slo, options.gap, seed=7))
     peak = max(one["tokens_per_s"] for load, one in found.items() if load != "3")
     return {"capacity_per_s": capacity, "loads": found, "kept_at_3": found["3"]["tokens_per_s"] / peak}
 
 
-_SCENES = {"arrivals": _arrivals, "gap": _gap, "overload": _overload}
+def _company(options: Options, server: Child, per_s: float) -> dict[str, Any]:
+    each = draw(1000, PROMPT, MEAN, MOST, VOCABULARY, seed=8)
+    rate = company.SHARE * per_s / (each.n_tokens / len(each.prompts))
+    encoder_per_s = company.capacity(server)
+    rounds = []
+    for seed in range(options.rounds):
+        work = draw(max(1, round(rate * options.load_s)), PROMPT, MEAN, MOST, VOCABULARY, seed=9 + seed)
+        talk = company.Talk(_asking(server, "prompt"), work, rate, options.slo, options.gap)
+        offer = Offer(company.SHARE * encoder_per_s, ENCODER_SLO_S, options.load_s, seed)
+        rounds.append(company.company(server, talk, offer))
+    return {"encoder_per_s": encoder_per_s, "encoder_slo_s": ENCODER_SLO_S, "decoder_rate": rate, "rounds": rounds}
+
+
+_SCENES = {"company": _company, "arrivals": _arrivals, "gap": _gap, "overload": _overload}
 
 
 if __name__ == "__main__":

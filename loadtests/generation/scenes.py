@@ -56,7 +56,7 @@ class Pace:
 
 def arrivals(ask: Ask, work: Work, rate: float, joining: Joining, slots: int, seed: int) -> list[Answer]:
     """Poisson arrivals at so many requests per second. Raises LoadTestError when one is not answered."""
-    coming = batched_as_they_come(ask, asked(work), _due_s(work, rate, seed), joining, slots)
+    coming = batched_as_they_come(ask, asked(work), due_s(work, rate, seed), joining, slots)
     answers = asyncio.run(coming)
     for answer in answers:
         if answer.status != 200:
@@ -71,9 +71,10 @@ def pace(answers: Sequence[Answer], wanted: Sequence[str]) -> Pace:
     return Pace(*(float(one) for one in (np.median(first), np.quantile(first, 0.95), np.median(whole))))
 
 
-def _due_s(work: Work, rate: float, seed: int) -> list[float]:
-    due_s: list[float] = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, len(work.prompts))).tolist()
-    return due_s
+def due_s(work: Work, rate: float, seed: int) -> list[float]:
+    """A Poisson process: when each is due, in seconds from the start."""
+    times: list[float] = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, len(work.prompts))).tolist()
+    return times
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Kept:
 
 def overload(ask: Ask, work: Work, rate: float, slo_s: float, gap_s: float, seed: int) -> Kept:
     """Poisson arrivals, whatever the server makes of them. Refusals count as nothing."""
-    answers = asyncio.run(as_they_come(ask, asked(work), _due_s(work, rate, seed)))
+    answers = asyncio.run(as_they_come(ask, asked(work), due_s(work, rate, seed)))
     served = [(one, n) for one, n in zip(answers, work.new_tokens, strict=True) if one.status == 200]
     refused = [one for one in answers if one.status != 200]
     prompt = [(one, n) for one, n in served if one.first_s <= slo_s]
