@@ -24,12 +24,15 @@ from loadtests.environment import heading
 from loadtests.errors import LoadTestError
 from loadtests.flags import count, duration_s, positive
 from loadtests.generation import company, scenes
+from loadtests.generation.claims import claims
 from loadtests.generation.joining import Joining
 from loadtests.generation.programs import GENERATORS, ROOT, CannotRun, Generator, Program, environment, forms
 from loadtests.generation.streams import Ask, Asked, ask
 from loadtests.generation.work import Work, draw
+from loadtests.generation_report import KIND, text
 from loadtests.overload import Offer
-from loadtests.report import number, table, write_json
+from loadtests.report import write_json
+from loadtests.verdicts import verdict_values
 
 PROMPT, MEAN, MOST, VOCABULARY = 32, 64.0, 256, 8192
 LONG_PROMPT, BUSY = 300, 0.66
@@ -123,6 +126,7 @@ def run(options: Options) -> Path:
     _publish(options, ENCODER_SOURCE, repository, company.ENCODER, ["--slo", f"{ENCODER_SLO_S:g}s"])
     work = draw(options.requests, PROMPT, MEAN, MOST, VOCABULARY, seed=1)
     content: dict[str, Any] = {
+        "kind": KIND,
         **heading("loadtests.bench_generation", sys.argv[1:], asdict(options)),
         "what_is_counted": "tokens of all answers ÷ seconds from the first request to the end of the last answer; other generators in their "
         "own process without a network, ferry over HTTP with every token streamed to a client on the same cores",
@@ -137,12 +141,13 @@ def run(options: Options) -> Path:
             if scene == "backlog":
                 content[scene] = _backlog(options, python, made, server, work)
                 per_s = statistics.median(content[scene]["tokens_per_s"][Joining.CONTINUOUS.value])
-                continue
-            per_s = per_s or work.n_tokens / _once(options, server, work)[0]
-            content[scene] = _SCENES[scene](options, server, per_s)
+            else:
+                per_s = per_s or work.n_tokens / _once(options, server, work)[0]
+                content[scene] = _SCENES[scene](options, server, per_s)
             print(content[scene], flush=True)
+    content["verdicts"] = verdict_values(claims(content))
     file = write_json(options.out, "bench-generation", content)
-    print(f"written: {file}")
+    print(f"{text(content)}\nwritten: {file}")
     return file
 
 
@@ -210,13 +215,12 @@ def _beside(
     same[static] = scenes.alike(texts[ours], texts[static], Joining.STATIC)
     per_s = {name: [work.n_tokens / one for one in taken] for name, taken in seconds.items()}
     ratios = {name: _ratio(per_s[ours], found) for name, found in per_s.items()}
-    lines = [
-        [name, number(statistics.median(found)), f"{ratios[name]:.2f}", f"{same[name]:.3f}"] for name, found in per_s.items()
-    ]
-    of_ceiling = ratios[static] / work.ceiling(slots)
-    print(table(("at once", "tokens/s", "ferry / it", "same answers"), lines))
-    print(f"ferry / static batches is {of_ceiling:.2f} of the row-step ceiling {work.ceiling(slots):.2f}")
-    return {"tokens_per_s": per_s, "ferry_over": ratios, "same_answers": same, "of_row_step_ceiling": of_ceiling}
+    return {
+        "tokens_per_s": per_s,
+        "ferry_over": ratios,
+        "same_answers": same,
+        "of_row_step_ceiling": ratios[static] / work.ceiling(slots),
+    }
 
 
 def _ratio(ours: Sequence[float], others: Sequence[float]) -> float:
@@ -279,7 +283,13 @@ def _company(options: Options, server: Child, per_s: float) -> dict[str, Any]:
         talk = company.Talk(_asking(server, "prompt"), work, rate, options.slo, options.gap)
         offer = Offer(company.SHARE * encoder_per_s, ENCODER_SLO_S, options.load_s, seed)
         rounds.append(company.company(server, talk, offer))
-    return {"encoder_per_s": encoder_per_s, "encoder_slo_s": ENCODER_SLO_S, "decoder_rate": rate, "rounds": rounds}
+    return {
+        "share": company.SHARE,
+        "encoder_per_s": encoder_per_s,
+        "encoder_slo_s": ENCODER_SLO_S,
+        "decoder_rate": rate,
+        "rounds": rounds,
+    }
 
 
 _SCENES = {"company": _company, "arrivals": _arrivals, "gap": _gap, "overload": _overload}
