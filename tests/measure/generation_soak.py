@@ -29,7 +29,7 @@ from loadtests.report import write_json
 from tests.measure.generation_leaks import Books, Left, Look, leaks, look, read_books
 from tests.talker import publish_talker
 
-LEAVES = 0.4
+LEAVES = 0.5
 """Of the clients mean to leave: some find their answer complete before."""
 
 _LENGTHS, _NEW_TOKENS, _N_PROMPTS = (3, 64, 70, 150), (1, 8, 30, 60), 12
