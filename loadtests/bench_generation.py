@@ -117,7 +117,7 @@ def _words(known: Sequence[str]) -> Any:
 
 
 def run(options: Options) -> Path:
-    """Measure, print, write the JSON file and return its path. Raises LoadTestError."""
+    """Measure, print, write the JSON file and return its path. Raises LoadTestError, also when a scene failed and the others are written."""
     python = environment(options.environment)
     repository = options.work / "repository"
     made = {**forms(python, options.work, options.threads), IN_PROCESS.form: repository / "patient"}
@@ -131,6 +131,7 @@ def run(options: Options) -> Path:
         "what_is_counted": "tokens of all answers ÷ seconds from the first request to the end of the last answer; other generators in their "
         "own process without a network, ferry over HTTP with every token streamed to a client on the same cores",
         "work": {"requests": options.requests, "tokens": work.n_tokens, "row_step_ceiling": work.ceiling(options.slots)},
+        "failed": {},
     }
     port = free_port()
     command = [*shlex.split(options.server), "--repository", str(repository), "--host", HOST, "--port", str(port)]
@@ -138,16 +139,21 @@ def run(options: Options) -> Path:
         per_s = None
         for scene in options.scenes:
             print(f"{scene} …", flush=True)
-            if scene == "backlog":
-                content[scene] = _backlog(options, python, made, server, work)
-                per_s = statistics.median(content[scene]["tokens_per_s"][Joining.CONTINUOUS.value])
-            else:
-                per_s = per_s or work.n_tokens / _once(options, server, work)[0]
-                content[scene] = _SCENES[scene](options, server, per_s)
-            print(content[scene], flush=True)
+            try:
+                if scene == "backlog":
+                    content[scene] = _backlog(options, python, made, server, work)
+                    per_s = statistics.median(content[scene]["tokens_per_s"][Joining.CONTINUOUS.value])
+                else:
+                    per_s = per_s or work.n_tokens / _once(options, server, work)[0]
+                    content[scene] = _SCENES[scene](options, server, per_s)
+            except LoadTestError as error:
+                content["failed"][scene] = str(error)
+            print(content.get(scene) or content["failed"][scene], flush=True)
     content["verdicts"] = verdict_values(claims(content))
     file = write_json(options.out, "bench-generation", content)
     print(f"{text(content)}\nwritten: {file}")
+    if content["failed"]:
+        raise LoadTestError("; ".join(f"{scene}: {why}" for scene, why in content["failed"].items()))
     return file
 
 

@@ -71,6 +71,7 @@ def section(content: Content, file: str) -> str:
     for name, cells in _CELLS.items():
         if name in content:
             parts += [*_notes(name, content), "\n".join(markdown(*cells(content[name])))]
+    parts += [f"Failed: {scene}: {why}" for scene, why in content["failed"].items()]
     return "\n\n".join([*parts, "\n".join(verdict_lines(_claims(content)))])
 
 

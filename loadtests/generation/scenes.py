@@ -87,7 +87,7 @@ class Gap:
 
 
 def long_prompt(ask: Ask, rows: Sequence[Asked], long: Asked) -> Gap:
-    """A long prompt among rows that decode."""
+    """A long prompt among rows that decode. Raises LoadTestError when not all were answered, or nobody decoded when it came."""
 
     async def both() -> tuple[list[Answer], Answer]:
         decoding = [asyncio.ensure_future(ask(one)) for one in rows]
@@ -96,8 +96,16 @@ def long_prompt(ask: Ask, rows: Sequence[Asked], long: Asked) -> Gap:
         return list(await asyncio.gather(*decoding)), late
 
     answers, late = asyncio.run(both())
+    if refused := [one.status for one in (*answers, late) if one.status != 200]:
+        raise LoadTestError(
+            f"{len(refused)} requests were not answered, the first with status {refused[0]}: is the machine busy?"
+        )
     until = late.token_at[0]
     before = [gap for one in answers for at, gap in _timed(one) if at < late.asked_at]
+    if not before:
+        raise LoadTestError(
+            f"nobody had two tokens after {_LONG_AT_TOKEN * _WAIT_S:g} s, when the long prompt came: is the machine busy?"
+        )
     during = [gap for one in answers for at, gap in _timed(one) if late.asked_at <= at <= until + max(before)]
     return Gap(statistics.median(before), max(during), late.first_s)
 

@@ -58,6 +58,11 @@ def test_scenes_that_did_not_run_are_left_out() -> None:
     assert "all at once" in found
 
 
+def test_a_scene_that_failed_is_told() -> None:
+    found = generation_report.section({**result(), "failed": {"gap": "nobody decoded"}}, "f")
+    assert "Failed: gap: nobody decoded" in found
+
+
 def test_the_command_writes_the_section_and_leaves_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     doc, file = tmp_path / "doc.md", tmp_path / "bench-generation-X.json"
     doc.write_text("before\n<!-- generation:begin -->\nstale\n<!-- generation:end -->\nafter\n")

@@ -40,6 +40,7 @@ def result() -> dict[str, Any]:
         "command": "python -m loadtests.bench_generation --rounds 2",
         "options": {"rounds": 2, "slots": 16, "threads": 2, "slo": 1.0, "gap": 0.1},
         "environment": {"cpu": "Some CPU", "cores": 2, "git_commit": "0123456789abcdef"},
+        "failed": {},
         "work": {"requests": 96, "tokens": 4800, "row_step_ceiling": 3.0},
         "backlog": {
             "tokens_per_s": {name: [1000 / ratio, 1000 / ratio] for name, ratio in over.items()},

@@ -75,3 +75,14 @@ def test_only_answers_that_kept_both_objectives_count() -> None:
     kept = scenes.overload(answer, work, 1e6, slo_s=0.1, gap_s=0.1, seed=0)
     assert (kept.in_time, kept.refused, kept.broke_gap, kept.refusals_with_hint) == (0.5, 0.25, 0.25, 1.0)
     assert kept.tokens_per_s == pytest.approx(4 / 0.51, rel=0.1)
+
+
+@pytest.mark.parametrize(("status", "what"), [(503, "not answered, the first with status 503"), (200, "nobody had two tokens")])
+def test_a_long_prompt_among_nobody_is_no_result(status: int, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def late_or_never(asked: Asked) -> Answer:
+        at = time.perf_counter()
+        return Answer(at, status, "x", [at + 1.0, at + 1.1] if status == 200 else [])
+
+    monkeypatch.setattr(scenes, "_WAIT_S", 0.0001)
+    with pytest.raises(LoadTestError, match=what):
+        scenes.long_prompt(late_or_never, [Asked([9], 2)] * 3, Asked([9], 2))
