@@ -106,7 +106,7 @@ $(VENV)/pip:
 	touch $@
 
 $(VENV)/server: $(VENV)/pip pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[text]'
+	$(BIN)/pip install --quiet --editable '.[text,json]'
 	touch $@
 
 # torch by itself first: its pinned release must be in place before any other package asks for "some torch".

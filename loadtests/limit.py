@@ -148,7 +148,8 @@ def _session(file: Path, n_threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "20")  # the best that is known: see decision 27
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 

@@ -51,6 +51,12 @@ class Publishing:
         return self.climbed.winner
 
     @property
+    def engine(self) -> Path | None:
+        """What was built of it for one card; None: nothing."""
+        winner = self.winner
+        return None if winner is None or winner.graph is None else winner.graph.engine
+
+    @property
     def model(self) -> Path:
         """The file to publish."""
         winner = self.winner
@@ -64,12 +70,13 @@ def assemble(folder: Path, publishing: Publishing) -> VersionFiles:
     winner, name = publishing.winner, publishing.name
     shutil.copyfile(publishing.model, folder / publishing.backend.model_file)
     model = describe_file(folder / publishing.backend.model_file)
+    engines = _copy_engine(folder, publishing)
     lineage_sha256 = write_lineage(folder, [*_lines(publishing), _last_line(publishing, model.sha256)])
     tokenizers = _copy_tokenizer(folder, publishing.execution)
     draft = _plain(folder, publishing) if winner is None else _won(folder, winner, publishing.execution)
     manifest = replace(
         draft,
-        files=(model, *(describe_file(folder / file) for file in tokenizers), describe_file(folder / LINEAGE)),
+        files=(model, *(describe_file(folder / file) for file in (*engines, *tokenizers)), describe_file(folder / LINEAGE)),
         lineage_sha256=lineage_sha256,
     )
     write_json(folder / MANIFEST, manifest.to_json())
@@ -80,7 +87,7 @@ def is_published_by(version: VersionFiles, winner: Trial) -> bool:
     """Whether a version is what publishing `winner` would make, as far as it serves."""
     assert winner.graph is not None, "a winner passed all gates"
     models = {entry.sha256 for entry in version.manifest.files}
-    return winner.graph.sha256 in models and version.manifest.backend == winner.candidate.backend
+    return set(winner.graph.digests.values()) <= models and version.manifest.backend == winner.candidate.backend
 
 
 def _plain(folder: Path, publishing: Publishing) -> Manifest:
@@ -106,7 +113,9 @@ def _won(folder: Path, winner: Trial, execution: Execution) -> Manifest:
         checks.append(Check("score", True, f"{examined.scores[0]:.4f}{original}"))
     # Whether the tokenizer is the right one does not depend on the file; nothing else of the plain export's holds for this one.
     checks += [replace(one, detail=f"of the plain export: {one.detail}") for one in _checks(execution) if one.name == "text"]
-    manifest = replace(measured.manifest, checks=(*checks, *measured.manifest.checks))
+    compiled = None if winner.graph is None else winner.graph.compiled
+    built_for = None if compiled is None else compiled.built_for
+    manifest = replace(measured.manifest, checks=(*checks, *measured.manifest.checks), built_for=built_for)
     if fallback is None:
         return manifest
     shutil.copyfile(fallback.folder / PROFILE, folder / FALLBACK_PROFILE)
@@ -134,6 +143,15 @@ def _last_line(publishing: Publishing, output: str) -> Line:
         candidate = publishing.climbed.winner.candidate
         config = {"slo_s": publishing.slo_s, "published": candidate.config()}
     return Line(PUBLISH, publishing.key, config, {"source": publishing.plan.source_digest}, {}, 0.0, output)
+
+
+def _copy_engine(folder: Path, publishing: Publishing) -> list[str]:
+    """Its name, where the winner has one; the file of which it was built lies beside it, for the fallback and for the next build."""
+    engine = publishing.engine
+    if engine is None:
+        return []
+    shutil.copyfile(engine, folder / engine.name)
+    return [engine.name]
 
 
 def _copy_tokenizer(folder: Path, execution: Execution) -> list[str]:

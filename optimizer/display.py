@@ -118,6 +118,8 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
 
 def _print_candidates(console: Console, table: Table) -> None:
     print_table(console, table.sentence, short(table))
+    for sentence in table.left_out:
+        console.print(f"  {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def print_table(console: Console, sentence: str, lines: Sequence[Sequence[str]]) -> None:

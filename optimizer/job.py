@@ -11,6 +11,7 @@ from optimizer.assemble import Publishing, assemble, is_published_by
 from optimizer.env import tool_versions
 from optimizer.errors import OptimizeError
 from optimizer.ladder.climb import Watcher, climb
+from optimizer.ladder.here import Here
 from optimizer.ladder.measure import read_measured
 from optimizer.ladder.page import Table
 from optimizer.ladder.recipe import Recipe, read_recipe, usual_recipe
@@ -25,7 +26,7 @@ from optimizer.sources.onnx_file import OnnxFile
 from optimizer.sources.python_file import PythonFile
 from optimizer.store import Store, stable_hash
 from optimizer.transforms.catalog import TRANSFORMS
-from server.backends.base import Backend, Backends
+from server.backends.base import Backend
 from server.contract.layout import (
     REPORT,
     REPORT_DATA,
@@ -39,20 +40,22 @@ from server.contract.wants import Wants, read_wants
 
 @dataclass(frozen=True, slots=True)
 class LadderWish:
-    """That candidates be tried: by these backends, and by a recipe (None: the default one)."""
+    """That candidates be tried: with what there is here, and by a recipe (None: the default one)."""
 
-    backends: Backends
+    here: Here
     recipe: Path | None = None
 
     def read(self, max_loss: float) -> Recipe:
         """Raises ContractError and OptimizeError for a wrong recipe."""
         if self.recipe is None:
             return usual_recipe(max_loss)
-        return read_recipe(self.recipe, max_loss, {*self.backends.usable, *self.backends.missing})
+        return read_recipe(self.recipe, max_loss, {*self.here.backends.usable, *self.here.backends.missing})
 
     def config(self) -> dict[str, Any]:
         """What is usable here, as JSON, for the key of the run."""
-        return {name: backend.runtime for name, backend in self.backends.usable.items()}
+        usable = self.here.backends.usable
+        cards = {name: card.to_json() for name, backend in usable.items() if (card := backend.accelerator) is not None}
+        return {name: backend.runtime for name, backend in usable.items()} | ({"cards": cards} if cards else {})
 
 
 class Screen(Display, Watcher, Protocol):
@@ -112,7 +115,7 @@ def optimize(request: Request, backend: Backend, display: Screen) -> Outcome:
         if recipe is not None and request.ladder is not None:
             subject = _subject(source, name, plan, backend, execution, request.options)
             measured = read_measured(execution.artifacts["intake"].folder)
-            story = replace(story, climbed=climb(subject, measured, recipe, request.ladder.backends, wants, store, display))
+            story = replace(story, climbed=climb(subject, measured, recipe, request.ladder.here, wants, store, display))
     if newest is not None and story.climbed is not None and is_published_by(newest, story.climbed.winner):
         return _unchanged(request, name, wants, newest)
     return _publish(request, story, plan, backend, key)

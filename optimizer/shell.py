@@ -17,6 +17,7 @@ from optimizer.decoder.summary import print_decoder
 from optimizer.display import Terminal, print_outcome
 from optimizer.errors import OptimizeError
 from optimizer.job import LadderWish, Request, optimize
+from optimizer.ladder.here import Here
 from optimizer.options import MAX_LOSS, Options
 from optimizer.runs import Verdict
 from server.backends.catalog import find_backends, plain_backend
@@ -107,7 +108,7 @@ def _request(args: argparse.Namespace) -> Request:
             embedding=args.embedding,
         ),
         force=args.force,
-        ladder=None if args.plain else LadderWish(find_backends(), args.recipe),
+        ladder=None if args.plain else LadderWish(Here(find_backends()), args.recipe),
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,10 @@ from server.api.shared_memory import Regions
 from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
 from server.backends.catalog import find_backends
+from server.backends.cuda_memory import find_card
+from server.backends.guidance import Guidance
 from server.backends.hf_tokenizers import HfTokenizers
+from server.backends.nvidia import open_reader
 from server.contract.publish import sweep
 from server.errors import BadRequest, FerryError, MethodNotAllowed, NotFound
 from server.fleet.hub import Hub
@@ -51,6 +54,7 @@ from server.runtime.rationed import RationedEngine
 from server.runtime.recorder import Recorder, folder_of
 from server.runtime.registration import Registrar
 from server.runtime.registry import Registry
+from server.runtime.room import Room
 from server.settings import Settings, profile_cache_folder
 from server.telemetry.log_levels import LogLevels
 from server.telemetry.metrics import Metrics
@@ -97,7 +101,10 @@ class Ferry:
         engine, clients = self._make_engine(loop)
         cache = ProfileCache(profile_cache_folder(settings))
         texts = HfTokenizers(calendar_ms)
-        registry = Registry(settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts)
+        room = Room(settings.model_memory_bytes, settings.card_memory_bytes)
+        registry = Registry(
+            settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts, grammars=Guidance(), room=room
+        )
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)
@@ -128,6 +135,7 @@ class Ferry:
         log.info("admin API: %s", guard.state)
         if regions is not None:
             log.info("system shared memory: on, for who may use the admin API")
+        forget_card = _watch_card(metrics)
         recording = loop.create_task(recorder.watch(lambda: registry.served))
         _settle_memory()
         yield
@@ -138,6 +146,7 @@ class Ferry:
             await hub.close()
         if regions is not None:
             regions.unregister_all()
+        forget_card()
 
     async def drain(self) -> None:
         """Let gRPC take nothing new and answer what it accepted; HTTP's own server does the same for HTTP."""
@@ -188,6 +197,28 @@ def _settle_memory() -> None:
     for some 20 ms at a time, which is a whole SLO for a small model."""
     gc.collect()
     gc.freeze()
+
+
+def _watch_card(metrics: Metrics) -> Callable[[], None]:
+    """Metrics of the card that models use, until the result is called; none where there is no card."""
+    card = find_card()
+    if card is None:
+        return _nothing
+    reader = open_reader(card)
+    if isinstance(reader, str):
+        log.warning("no metrics of the card: %s", reader)
+        return _nothing
+    stop_export = metrics.watch_card(reader.read)
+
+    def forget() -> None:
+        stop_export()
+        reader.close()
+
+    return forget
+
+
+def _nothing() -> None:
+    """Nothing was begun."""
 
 
 def _add_metrics_route(web: FastAPI, metrics: Metrics) -> None:

@@ -50,6 +50,13 @@ class Settings(BaseSettings):
         "off", description="Tensors in system shared memory, for clients on this machine: on or off"
     )
     max_upload_bytes: int = Field(4 << 30, ge=1024, description="Largest upload of a model, also when unpacked")
+    model_memory_bytes: int = Field(
+        0, ge=0, description="Memory that all models on the processor may take together; 0 is no limit"
+    )
+    card_memory_bytes: int = Field(
+        0, ge=0,
+        description="Memory of the card that all models together may take; 0: what is free when the first one is loaded there",
+    )  # fmt: skip
     profile_cache: Path | Literal["off"] | None = Field(
         None,
         description="Folder for profiles that the server measures of models which were profiled elsewhere; "

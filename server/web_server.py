@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from server.accepting import Accepting
 from server.api.fast_lane import FastLane
 from server.api.http_protocol import FerryProtocol
 from server.api.patience import Patience
@@ -54,13 +55,25 @@ class WebServer(uvicorn.Server):
         super().__init__(config)
         self._drain = drain
         self._listening = listening
+        self._accepting: Accepting | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            self._accepting = Accepting(asyncio.get_running_loop(), self._connected)
+            self._accepting.begin([one.fileno() for server in self.servers for one in server.sockets])
             self._listening()
 
+    def _connected(self) -> asyncio.Protocol:
+        """As uvicorn makes it for those whom it accepts itself."""
+        config = self.config
+        return config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._accepting is not None:
+            self._accepting.end()
         draining = asyncio.ensure_future(self._drain())
         await super().shutdown(sockets)
         await draining

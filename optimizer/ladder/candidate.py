@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimizer.tensorrt.build import Products
+
 OWN = "onnxruntime"
 """The backend that is always there, and whose kernels the plain export was checked with."""
 
@@ -38,16 +40,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """`steps`: one after the other, on the plain export; none: the plain export itself. `why`: what is hoped of it."""
+    """`steps`: one after the other, on the plain export; none: the plain export itself. `why`: what is hoped of it. `products`: what the
+    engine calculates in that is built of the file; None: the backend takes the file as it is."""
 
     name: str
     steps: tuple[Step, ...] = ()
     backend: str = OWN
     why: str = ""
+    products: Products | None = None
 
     def config(self) -> dict[str, Any]:
         """As JSON, for keys."""
-        return {"name": self.name, "steps": [step.config() for step in self.steps], "backend": self.backend}
+        made = {"name": self.name, "steps": [step.config() for step in self.steps], "backend": self.backend}
+        return made if self.products is None else made | {"products": self.products.value}
 
 
 PLAIN = Candidate("plain export", why="the safe version, checked against PyTorch to the last digits")

@@ -10,8 +10,9 @@ from typing import Protocol
 from optimizer.ladder.candidate import OWN, PLAIN
 from optimizer.ladder.decide import Decision, Standing, close_ones, decide
 from optimizer.ladder.duel import Duel
-from optimizer.ladder.families import default_candidates
+from optimizer.ladder.families import default_candidates, left_out
 from optimizer.ladder.gates import Failed, Gate, look, wanted_at_look
+from optimizer.ladder.here import Here
 from optimizer.ladder.judge import Judge
 from optimizer.ladder.measure import Measured
 from optimizer.ladder.recipe import Recipe
@@ -19,7 +20,6 @@ from optimizer.ladder.subject import Subject
 from optimizer.ladder.trial import Graph, Trial
 from optimizer.ladder.workshop import Workshop
 from optimizer.store import Store
-from server.backends.base import Backends
 from server.contract.wants import Wants
 
 N_FINALISTS = 3
@@ -42,11 +42,12 @@ class Watcher(Protocol):
 @dataclass(frozen=True, slots=True)
 class Climbed:
     """All trials, the plain export first, those that lost with their reason; and the decision. `duel`: how those that were close came
-    out against each other; None: it was clear which is the best."""
+    out against each other; None: it was clear which is the best. `left_out`: what was not tried, and why, in sentences."""
 
     trials: Sequence[Trial]
     decision: Decision
     duel: Duel | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def winner(self) -> Trial:
@@ -55,10 +56,10 @@ class Climbed:
 
 
 def climb(
-    subject: Subject, plain: Measured, recipe: Recipe, backends: Backends, wants: Wants, store: Store, watcher: Watcher
+    subject: Subject, plain: Measured, recipe: Recipe, here: Here, wants: Wants, store: Store, watcher: Watcher
 ) -> Climbed:
     """`plain`: what intake found of the plain export."""
-    return _Climb(subject, plain, recipe, backends, wants, store, watcher).run()
+    return _Climb(subject, plain, recipe, here, wants, store, watcher).run()
 
 
 class _Climb:
@@ -67,20 +68,20 @@ class _Climb:
         subject: Subject,
         plain: Measured,
         recipe: Recipe,
-        backends: Backends,
+        here: Here,
         wants: Wants,
         store: Store,
         watcher: Watcher,
     ) -> None:
-        self._subject, self._plain, self._recipe, self._backends, self._wants = subject, plain, recipe, backends, wants
+        self._subject, self._plain, self._recipe, self._here, self._wants = subject, plain, recipe, here, wants
         self._watcher = watcher
-        self._judge = Judge(subject, recipe.gates, backends, Workshop(store, recipe.limits, watcher.step))
+        self._judge = Judge(subject, recipe.gates, here, Workshop(store, recipe.limits, watcher.step))
 
     def run(self) -> Climbed:
         candidates = self._recipe.candidates
         if candidates is None:
             self._watcher.begin("the default candidates")
-            candidates = default_candidates(self._judge.facts(), self._backends)
+            candidates = default_candidates(self._judge.facts(), self._here.backends)
         tried: list[Trial] = []
         for candidate in candidates:
             self._watcher.begin(candidate.name)
@@ -140,7 +141,7 @@ class _Climb:
             trials = [replace(one, failed=lost[one.name]) if one.name in lost else one for one in trials]
             if duel is not None and duel.line is not None and winner.name in duel.rates:
                 trials = [replace(one, lines=(*one.lines, duel.line)) if one.name == winner.name else one for one in trials]
-            return Climbed(trials, decision, duel)
+            return Climbed(trials, decision, duel, left_out(self._here) if self._recipe.candidates is None else ())
 
     def _duel(self, trials: Sequence[Trial], close: Sequence[str]) -> Duel | None:
         if len(close) < 2:

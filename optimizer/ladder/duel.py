@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Protocol
 
-from optimizer.ladder.opening import open_file
+from optimizer.ladder.opening import open_file, served_files
 from optimizer.ladder.subject import Subject, know
 from optimizer.lineage import Line
 from optimizer.stages.base import Result
@@ -37,11 +37,12 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A finalist: `model` by `backend`, with as many batches at a time as `placement` says."""
+    """A finalist: `model`, or the `engine` that was built of it, by `backend`, with as many batches at a time as `placement` says."""
 
     model: Path
     backend: Backend
     placement: Placement
+    engine: Path | None = None
 
 
 class Timed(Protocol):
@@ -85,7 +86,8 @@ class DuelTask:
             runners: list[_Runner] = []
             for number, rival in enumerate(self.rivals):
                 folder = out.parent / f"rival-{number}"
-                session = stack.enter_context(closing(open_file(rival.backend, rival.model, folder, rival.placement.threads)))
+                files = served_files(rival.backend, rival.model, rival.engine)
+                session = stack.enter_context(closing(open_file(rival.backend, files, folder, rival.placement.threads)))
                 known = know(self.subject, session)
                 batches = {size: known.samples.batch(size.rows, size.length) for size in self.sizes}
                 runners.append(_Runner(session, rival.placement.instances, batches, self.subject.options.effort))

@@ -14,7 +14,7 @@ from optimizer.errors import StageFailed
 from optimizer.ladder.answers import Broken, compare_answers
 from optimizer.ladder.gates import Failed, Gate, Gates
 from optimizer.ladder.limits import peak_resident_bytes
-from optimizer.ladder.opening import open_file
+from optimizer.ladder.opening import open_file, served_files
 from optimizer.ladder.reference import cases
 from optimizer.ladder.scoring import scores_of
 from optimizer.ladder.subject import Known, Subject, know, load
@@ -67,12 +67,13 @@ class Examined:
 
 @dataclass(frozen=True, slots=True)
 class ExamineTask:
-    """`model`: the candidate's file, which `backend` is to serve."""
+    """`model`: the candidate's file, which `backend` is to serve; `engine`: what was built of it, where the backend wants that."""
 
     subject: Subject
     model: Path
     backend: Backend
     gates: Gates
+    engine: Path | None = None
 
     def __call__(self, out: Path, progress: Progress) -> Result:
         """Gates LOADS, ANSWERS, EDGES, SCORE and SLICES, and the figures for LOOK. Raises SourceError when the score function raises,
@@ -82,7 +83,8 @@ class ExamineTask:
         with ExitStack() as stack:
             plain = stack.enter_context(closing(load(subject.plain, subject.folder, cores)))
             try:
-                session = stack.enter_context(closing(open_file(self.backend, self.model, out.parent / "load", cores)))
+                files = served_files(self.backend, self.model, self.engine)
+                session = stack.enter_context(closing(open_file(self.backend, files, out.parent / "load", cores)))
                 _check_tensors(session, plain)
             except (StageFailed, IntakeError) as error:
                 return _result(Examined(Failed(Gate.LOADS, str(error))))
@@ -115,10 +117,12 @@ class WeighTask:
     subject: Subject
     model: Path
     backend: Backend
+    engine: Path | None = None
 
     def __call__(self, out: Path, progress: Progress) -> Result:
         progress("weighing", 0, 1)
-        with closing(open_file(self.backend, self.model, out.parent / "load", threads=1)) as session:
+        files = served_files(self.backend, self.model, self.engine)
+        with closing(open_file(self.backend, files, out.parent / "load", threads=1)) as session:
             known = know(self.subject, session)
             try:
                 session.run(known.samples.batch(known.max_rows, known.lengths[-1]))

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from optimizer.ladder.candidate import Candidate
+from optimizer.ladder.here import Here
 from optimizer.ladder.steps import known_step
+from optimizer.tensorrt.build import Products
 from optimizer.transforms.catalog import find_transform
 from optimizer.transforms.facts import GraphFacts
-from server.backends.base import Backends
+from server.backends.base import Backend, Backends
+
+ENGINES = "tensorrt"
+"""The backend that loads engines, which are built of a candidate's file."""
 
 _BF16, _F32 = "openvino-bf16", "openvino-f32"
 _CARD_F32, _CARD_TF32 = "onnxruntime-cuda-f32", "onnxruntime-cuda-tf32"
+_ON_A_CARD = (_CARD_TF32, _CARD_F32, ENGINES)
 
 
 def default_candidates(facts: GraphFacts | None, backends: Backends) -> tuple[Candidate, ...]:
@@ -22,6 +30,24 @@ def default_candidates(facts: GraphFacts | None, backends: Backends) -> tuple[Ca
         *(_of_convolutions(other) if facts is not None and _is_cnn(facts) else _of_products(facts)),
     ]
     return tuple(one for one in found if all(_makes_sense(step.name, facts) for step in one.steps))
+
+
+def left_out(here: Here) -> tuple[str, ...]:
+    """Why the default candidates lack some that need a card: a sentence if there is none, else one for each library that is missing.
+    Nothing where none is."""
+    backends, cards = here.backends, here.cards
+    lacking = [name for name in _ON_A_CARD if name not in backends.usable]
+    if cards.reason and len(lacking) == len(_ON_A_CARD):
+        return (f"No candidate for an NVIDIA card was tried: {cards.reason}",)
+    names: dict[str, list[str]] = {}
+    for name in lacking:
+        names.setdefault(backends.missing.get(name, "this ferry does not have it; upgrade ferry"), []).append(name)
+    return tuple(f"No candidate for {' and '.join(found)} was tried: {reason}" for reason, found in names.items())
+
+
+def meter_of(backends: Backends) -> Backend | None:
+    """The backend that takes any ONNX file to the card; None: there is none."""
+    return next((backends.usable[name] for name in (_CARD_TF32, _CARD_F32) if name in backends.usable), None)
 
 
 def _is_cnn(facts: GraphFacts) -> bool:
@@ -39,8 +65,23 @@ def _on_a_card(backends: Backends) -> list[Candidate]:
         ),
         Candidate("TF32 on the card", (), _CARD_TF32, "the same file; products of factors with ten bits of fraction"),
         Candidate("float32 on the card", (), _CARD_F32, "the same file"),
+        *_engines(),
     ]
     return [one for one in found if one.backend in backends.usable]
+
+
+def _engines() -> Sequence[Candidate]:
+    """int8 as TensorRT reads it: ranges around zero, and nothing but int8 is made of floats by DequantizeLinear."""
+    int8 = (known_step("int8-static", {"activations": "s8", "biases": "float", "tables": "float"}),)
+    tf32, f32 = Products.TF32, Products.F32
+    return (
+        Candidate("TensorRT int8", int8, ENGINES, "an engine of a quarter of the bits, by calibrated ranges", tf32),
+        Candidate("TensorRT fp16", (known_step("fp16"),), ENGINES, "an engine of half the bits", tf32),
+        Candidate(
+            "TensorRT TF32", (), ENGINES, "an engine of the same file; products of factors with ten bits of fraction", tf32
+        ),
+        Candidate("TensorRT float32", (), ENGINES, "an engine of the same file", f32),
+    )
 
 
 def _of_convolutions(other: str) -> list[Candidate]:

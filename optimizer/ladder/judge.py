@@ -10,18 +10,21 @@ from typing import Any
 from optimizer.env import distributions_of, tool_versions
 from optimizer.ladder.candidate import OWN, Candidate, Step
 from optimizer.ladder.duel import N_ROUNDS, Duel, DuelTask, Rival, Size, duel_sizes, paces, speeds
+from optimizer.ladder.engine import EngineTask, built_for_of
 from optimizer.ladder.examine import Examined, ExamineTask, WeighTask
+from optimizer.ladder.families import meter_of
 from optimizer.ladder.gates import Failed, Gate, Gates
+from optimizer.ladder.here import Here
 from optimizer.ladder.isolate import Ended
 from optimizer.ladder.measure import Measured, MeasureTask, read_measured
 from optimizer.ladder.steps import missing
 from optimizer.ladder.subject import MaterialTask, Subject, read_facts_of
 from optimizer.ladder.transforming import MODEL, TransformTask
-from optimizer.ladder.trial import Graph, Trial
+from optimizer.ladder.trial import Compiled, Graph, Trial
 from optimizer.ladder.workshop import Order, Piece, Workshop
 from optimizer.lineage import Line
 from optimizer.transforms.facts import GraphFacts
-from server.backends.base import Backend, Backends
+from server.backends.base import Backend
 from server.contract.device import this_device
 from server.contract.layout import describe_file
 from server.contract.profiles import SCHEMA as PROFILE_SCHEMA
@@ -34,8 +37,9 @@ _GATE_OF = {"loading": Gate.LOADS, "comparing answers": Gate.ANSWERS, "scoring":
 class Judge:
     """Of all candidates for one subject."""
 
-    def __init__(self, subject: Subject, gates: Gates, backends: Backends, workshop: Workshop) -> None:
-        self._subject, self._gates, self._backends, self._workshop = subject, gates, backends, workshop
+    def __init__(self, subject: Subject, gates: Gates, here: Here, workshop: Workshop) -> None:
+        self._subject, self._gates, self._workshop = subject, gates, workshop
+        self._backends, self._build = here.backends, here.build
         self._score_tools = distributions_of(subject.packages)
 
     def examine(self, candidate: Candidate, earlier: Sequence[Trial]) -> Trial:
@@ -46,17 +50,19 @@ class Judge:
             return replace(trial, failed=Failed(Gate.NEEDS, lacking))
         try:
             trial = self._make(trial)
+            same = self._same(trial, _graph(trial), earlier)
+            trial = replace(trial, failed=same) if same else self._compile(trial)
         except Ended as ended:
             return replace(trial, failed=Failed(Gate.STEPS, str(ended), ended.log))
-        graph = trial.graph
-        assert graph is not None, "it has just been made"
-        failed = self._same(trial, graph, earlier) or self._gates.size(graph.n_bytes)
-        return replace(trial, failed=failed) if failed else self._examine(trial, graph)
+        failed = trial.failed or self._gates.size(_graph(trial).n_bytes)
+        return replace(trial, failed=failed) if failed else self._examine(trial, _graph(trial))
 
     def weigh(self, trial: Trial, is_gate: bool = True) -> Trial:
         """Adds what its process weighs."""
         graph, backend = _graph(trial), self._backend(trial)
-        order = self._order(f"weighing {trial.name}", {}, graph, backend, WeighTask(self._subject, graph.file, backend))
+        order = self._order(
+            f"weighing {trial.name}", {}, graph, backend, WeighTask(self._subject, graph.file, backend, graph.engine)
+        )
         try:
             n_bytes: int = self._workshop.do(order).result.data["bytes"]
         except Ended as ended:
@@ -78,7 +84,7 @@ class Judge:
         """Adds the fallback: the same file must pass on the backend that is always there. `plain`: that of the plain export."""
         if not trial.candidate.steps:
             return replace(trial, fallback=plain)
-        graph, name = _graph(trial), f"{trial.name} by {OWN}"
+        graph, name = replace(_graph(trial), compiled=None), f"{trial.name} by {OWN}"
         try:
             examined, piece = self._look_at(name, graph, self._subject.plain)
             if examined.failed is not None:
@@ -96,7 +102,7 @@ class Judge:
         profiles = [_profiles(trial).profiles[0] for trial in trials]
         sizes = duel_sizes(max_rows, profiles[0].measured_lengths)
         rivals = tuple(
-            Rival(_graph(trial).file, self._backend(trial), profile.placement)
+            Rival(_graph(trial).file, self._backend(trial), profile.placement, _graph(trial).engine)
             for trial, profile in zip(trials, profiles, strict=True)
         )
         try:
@@ -114,12 +120,15 @@ class Judge:
         subject = self._subject
         config = {
             "rivals": [[trial.candidate.backend, str(rival.placement)] for trial, rival in zip(trials, rivals, strict=True)],
-            "devices": [asdict(this_device(rival.backend.runtime)) for rival in rivals],
+            "devices": [this_device(rival.backend.runtime, rival.backend.accelerator).to_json() for rival in rivals],
             "sizes": [asdict(size) for size in sizes],
             "rounds": N_ROUNDS,
             "effort": subject.options.effort_config(),
         }
-        inputs = {str(number): _graph(trial).sha256 for number, trial in enumerate(trials)} | {"of": subject.identity}
+        files = {
+            f"{number} {name}": digest for number, trial in enumerate(trials) for name, digest in _graph(trial).digests.items()
+        }
+        inputs = files | {"of": subject.identity}
         return Order("the finalists in turns", config, _tools(), inputs, DuelTask(subject, rivals, sizes))
 
     def facts(self) -> GraphFacts | None:
@@ -158,6 +167,25 @@ class Judge:
         graph = Graph(file, sha256, file.stat().st_size, tuple(notes))
         return replace(trial, graph=graph, lines=tuple(lines))
 
+    def _compile(self, trial: Trial) -> Trial:
+        """With the engine of its file, where its backend wants one. Raises Ended."""
+        graph, products = _graph(trial), trial.candidate.products
+        if products is None:
+            return trial
+        subject, backend, meter = self._subject, self._backend(trial), meter_of(self._backends)
+        task = EngineTask(subject, graph.file, backend, products, self._build, meter, self._workshop.timings)
+        config = {
+            "products": products.value,
+            "meter": None if meter is None else meter.runtime,
+            "effort": subject.options.effort_config(),
+            **subject.options.shape_config(),
+        }
+        piece = self._workshop.do(self._order(f"engine of {trial.name}", config, graph, backend, task))
+        file = piece.folder / backend.model_file
+        compiled = Compiled(file, describe_file(file).sha256, built_for_of(piece.result))
+        graph = replace(graph, n_bytes=file.stat().st_size, notes=(*graph.notes, piece.result.note), compiled=compiled)
+        return replace(trial, graph=graph, lines=(*trial.lines, piece.line))
+
     def _step(self, step: Step, file: Path, sha256: str, material: Piece) -> Piece:
         task = TransformTask(step, file, material.folder)
         inputs = {"model": sha256, "material": material.line.output}
@@ -169,7 +197,9 @@ class Judge:
         if backend == OWN and graph.sha256 == self._subject.sha256:
             return Failed(Gate.STEPS, "changes nothing: the file is that of the plain export")
         for other in earlier:
-            if other.graph is not None and (other.graph.sha256, other.candidate.backend) == (graph.sha256, backend):
+            if other.graph is None or other.graph.sha256 != graph.sha256:
+                continue
+            if (other.candidate.backend, other.candidate.products) == (backend, trial.candidate.products):
                 return Failed(Gate.STEPS, f"comes out as the same file as {other.name}")
         return None
 
@@ -184,7 +214,7 @@ class Judge:
 
     def _look_at(self, name: str, graph: Graph, backend: Backend) -> tuple[Examined, Piece]:
         config = {"gates": asdict(self._gates), "effort": self._subject.options.effort_config()}
-        task = ExamineTask(self._subject, graph.file, backend, self._gates)
+        task = ExamineTask(self._subject, graph.file, backend, self._gates, graph.engine)
         piece = self._workshop.do(self._order(f"answers of {name}", config, graph, backend, task))
         return Examined.from_json(piece.result.data["examined"]), piece
 
@@ -199,14 +229,14 @@ class Judge:
             "profile": PROFILE_SCHEMA,
             "row_cosine": cosine,
         }
-        task = MeasureTask(self._subject, graph.file, backend, cosine)
+        task = MeasureTask(self._subject, graph.file, backend, cosine, graph.engine)
         return self._workshop.do(self._order(f"profile of {name}", config, graph, backend, task))
 
     def _order(self, what: str, config: Mapping[str, Any], graph: Graph, backend: Backend, task: Any) -> Order:
         """A task whose result also depends on the machine and on the original."""
         known = {**config, "device": this_device(backend.runtime, backend.accelerator).to_json()}
         tools = _tools(*self._score_tools)
-        return Order(what, known, tools, {"model": graph.sha256, "of": self._subject.identity}, task)
+        return Order(what, known, tools, {**graph.digests, "of": self._subject.identity}, task)
 
     def _backend(self, trial: Trial) -> Backend:
         """Its own; the plain export's is the one that it was checked with."""

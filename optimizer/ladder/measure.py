@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from optimizer.ladder.opening import served_files
 from optimizer.ladder.subject import Subject
 from optimizer.stages.base import Result
 from optimizer.stages.intake import take_in
@@ -24,12 +25,14 @@ class MeasureTask:
     model: Path
     backend: Backend
     row_cosine: float
+    engine: Path | None = None
 
     def __call__(self, out: Path, progress: Progress) -> Result:
         """Raises StageFailed when rows influence each other, or a batch fails."""
         subject = self.subject
         request = replace(subject.intake(), differs=by_cosine(self.row_cosine))
-        return take_in(self.model, subject.built, subject.folder, out, progress, self.backend, request)
+        files = served_files(self.backend, self.model, self.engine)
+        return take_in(files, subject.built, subject.folder, out, progress, self.backend, request)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,16 +58,24 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Table:
     """All candidates, the plain export first. `sentence`: the decision; `quality`: what that column holds; `duel`: the part of the
-    sentence that says how finalists came out that were measured again in turns, "" where it was clear without."""
+    sentence that says how finalists came out that were measured again in turns, "" where it was clear without. `left_out`: what was
+    not tried, and why, in sentences."""
 
     sentence: str
     quality: str
     entries: tuple[Entry, ...]
     duel: str = ""
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         entries = [asdict(entry) for entry in self.entries]
-        return {"decision": self.sentence, "quality": self.quality, "duel": self.duel, "candidates": entries}
+        return {
+            "decision": self.sentence,
+            "quality": self.quality,
+            "duel": self.duel,
+            "left_out": list(self.left_out),
+            "candidates": entries,
+        }
 
     @property
     def compared(self) -> list[tuple[str, Agreement]]:
@@ -91,7 +99,7 @@ def table(climbed: Climbed, wants: Wants, max_rows: int, plain_score: float | No
     sentence = f"Published: {climbed.decision.winner}, because {climbed.decision.because}"
     entries = tuple(_entry(trial, climbed, wants, max_rows, plain_score) for trial in climbed.trials)
     duel = "" if climbed.duel is None else climbed.duel.note
-    return Table(f"{sentence} ({duel})" if duel else sentence, quality, entries, duel)
+    return Table(f"{sentence} ({duel})" if duel else sentence, quality, entries, duel, climbed.left_out)
 
 
 def short(table: Table) -> list[Sequence[str]]:

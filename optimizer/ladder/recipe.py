@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.ladder.candidate import OWN, PLAIN, Candidate, Step
+from optimizer.ladder.families import ENGINES
 from optimizer.ladder.gates import MIN_EDGE_COSINE, MIN_SAME_NEIGHBOUR, Gates
 from optimizer.ladder.limits import TIME_S, Limits, usual_memory_bytes
 from optimizer.ladder.steps import find_step
+from optimizer.tensorrt.build import Products
 from server.contract.durations import parse_duration
 from server.contract.errors import ContractError
 from server.contract.fields import Fields
@@ -123,7 +125,7 @@ def _candidates(fields: Fields, folder: Path, backends: Collection[str]) -> tupl
 
 
 def _candidate(fields: Fields, folder: Path, backends: Collection[str]) -> Candidate:
-    fields.only(("name", "steps", "backend"))
+    fields.only(("name", "steps", "backend", "products"))
     name = fields.text("name")
     if not _NAME.fullmatch(name):
         raise fields.wrong("name", f"must be 1 to 64 letters, digits, blanks and . _ + -, found {name!r}")
@@ -133,7 +135,22 @@ def _candidate(fields: Fields, folder: Path, backends: Collection[str]) -> Candi
         raise fields.wrong("backend", f"must be one of {', '.join(sorted(backends))}; found {backend!r}")
     if not steps and backend == OWN:
         raise fields.wrong("steps", f"must name a step, or backend another one than {OWN!r}: this is the plain export itself")
-    return Candidate(name, steps, backend, "in the recipe")
+    return Candidate(name, steps, backend, "in the recipe", _products(fields, backend))
+
+
+def _products(fields: Fields, backend: str) -> Products | None:
+    """Only engines are built; TF32 is what the library itself does unless it is told otherwise."""
+    known = [one.value for one in Products]
+    if backend != ENGINES:
+        if fields.has("products"):
+            raise fields.wrong(
+                "products", f"is for engines, of the backend {ENGINES!r}; leave it out, found backend {backend!r}"
+            )
+        return None
+    value = fields.text("products") if fields.has("products") else Products.TF32.value
+    if value not in known:
+        raise fields.wrong("products", f"must be one of {', '.join(known)}; found {value!r}")
+    return Products(value)
 
 
 def _step(fields: Fields, number: int, folder: Path) -> Step:

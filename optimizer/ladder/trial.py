@@ -11,16 +11,38 @@ from optimizer.ladder.examine import Examined
 from optimizer.ladder.gates import Failed
 from optimizer.ladder.measure import Measured
 from optimizer.lineage import Line
+from server.contract.accelerator import BuiltFor
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The engine that was built of a graph's file for one card."""
+
+    file: Path
+    sha256: str
+    built_for: BuiltFor
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The file that a chain of steps made; `notes`: what each step says of it."""
+    """The file that a chain of steps made; `n_bytes`: of the one that is loaded; `notes`: what each step says of it. `compiled`: what was
+    built of it, where the backend wants that."""
 
     file: Path
     sha256: str
     n_bytes: int
     notes: tuple[str, ...] = ()
+    compiled: Compiled | None = None
+
+    @property
+    def engine(self) -> Path | None:
+        """The engine's file."""
+        return None if self.compiled is None else self.compiled.file
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of all files, for keys."""
+        return {"model": self.sha256} | ({} if self.compiled is None else {"engine": self.compiled.sha256})
 
 
 @dataclass(frozen=True, slots=True)

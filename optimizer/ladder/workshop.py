@@ -50,6 +50,11 @@ class Workshop:
         self._progress = progress
         self.last_said = ""
 
+    @property
+    def timings(self) -> Path:
+        """A file that builders of engines keep beside the artifacts."""
+        return (self._store.root / "tensorrt.timings").resolve()
+
     def do(self, order: Order) -> Piece:
         """Raises Ended when the task ends without a result; `last_said` is then the last thing that it was about to do."""
         kept = self._store.find(order.key)

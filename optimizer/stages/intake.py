@@ -26,14 +26,17 @@ def intake(
     model = inputs["export"] if "export" in inputs else inputs["take"]
     built = inputs.get("build")
     request = intake_of(name, built, model, options)
-    return take_in(model / backend.model_file, built, model, out, progress, backend, request)
+    files = {backend.model_file: model / backend.model_file}
+    return take_in(files, built, model, out, progress, backend, request)
 
 
 def take_in(
-    model: Path, built: Path | None, taken: Path, out: Path, progress: Progress, backend: Backend, request: Intake
+    files: Mapping[str, Path], built: Path | None, taken: Path, out: Path, progress: Progress, backend: Backend, request: Intake
 ) -> Result:
-    """The same for any model file. `built`: the build stage's folder; `taken`: that of a finished file, where there is no such."""
-    os.link(model, out / backend.model_file)
+    """The same for any model. `files`: what the backend loads, by its name there; `built`: the build stage's folder; `taken`: that of a
+    finished file, where there is no such."""
+    for name, file in files.items():
+        os.link(file, out / name)
     tokenizer = (built or taken) / TOKENIZER
     if tokenizer.exists():
         os.link(tokenizer, out / TOKENIZER)
@@ -41,7 +44,8 @@ def take_in(
         manifest, profiles = build_version(out, backend, request, progress)
     except IntakeError as error:
         raise StageFailed(str(error)) from None
-    (out / backend.model_file).unlink()
+    for name in files:
+        (out / name).unlink()
     (out / TOKENIZER).unlink(missing_ok=True)
     length = manifest.ragged.shortest if manifest.ragged else 0
     rates = [f"{one.placement} up to {one.peak_rate(length):,.0f} rows/s" for one in profiles.profiles]

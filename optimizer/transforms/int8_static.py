@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "int8-static"
 OPTIONS = (
     OneOf("activations", "u8", ("u8", "s8"), "u8 is fast on x86, where s8 is slow; s8 is symmetric, as TensorRT wants it"),
+    OneOf("biases", "int32", ("int32", "float"), "float is what TensorRT reads; int32 is what ONNX Runtime has kernels for"),
     OneOf("calibration", METHODS[0], METHODS, "how the range of an activation is chosen"),
     WEIGHT_BITS,
     SMOOTHING,
@@ -137,6 +138,7 @@ def _quantize(
             extra_options={
                 "ActivationSymmetric": signed,
                 "WeightSymmetric": True,
+                "QuantizeBias": settings["biases"] == "int32",
                 # Their kernels write floats as fast as int8, and what follows them, a softmax, an addition or the answer, needs floats.
                 "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
             },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,21 @@ class Backend(Protocol):
 
     def load(self, folder: Path, threads: int) -> Session:
         """Load `folder/model_file` for `threads` threads per call. Raises LoadError."""
+
+
+class CardMemory(NamedTuple):
+    """Bytes of a card's memory: what nobody has, and all of it."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+@runtime_checkable
+class OnCard(Protocol):
+    """What a backend whose `accelerator` is a card can tell besides. Not part of Backend: most have none."""
+
+    def card_memory(self) -> CardMemory:
+        """Now, as all processes on the card leave it. Raises LoadError when the card cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)

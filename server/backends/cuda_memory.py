@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from server.backends.base import Array
+from server.backends.base import Array, CardMemory
 from server.backends.nvidia import EXTRA, Card, find_cards
 
 _BUS_ID_LENGTH = 32
@@ -74,6 +74,9 @@ class DeviceMemory(Protocol):
 
     def check(self) -> None:
         """Raises DeviceLost if so."""
+
+    def memory(self) -> CardMemory:
+        """What is free on the card now, and all of it."""
 
 
 class CudaMemory:
@@ -143,11 +146,20 @@ class CudaMemory:
     def check(self) -> None:
         self._call(self._cuda.cudaDeviceSynchronize())
 
+    def memory(self) -> CardMemory:
+        free_bytes, total_bytes = self._given(self._cuda.cudaMemGetInfo())
+        return CardMemory(int(free_bytes), int(total_bytes))
+
     def _call(self, returned: tuple[Any, ...]) -> Any:
-        """What the function gave besides its status. Any status but that of memory means that the card is lost: the arguments are ours."""
+        """The one thing that the function gave besides its status; None where it gives nothing."""
+        given = self._given(returned)
+        return given[0] if given else None
+
+    def _given(self, returned: tuple[Any, ...]) -> list[Any]:
+        """All that it gave. Any status but that of memory means that the card is lost: the arguments are ours."""
         status, *given = returned
         if status == self._cuda.cudaError_t.cudaSuccess:
-            return given[0] if given else None
+            return given
         reason = self._reason(status)
         if status == self._not_enough:
             raise OutOfDeviceMemory(

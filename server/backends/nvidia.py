@@ -3,11 +3,15 @@ nothing is allocated on a card."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from server.contract.accelerator import Accelerator
+
+log = logging.getLogger(__name__)
 
 EXTRA = "gpu"
 
@@ -29,6 +33,80 @@ class Cards(NamedTuple):
     def at(self, bus_id: str) -> Card | None:
         """The card in that place; None: the driver does not know it."""
         return next((card for card in self.found if _same_place(card.bus_id, bus_id)), None)
+
+
+class CardReading(NamedTuple):
+    """A card as it is now; None: the driver does not tell (of a part of a card it may tell less). `utilization`: share of its last sample
+    period, a second at most, in which anything was calculated, 0 to 1."""
+
+    name: str
+    uuid: str
+    utilization: float | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    power_w: float | None
+    power_limit_w: float | None
+
+
+class CardReader:
+    """Asks the driver about one card, as often as somebody wants to know. For several threads."""
+
+    def __init__(self, nvml: ModuleType, handle: Any) -> None:
+        """`nvml`: initialized, until `close`."""
+        self._nvml, self._handle = nvml, handle
+        self._name: str = nvml.nvmlDeviceGetName(handle)
+        self._uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+        self._told: set[str] = set()
+
+    def read(self) -> CardReading:
+        """Does not raise: what the driver does not tell is None, and the log says so once."""
+        nvml = self._nvml
+        rates = self._ask("utilization", nvml.nvmlDeviceGetUtilizationRates)
+        memory = self._ask("memory", nvml.nvmlDeviceGetMemoryInfo)
+        power_mw = self._ask("power", nvml.nvmlDeviceGetPowerUsage)
+        limit_mw = self._ask("power limit", nvml.nvmlDeviceGetPowerManagementLimit)
+        return CardReading(
+            self._name, self._uuid,
+            None if rates is None else rates.gpu / 100,
+            None if memory is None else memory.used,
+            None if memory is None else memory.total,
+            None if power_mw is None else power_mw / 1000,
+            None if limit_mw is None else limit_mw / 1000,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Let the driver's library go; nothing may be read afterwards."""
+        self._nvml.nvmlShutdown()
+
+    def _ask(self, what: str, function: Callable[[Any], Any]) -> Any:
+        try:
+            return function(self._handle)
+        except self._nvml.NVMLError as error:
+            if what not in self._told:
+                self._told.add(what)
+                log.warning("no metric of the card's %s: the driver says %s", what, error)
+            return None
+
+
+def open_reader(card: Card) -> CardReader | str:
+    """For a card that find_cards has found, or why the driver does not tell of it any more."""
+    nvml = _library()
+    if nvml is None:
+        return f"nvidia-ml-py is not installed: pip install 'ferry-serving[{EXTRA}]'"
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        return f"the NVIDIA driver does not answer: {error}"
+    try:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(place) for place in range(nvml.nvmlDeviceGetCount())]
+        handle = next((one for one in handles if _same_place(_bus_id(nvml, one), card.bus_id)), None)
+        if handle is not None:
+            return CardReader(nvml, handle)
+        reason = f"the NVIDIA driver has no card at {card.bus_id} any more"
+    except nvml.NVMLError as error:
+        reason = f"the NVIDIA driver does not describe its cards: {error}"
+    nvml.nvmlShutdown()
+    return reason
 
 
 @cache
@@ -60,9 +138,16 @@ def _card(nvml: ModuleType, place: int) -> Card:
         nvml.nvmlSystemGetDriverVersion(),
         f"{cuda // 1000}.{cuda % 1000 // 10}",
     )
-    bus_id: str | bytes = nvml.nvmlDeviceGetPciInfo(handle).busId  # bytes or text, by the library's release
-    place_in_machine = bus_id if isinstance(bus_id, str) else bus_id.decode()
-    return Card(accelerator, nvml.nvmlDeviceGetMemoryInfo(handle).total, place_in_machine)
+    return Card(accelerator, nvml.nvmlDeviceGetMemoryInfo(handle).total, _bus_id(nvml, handle))
+
+
+def _bus_id(nvml: ModuleType, handle: Any) -> str:
+    return _text(nvml.nvmlDeviceGetPciInfo(handle).busId)
+
+
+def _text(found: str | bytes) -> str:
+    """Bytes or text, by the library's release."""
+    return found if isinstance(found, str) else found.decode()
 
 
 def _same_place(one: str, other: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from server.backends.base import LoadError, Session
+from server.backends.base import CardMemory, LoadError, Session
 from server.backends.card_slots import Bucket, CardSession
 from server.backends.cuda_memory import DeviceMemory, find_card, find_memory
 from server.backends.nvidia import EXTRA
@@ -61,6 +61,10 @@ class OnnxCudaBackend:
         if isinstance(memory, str):
             return memory
         return None if find_card() is not None else "the driver does not know the card that CUDA shows; update nvidia-ml-py"
+
+    def card_memory(self) -> CardMemory:
+        """Satisfies OnCard."""
+        return self._memory().memory()
 
     def load(self, folder: Path, threads: int) -> Session:
         """Raises LoadError when the file is missing, is not ONNX, uses operators or types that are not supported, or does not fit into

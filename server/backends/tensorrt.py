@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.backends.base import LoadError, Session
+from server.backends.base import CardMemory, LoadError, Session
 from server.backends.card_slots import Bucket, CardSession, Place, Shape
 from server.backends.cuda_memory import DeviceMemory, OutOfDeviceMemory, find_card, find_memory
 from server.backends.onnx_declaration import declared
@@ -60,6 +60,10 @@ class TensorRtBackend:
         if find_card() is None:
             return "the driver does not know the card that CUDA shows; update nvidia-ml-py"
         return _why_not_imported()
+
+    def card_memory(self) -> CardMemory:
+        """Satisfies OnCard."""
+        return self._memory().memory()
 
     def load(self, folder: Path, threads: int) -> Session:
         """`threads` are not needed: the card calculates. Raises LoadError when a file is missing, when the engine is damaged, was built

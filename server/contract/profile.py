@@ -36,7 +36,8 @@ class Placement:
 class Cell:
     """Time of one batch of `rows` rows padded to `length` (0 where the model has no ragged axis), in seconds,
     while all instances of the placement were busy. `samples`: 0 where it was reckoned from other cells, because measuring it would
-    have made requests late. `memory_bytes`: resident growth of the process by then."""
+    have made requests late. `memory_bytes`: resident growth of the process by then, once the model was loaded; on a card, what was taken of
+    its memory by then, with the model (0: not measured)."""
 
     rows: int
     length: int

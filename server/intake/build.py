@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from server.backends.base import Array, Backend, BatchError, LoadError, Session, Tokenizer
+from server.backends.base import Array, Backend, BatchError, LoadError, OnCard, Session, Tokenizer
 from server.contract.device import this_device
 from server.contract.errors import ContractError
 from server.contract.layout import LINEAGE, MANIFEST, PROFILE, TOKENIZER, describe_file, write_json
@@ -175,10 +175,27 @@ def _measure(
     device = this_device(backend.runtime, backend.accelerator)
     try:
         return measure_placements(
-            lambda threads: _load(backend, folder, threads), device, samples, grid_rows(max_rows), lengths, progress, effort
+            lambda threads: _load(backend, folder, threads),
+            device,
+            samples,
+            grid_rows(max_rows),
+            lengths,
+            progress,
+            effort,
+            _taken_of(backend) if isinstance(backend, OnCard) else None,
         )
     except BatchError as error:
         raise IntakeError(f"the model fails while it is timed, at a size that no check tried: {error}") from None
+
+
+def _taken_of(backend: OnCard) -> Callable[[], int]:
+    """Of the card's memory, by all who use it."""
+
+    def taken() -> int:
+        memory = backend.card_memory()
+        return memory.total_bytes - memory.free_bytes
+
+    return taken
 
 
 def _load(backend: Backend, folder: Path, threads: int) -> Session:

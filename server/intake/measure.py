@@ -54,13 +54,15 @@ COARSE = Effort(cell_s=0.45, n_least=3, n_most=100)
 
 @dataclass(slots=True)
 class Contender:
-    """A placement with the times of its batches, by rows and length, in seconds. `grown_bytes`: what the process grew by meanwhile."""
+    """A placement with the times of its batches, by rows and length, in seconds. `grown_bytes`: what the process grew by meanwhile.
+    `on_card`: what is taken of a card's memory since before the model was loaded; None: it is on none."""
 
     placement: Placement
     session: Session
     times: dict[tuple[int, int], list[float]] = field(default_factory=dict)
     grown_bytes: int = 0
     memory_bytes: dict[tuple[int, int], int] = field(default_factory=dict)
+    on_card: Callable[[], int] | None = None
 
     def rate(self, rows: int, length: int) -> float:
         """Rows per second, all instances together."""
@@ -82,7 +84,7 @@ class Contender:
         a_round = Effort(effort.cell_s / N_ROUNDS, 1, max(1, n_most))
         times += time_batches(self.session, instances, batch, a_round, warm_up=not times)
         self.grown_bytes += max(0, _resident_bytes() - before)
-        self.memory_bytes.setdefault((rows, length), self.grown_bytes)
+        self.memory_bytes.setdefault((rows, length), self.grown_bytes if self.on_card is None else self.on_card())
         return True
 
     def cell(self, rows: int, length: int) -> Cell:
@@ -112,19 +114,22 @@ def measure_placements(
     lengths: Sequence[int],
     progress: Progress,
     effort: Effort,
+    taken: Callable[[], int] | None = None,
 ) -> Profiles:
     """Times all of `rows` × `lengths` at each placement that may be the best one for some SLO.
 
     Candidates: one thread; one instance on all cores; one single-threaded instance per core. On a card: one batch in flight, or two,
-    so that one is copied while the other one is calculated. The first in the result has the highest rate.
+    so that one is copied while the other one is calculated. The first in the result has the highest rate. `taken`: tells how many bytes
+    of the card's memory are taken now, by whomever; None: it is not on a card.
     """
+    on_card = None if taken is None else _since(taken)
     cores = device.cores
     several = [Placement(1, cores), Placement(cores, 1)] if device.accelerator is None else [Placement(2, 1)]
     candidates = dict.fromkeys([Placement(1, 1), *several])
     with ExitStack() as open_sessions:
         threads = dict.fromkeys(placement.threads for placement in candidates)
         sessions = {n: open_sessions.enter_context(closing(load(n))) for n in threads}
-        contenders = [Contender(placement, sessions[placement.threads]) for placement in candidates]
+        contenders = [Contender(placement, sessions[placement.threads], on_card=on_card) for placement in candidates]
         best = _worth_measuring(contenders, samples, rows, lengths[len(lengths) // 2], progress)
         share = replace(effort, cell_s=effort.cell_s / len(best))
         _measure_in_rounds(best, samples, [(r, n) for n in lengths for r in rows], share, progress)
@@ -148,7 +153,13 @@ def _worth_measuring(
         left = left[: fast[0] + 1] if fast else left
     kept = [one for one in left if not any(_is_beaten(one, other, few, length) for other in left if other is not one)]
     kept.sort(key=lambda one: max(one.rate(r, length) for r in few), reverse=True)
-    return [Contender(one.placement, one.session) for one in kept]
+    return [Contender(one.placement, one.session, on_card=one.on_card) for one in kept]
+
+
+def _since(taken: Callable[[], int]) -> Callable[[], int]:
+    """How much more is taken than now."""
+    before = taken()
+    return lambda: max(0, taken() - before)
 
 
 def _is_beaten(one: Contender, other: Contender, rows: Sequence[int], length: int) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from server.backends.base import Array, Backends, LoadError, Session, Tokenizer, TokenizerLibrary
+from server.backends.base import Array, Backend, Backends, LoadError, OnCard, Session, Tokenizer, TokenizerLibrary
 from server.contract.device import Device, this_device
 from server.contract.errors import ContractError
 from server.contract.layout import VersionFiles, read_version
@@ -23,6 +24,7 @@ from server.intake.texts import TextReader, measure_text
 from server.intake.timer import now
 from server.runtime.loading_decoder import DecoderLoader, LoadedDecoder
 from server.runtime.profile_cache import ProfileCache
+from server.runtime.room import Room, Taken, need_of
 from server.runtime.terms import Source, Terms, terms_of, terms_to_learn
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ seconds more, than the quickest took."""
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A version with its session, warmed up, on a machine that is `device` to its backend. `reader`: what makes its inputs from
-    text, at the cost `text`, where it takes text."""
+    text, at the cost `text`, where it takes text. `taken`: its memory, to be given back when it is not loaded any more."""
 
     files: VersionFiles
     wants: Wants
@@ -45,6 +47,7 @@ class Loaded:
     session: Session
     reader: TextReader | None
     text: TextCost | None
+    taken: Taken
 
 
 def newest_version(model_folder: Path) -> int:
@@ -57,16 +60,17 @@ def newest_version(model_folder: Path) -> int:
 
 def load_version(
     model_folder: Path, version: int, backends: Backends, tokenizers: TokenizerLibrary | None, cache: ProfileCache,
-    decoders: DecoderLoader,
+    decoders: DecoderLoader, room: Room,
 ) -> Loaded | LoadedDecoder:  # fmt: skip
     """Read, verify, load and warm up one version, of either kind.
 
-    Raises ContractError for files that break the contract, LoadError when a library refuses the model or its tokenizer.
+    Raises ContractError for files that break the contract, LoadError when a library refuses the model or its tokenizer, or `room` has
+    no memory left for it.
     """
     wants = read_wants(model_folder / WANTS_FILE)
     found = read_version(model_folder, version)
     if found.manifest.generation is not None:
-        return decoders.load(found, found.manifest.generation, wants)
+        return decoders.load(found, found.manifest.generation, wants, room)
     picked = backends.pick(found)
     files, backend = picked.files, picked.backend
     if picked.instead is not None:
@@ -77,18 +81,41 @@ def load_version(
             backend.name,
             picked.instead,
         )
-    tokenizer = _load_tokenizer(files, tokenizers)
     device = this_device(backend.runtime, backend.accelerator)
+    free = partial(_free_bytes, backend) if isinstance(backend, OnCard) else None
+    taken = room.take(f"{model_folder.name}/{version}", need_of(files, wants, device, backend.model_file), free)
+    try:
+        return _load(files, backend, wants, device, _load_tokenizer(files, tokenizers), cache, taken)
+    except BaseException:  # whatever it was, its room is another model's again
+        room.give_back(taken)
+        raise
+
+
+def _free_bytes(backend: OnCard) -> int:
+    return backend.card_memory().free_bytes
+
+
+def _load(
+    files: VersionFiles, backend: Backend, wants: Wants, device: Device, tokenizer: Tokenizer | None, cache: ProfileCache,
+    taken: Taken,
+) -> Loaded:  # fmt: skip
     terms = _terms(files, wants, device, cache)
     session = backend.load(files.folder, terms.placement.threads)
-    _warm_up(session, files.manifest)
+    try:
+        _warm_up(session, files.manifest)
+    except LoadError:
+        session.close()
+        raise
     if terms.source is Source.CACHED and _is_outrun(terms, files.manifest, session):
         log.warning(
-            "%s/%d: is faster than when it was measured: it is measured again while it serves", files.manifest.name, version
+            "%s/%d: is faster than when it was measured: it is measured again while it serves",
+            files.manifest.name,
+            files.version,
         )
         terms = replace(terms_to_learn(files.manifest, wants, device, files.profiles), placement=terms.placement, why=terms.why)
     _warn_if_hopeless(files, terms, wants)
-    return Loaded(files, wants, device, terms, session, _reader(files.manifest, tokenizer), _text_cost(files, tokenizer, terms))
+    text = _text_cost(files, tokenizer, terms)
+    return Loaded(files, wants, device, terms, session, _reader(files.manifest, tokenizer), text, taken)
 
 
 def _load_tokenizer(files: VersionFiles, tokenizers: TokenizerLibrary | None) -> Tokenizer | None:

@@ -15,13 +15,14 @@ from server.contract.generation import Generation
 from server.contract.layout import VersionFiles
 from server.contract.profile import Placement
 from server.contract.step_profile import StepProfile
-from server.contract.tensors import DataType
 from server.contract.wants import Wants
+from server.generation.grammars import GrammarCompiler, GrammarLibrary
 from server.generation.texts import TextCodec, TextCodecs
 from server.intake.measure import Effort
 from server.intake.steps import ROWS, measure_steps
 from server.runtime.generating_terms import GeneratingTerms, generating_terms, hopeless
 from server.runtime.profile_cache import ProfileCache
+from server.runtime.room import Room, Taken, need_of_decoder, token_bytes
 from server.runtime.terms import Source
 
 log = logging.getLogger(__name__)
@@ -43,22 +44,26 @@ class LoadedDecoder:
     terms: GeneratingTerms
     decoders: Sequence[Decoder]
     codec: TextCodec
+    taken: Taken
+    grammars: GrammarCompiler | None
 
 
 class DecoderLoader:
     """Knows what every version needs: backends, tokenizers, and what was measured on this machine before."""
 
     def __init__(
-        self, backends: Mapping[str, DecoderBackend], codecs: TextCodecs | None, cache: ProfileCache, effort: Effort = AT_LOAD
-    ) -> None:
-        """`effort`: of measuring the steps of a version whose profile is not of this machine."""
+        self, backends: Mapping[str, DecoderBackend], codecs: TextCodecs | None, cache: ProfileCache, effort: Effort = AT_LOAD,
+        grammars: GrammarLibrary | None = None,
+    ) -> None:  # fmt: skip
+        """`grammars`: None where answers are held to no schema. `effort`: of measuring the steps of a version whose profile is not of this machine."""
         self._backends = backends
         self._codecs = codecs
         self._cache = cache
         self._effort = effort
+        self._grammars = grammars
 
-    def load(self, files: VersionFiles, generation: Generation, wants: Wants) -> LoadedDecoder:
-        """Load and warm up one version.
+    def load(self, files: VersionFiles, generation: Generation, wants: Wants, room: Room) -> LoadedDecoder:
+        """Load and warm up one version, in memory of `room`.
 
         Raises ContractError when it cannot be used here, LoadError when a library refuses the model or its tokenizer.
         """
@@ -68,14 +73,20 @@ class DecoderLoader:
             raise LoadError(f"needs a tokenizer library for {generation.tokenizer}, which this server was started without")
         codec = self._codecs.codec(files.folder, generation)
         terms = self._terms(files, generation, wants, backend)
-        made: list[Decoder] = []
-        for _ in range(terms.placement.instances):
-            made.append(backend.load(files.folder, generation, terms.limits.slots, terms.placement.threads))
-            _warm_up(made[-1])
-        reason = hopeless(terms)
-        if reason is not None:
-            log.warning("%s: %s", name, reason)
-        return LoadedDecoder(files, generation, wants, terms, made, codec)
+        instances, slots = terms.placement.instances, terms.limits.slots
+        taken = room.take(name, need_of_decoder(files, generation, instances, slots))
+        try:
+            made = [
+                _warmed_up(backend.load(files.folder, generation, slots, terms.placement.threads)) for _ in range(instances)
+            ]
+            reason = hopeless(terms)
+            if reason is not None:
+                log.warning("%s: %s", name, reason)
+            grammars = None if self._grammars is None else self._grammars.compiler(codec.serialized, generation)
+            return LoadedDecoder(files, generation, wants, terms, made, codec, taken, grammars)
+        except BaseException:  # whatever it was, its room is another model's again
+            room.give_back(taken)
+            raise
 
     def _terms(self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend) -> GeneratingTerms:
         """By the published profile if it is of such a machine and placement, else by what was measured here before, else measured now."""
@@ -107,9 +118,7 @@ class DecoderLoader:
 
 def slots_to_measure(generation: Generation) -> int:
     """As many as are measured at all, unless they would take too much memory: when it is measured all of them are full."""
-    kept = generation.kept
-    token_bytes = 2 * kept.layers * kept.heads * kept.head_size * (4 if kept.datatype is DataType.FP32 else 2)
-    return max(1, min(ROWS[-1], MEASURED_BYTES // (token_bytes * generation.longest)))
+    return max(1, min(ROWS[-1], MEASURED_BYTES // (token_bytes(generation) * generation.longest)))
 
 
 def _why_not(profile: StepProfile | None, wants: Wants, device: Device) -> str | None:
@@ -130,10 +139,11 @@ def _untold(what: str, done: int, total: int) -> None:
     """Nobody watches a server that loads a model."""
 
 
-def _warm_up(decoder: Decoder) -> None:
+def _warmed_up(decoder: Decoder) -> Decoder:
     """First calls allocate and plan; no client should pay for that."""
     try:
         decoder.prefill([0], [np.zeros(1, np.int64)], 0)
         decoder.decode([Row(slot, 0, min(slot, 1)) for slot in range(decoder.slots)])
     except Exception as error:  # BatchError, or a bug of the backend: the model is not fit to serve either way
         raise LoadError(f"the model fails on a warm-up step: {error}") from error
+    return decoder

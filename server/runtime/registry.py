@@ -15,6 +15,7 @@ from server.contract.layout import check_model_name, model_names, versions
 from server.core.lifecycle import State, step
 from server.core.types import ModelKey
 from server.errors import BadRequest, FerryError, NotFound, NotReady
+from server.generation.grammars import GrammarLibrary
 from server.generation.texts import TextCodecs
 from server.intake.errors import IntakeError
 from server.intake.measure import Effort
@@ -23,6 +24,7 @@ from server.runtime.loading import Loaded, load_version, newest_version
 from server.runtime.loading_decoder import AT_LOAD, DecoderLoader, LoadedDecoder
 from server.runtime.measuring import Measuring, Pace, wants_measuring
 from server.runtime.profile_cache import ProfileCache
+from server.runtime.room import Room, Taken
 from server.runtime.served import ServedModel
 from server.runtime.served_decoder import ServedDecoder
 from server.runtime.terms import Source, terms_of
@@ -52,16 +54,21 @@ class Registry:
     def __init__(
         self, repository: Path, backends: Backends, engine: Engine, metrics: Metrics,
         tokenizers: TokenizerLibrary | None = None, cache: ProfileCache | None = None, pace: Pace | None = None,
-        codecs: TextCodecs | None = None, step_effort: Effort = AT_LOAD,
+        codecs: TextCodecs | None = None, step_effort: Effort = AT_LOAD, grammars: GrammarLibrary | None = None,
+        room: Room | None = None,
     ) -> None:  # fmt: skip
-        """`tokenizers`: for versions that take text, `codecs`: for those that generate it; without them those are not loaded. `step_effort`: of measuring the steps of those whose profile is of another machine, before they serve. `cache`: where profiles are kept that are
-        measured here; `pace`: how eagerly that is done."""
+        """`tokenizers`: for versions that take text, `codecs`: for those that generate it; without them those are not loaded.
+        `grammars`: None where answers are held to no schema. `step_effort`: of measuring the steps of those whose profile is of
+        another machine, before they serve. `cache`: where profiles are kept that are measured here; `pace`: how eagerly that is
+        done. `room`: memory that models may take; None: any amount."""
         self._repository = repository
         self._backends = backends
         self._tokenizers = tokenizers
         self._cache = cache or ProfileCache(None)
-        self._decoders = DecoderLoader(backends.decoders, codecs, self._cache, step_effort)
+        self._decoders = DecoderLoader(backends.decoders, codecs, self._cache, step_effort, grammars)
         self._pace = pace or Pace()
+        self._room = room or Room()
+        self._taken: dict[ModelKey, Taken] = {}
         self._measuring: dict[ModelKey, asyncio.Task[None]] = {}
         self._engine = engine
         self._metrics = metrics
@@ -177,6 +184,7 @@ class Registry:
                     self._tokenizers,
                     self._cache,
                     self._decoders,
+                    self._room,
                 )
             except Exception as error:  # whatever is wrong with one model, the others are served
                 if not isinstance(error, (ContractError, LoadError, IntakeError)):
@@ -225,6 +233,7 @@ class Registry:
         self._n_loads += 1
         key = ModelKey(loaded.files.manifest.name, loaded.files.version, self._n_loads)
         model = self._open(key, loaded)
+        self._taken[key] = loaded.taken
         old = self._serving.get(key.name)
         self._serving[key.name] = model
         self._failed.pop(key.name, None)
@@ -284,6 +293,7 @@ class Registry:
             await self._engine.close(model)
         else:
             await self._engine.close_generating(model)
+        self._room.give_back(self._taken.pop(model.key))
         self._metrics.close(model.key)
         if reason is not None:
             status.become(State.UNAVAILABLE, reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from server.core.types import Close, Drift, Failure, ModelKey, Refusal
 from server.errors import BadText, RateLimited
 from server.runtime.clock import Clock
+from server.telemetry.card_metrics import CardCollector, Reading
 from server.telemetry.generating_metrics import GeneratingMetrics
 from server.telemetry.histogram import Histogram
 from server.telemetry.window import SlidingWindow
@@ -59,6 +60,12 @@ class Metrics:
         """Bind all children of a model version."""
         self._models[key] = ModelMetrics(self, key)
         return self._models[key]
+
+    def watch_card(self, read: Callable[[], Reading]) -> Callable[[], None]:
+        """Export a card's metrics until the result is called; `read` is called at each scrape, in its thread."""
+        collector = CardCollector(read)
+        self.registry.register(collector)
+        return lambda: self.registry.unregister(collector)
 
     def recorded(self, reason: str) -> None:
         """A flight recording was written."""

@@ -49,6 +49,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "onnxruntime",
         "openvino",
         "tokenizers",
+        "llguidance",
         "google",
         "jinja2",
         "pynvml",

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from server.app import Ferry
+from server.backends.nvidia import Card, CardReading
+from server.contract.accelerator import Accelerator
 from server.settings import read_settings
 
 
@@ -87,3 +89,51 @@ def test_what_killed_publishers_left_is_swept_at_start(own_repository: Path) -> 
 
     run(own_repository, scenario)
     assert not abandoned.exists()
+
+
+NOW = CardReading("A card", "GPU-7", 0.4, 3, 80, 312.5, 700.0)
+CARD = Card(Accelerator("A card", "9.0", "580.2", "13.1"), 80, "0000:17:00.0")
+
+
+class Reader:
+    """A card that somebody reads."""
+
+    n_open = 1
+
+    def read(self) -> CardReading:
+        assert self.n_open
+        return NOW
+
+    def close(self) -> None:
+        self.n_open -= 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_cards_metrics_are_exported_while_the_server_runs(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader()
+    monkeypatch.setattr("server.app.find_card", lambda: CARD if there else None)
+    monkeypatch.setattr("server.app.open_reader", lambda card: reader)
+    labels = {"gpu_uuid": "GPU-7"}
+    seen: list[Ferry] = []
+
+    async def scenario(ferry: Ferry) -> None:
+        assert ferry.metrics.registry.get_sample_value("nv_gpu_power_usage", labels) == (312.5 if there else None)
+        seen.append(ferry)
+
+    run(tmp_path, scenario)
+    assert reader.n_open == (0 if there else 1)
+    assert seen[0].metrics.registry.get_sample_value("nv_gpu_power_usage", labels) is None
+
+
+def test_a_driver_that_does_not_tell_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.app.find_card", lambda: CARD)
+    monkeypatch.setattr("server.app.open_reader", lambda card: "the NVIDIA driver does not answer: gone")
+
+    async def scenario(_: Ferry) -> None:
+        assert "no metrics of the card: the NVIDIA driver does not answer: gone" in caplog.text
+
+    run(tmp_path, scenario)

@@ -50,7 +50,8 @@ class OnnxModel:
         if setup.threads:
             options.intra_op_num_threads = setup.threads
             options.inter_op_num_threads = 1
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.add_session_config_entry("session.intra_op.spin_duration_us", "20")  # as ferry does
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = ort.InferenceSession(setup.file, options, providers=["CPUExecutionProvider"])
         self._inputs = {
             one.name: (

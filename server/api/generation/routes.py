@@ -14,6 +14,7 @@ from server.api.generation.exchange import exchange
 from server.api.generation.fields import BodyFields, read_object
 from server.api.generation.forms import Form, OpenAiFrame
 from server.api.generation.prompts import chat_ids, text_ids
+from server.api.generation.response_format import held
 from server.api.generation.running import Job, Running
 from server.api.generation.wishes import make_prompt
 from server.api.infer_head import Scope
@@ -65,10 +66,11 @@ class CompletionRoutes:
         terms = _terms(model, head)
         all_ids = [await text_ids(model, given, "prompt") if isinstance(given, str) else given for given in call.prompts]
         prompts = [make_prompt(model, ids, call.wishes, "prompt", USUAL_TOKENS) for ids in all_ids]
-        job = Job(prompts, call.wishes.sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
+        sampling = await held(model, call.wishes.sampling, call.wishes.schema)
+        job = Job(prompts, sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
         echoes = [_echo(model, given) if call.echo else "" for given in call.prompts for _ in range(call.n)]
         frame = _frame(model, "cmpl", "text_completion", call.tells_usage)
-        return model, job, CompletionForm(frame, model.codec, echoes, call.wishes.sampling.logprobs is not None), call.streams
+        return model, job, CompletionForm(frame, model.codec, echoes, sampling.logprobs is not None), call.streams
 
     async def _chat(
         self, fields: BodyFields, head: CallHead, arrived_at: float | None
@@ -77,9 +79,10 @@ class CompletionRoutes:
         model = self._find(call.model)
         terms = _terms(model, head)
         prompt = make_prompt(model, await chat_ids(model, call.messages, "messages"), call.wishes, "messages", None)
-        job = Job([prompt], call.wishes.sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
+        sampling = await held(model, call.wishes.sampling, call.wishes.schema)
+        job = Job([prompt], sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
         frame = _frame(model, "chatcmpl", "chat.completion.chunk" if call.streams else "chat.completion", call.tells_usage)
-        return model, job, ChatForm(frame, model.codec, call.n, call.wishes.sampling.logprobs is not None), call.streams
+        return model, job, ChatForm(frame, model.codec, call.n, sampling.logprobs is not None), call.streams
 
     def _find(self, name: str) -> GeneratingModel:
         try:

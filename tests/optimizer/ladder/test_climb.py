@@ -18,6 +18,7 @@ from optimizer.inspection.readiness import Mark
 from optimizer.inspection.versions import find_version
 from optimizer.job import LadderWish, Outcome, Request, optimize
 from optimizer.ladder import decide, workshop
+from optimizer.ladder.here import Here
 from optimizer.ladder.isolate import End, Ended, Task, isolate
 from optimizer.ladder.limits import Limits
 from optimizer.options import Options
@@ -51,6 +52,7 @@ class Ladder:
         self.root, self.repository, self.cache = root, root / "repository", root / "cache"
         self.recorder = Recorder()
         self.other: OnnxRuntimeBackend | None = None
+        self.here: Here | None = None
 
     def prepare(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ class Ladder:
     def run(self, *, slo_s: float | None = 0.2, force: bool = False) -> Outcome:
         self.recorder = Recorder()
         usable = {"onnxruntime": OnnxRuntimeBackend()} | ({"openvino-f32": self.other} if self.other else {})
-        wish = LadderWish(Backends(usable, {"openvino-bf16": NEEDS}), self.root / "recipe.toml")
+        wish = LadderWish(self.here or Here(Backends(usable, {"openvino-bf16": NEEDS})), self.root / "recipe.toml")
         options = Options(max_rows=4, effort=EFFORT)
         source = self.root / "tiny.onnx"
         request = Request(source, self.repository, self.cache, slo_s, "ferry optimize …", None, options, force, wish)

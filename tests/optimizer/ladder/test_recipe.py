@@ -10,9 +10,10 @@ from optimizer.errors import SourceError
 from optimizer.ladder.gates import Gates
 from optimizer.ladder.limits import Limits
 from optimizer.ladder.recipe import Recipe, read_recipe, usual_recipe
+from optimizer.tensorrt.build import Products
 from server.contract.errors import ContractError
 
-BACKENDS = ("onnxruntime", "openvino-bf16")
+BACKENDS = ("onnxruntime", "openvino-bf16", "tensorrt")
 CANDIDATE = '[[candidates]]\nname = "a"\nsteps = ["mine.py:halve"]\n'
 
 
@@ -56,6 +57,14 @@ backend = "openvino-bf16"
     assert (own.backend, kernels.steps, kernels.backend) == ("openvino-bf16", (), "openvino-bf16")
 
 
+def test_an_engine_says_what_its_products_are_calculated_in(tmp_path: Path) -> None:
+    engine = '[[candidates]]\nname = "{0}"\nbackend = "tensorrt"\n{1}'
+    recipe = read(tmp_path, engine.format("usual", "") + engine.format("exact", 'products = "f32"\n') + CANDIDATE)
+    assert recipe.candidates is not None
+    assert [one.products for one in recipe.candidates] == [Products.TF32, Products.F32, None]
+    assert ["products" in one.config() for one in recipe.candidates] == [True, True, False]
+
+
 def test_nothing_means_the_usual(tmp_path: Path) -> None:
     recipe = read(tmp_path, "")
     assert recipe == usual_recipe(0.7)
@@ -85,7 +94,9 @@ def test_the_code_of_a_step_is_in_the_key(tmp_path: Path) -> None:
         ('[[candidates]]\nsteps = ["mine.py:halve"]', r"candidates\[0\]: field 'name' is missing"),
         ('[[candidates]]\nname = "a/b"', r"candidates\[0\]: field 'name' must be 1 to 64 letters"),
         ('[[candidates]]\nname = "a"', r"candidates\[0\]: field 'steps' must name a step, or backend another one"),
-        (CANDIDATE + "backend = 'tpu'", r"candidates\[0\]: field 'backend' must be one of onnxruntime, openvino-bf16; found 'tpu'"),
+        (CANDIDATE + "backend = 'tpu'", r"candidates\[0\]: field 'backend' must be one of onnxruntime, openvino-bf16, tensorrt; found 'tpu'"),
+        (CANDIDATE + "products = 'f32'", r"field 'products' is for engines, of the backend 'tensorrt'; leave it out, found backend 'onnxruntime'"),
+        (CANDIDATE + "backend = 'tensorrt'\nproducts = 'f16'", r"field 'products' must be one of f32, tf32; found 'f16'"),
         (CANDIDATE + CANDIDATE, r"field 'candidates' must have distinct names, and none 'plain export'; found 'a'"),
         ('[[candidates]]\nname = "a"\nsteps = ["halve"]', r"candidates\[0\]: steps\[0\]: there is no transform 'halve'; there are fuse, "),
         ('[[candidates]]\nname = "a"\nsteps = ["mine.py:2"]', r"steps\[0\]: 'mine.py:2' is not file.py:function"),

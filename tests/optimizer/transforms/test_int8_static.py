@@ -47,6 +47,15 @@ def test_signed_activations_are_symmetric_where_asked_for(cnn: Net, tmp_path: Pa
     assert cnn.cosine(tmp_path / "q.onnx") > 0.998
 
 
+def test_biases_stay_float_where_asked_for(cnn: Net, tmp_path: Path) -> None:
+    """As TensorRT reads it: its parser refuses DequantizeLinear of int32."""
+    int8_static(cnn.path, tmp_path / "q.onnx", cnn.material, {"activations": "s8", "biases": "float"})
+    kinds = {name: array.dtype.name for name, array in constants(tmp_path / "q.onnx").items()}
+    assert "int32" not in kinds.values()
+    assert (kinds["b2"], kinds["w2_quantized"]) == ("float32", "int8")
+    assert cnn.cosine(tmp_path / "q.onnx") > 0.998
+
+
 def test_seven_bits_leave_room_for_sums(cnn: Net, tmp_path: Path) -> None:
     int8_static(cnn.path, tmp_path / "q.onnx", cnn.material, {"weight_bits": 7, "min_cosine": 0})
     weights = constants(tmp_path / "q.onnx")["w2_quantized"]

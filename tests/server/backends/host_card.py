@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from server.backends.base import Array
+from server.backends.base import Array, CardMemory
 from server.backends.cuda_memory import DeviceLost, OutOfDeviceMemory
 from server.backends.onnx_cuda import CudaPrecision, OnnxCudaBackend
 
@@ -22,7 +22,7 @@ class HostCard:
 
     def __init__(self, room: int = 10**9) -> None:
         self.alone = threading.Lock()
-        self.room = room
+        self.room = self.total = room
         self.is_lost = False
         self.streams: list[int] = []
         self.pinned: dict[int, Array] = {}
@@ -86,6 +86,9 @@ class HostCard:
     def check(self) -> None:
         if self.is_lost:
             raise DeviceLost("the card does not answer any more (unspecified launch failure); start the server again")
+
+    def memory(self) -> CardMemory:
+        return CardMemory(self.room, self.total)
 
     @property
     def is_empty(self) -> bool:

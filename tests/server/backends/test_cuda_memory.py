@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from server.backends import cuda_memory
+from server.backends.base import CardMemory
 from server.backends.cuda_memory import CudaMemory, DeviceLost, OutOfDeviceMemory, find_card, find_memory
 from server.backends.nvidia import Card, Cards
 from server.contract.accelerator import Accelerator
@@ -194,6 +195,16 @@ def test_the_card_in_use_is_the_one_that_cuda_shows_first(monkeypatch: pytest.Mo
 def test_a_card_that_the_driver_does_not_know_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Runtime(), Cards((CARD._replace(bus_id="00000000:16:00.0"),)))
     assert find_card() is None
+
+
+def test_free_memory_is_asked_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime()
+    runtime.cudaMemGetInfo = lambda: (runtime.status, 3, 8)  # type: ignore[attr-defined]
+    memory = CudaMemory(runtime)
+    assert memory.memory() == CardMemory(free_bytes=3, total_bytes=8)
+    runtime.status = Status.cudaErrorIllegalAddress
+    with pytest.raises(DeviceLost, match="illegal access"):
+        memory.memory()
 
 
 def test_the_library_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,6 +225,25 @@ def test_on_a_card_there_may_be_two_batches_in_flight_whatever_the_cores(timer: 
     assert {one.placement for one in profiles.profiles} <= {Placement(1, 1), Placement(2, 1)}
 
 
+def test_on_a_card_memory_is_what_was_taken_there_since_before_the_model_was_loaded(timer: FakeTimer) -> None:
+    taken = [700]
+
+    def run(inputs: Mapping[str, Array]) -> list[Array]:
+        timer.now_s += 0.1
+        taken[0] = max(taken[0], 1700 + len(inputs["x"]))
+        return doubled(inputs)
+
+    def load(_: int) -> FakeSession:
+        taken[0] += 1000
+        return FakeSession(run)
+
+    samples = made_up_samples(FakeSession(doubled).signature, 0)
+    device = replace(DEVICE, accelerator=Accelerator("A card", "9.0", "570.1", "12.8"))
+    profiles = measure_placements(load, device, samples, (1, 4), (0,), lambda *_: None, EFFORT, lambda: taken[0])
+    for one in profiles.profiles:
+        assert [cell.memory_bytes for cell in one.cells] == [1004, 1004], "the comparison of placements ran the largest batch"
+
+
 def test_on_one_core_there_is_one_candidate(timer: FakeTimer) -> None:
     profiles = measured(taking(timer, 0.01, 0.1), (1, 4), (0,), EFFORT)
     assert [one.placement for one in profiles.profiles] == [Placement(1, 1)]

@@ -23,6 +23,7 @@ from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.registry import Registry
+from server.runtime.room import Room
 from server.runtime.served_decoder import ServedDecoder
 from server.telemetry.metrics import Metrics
 from tests.decoders import IdCodec, TinyDecoder
@@ -112,14 +113,14 @@ class AccidentalBackend(OnnxDecoderBackend):
 class GeneratingWorld:
     """See above."""
 
-    def __init__(self, repository: Path, kept: Path | None, backends: Sequence[Backend]) -> None:
+    def __init__(self, repository: Path, kept: Path | None, backends: Sequence[Backend], room: Room | None = None) -> None:
         self.backend = AccidentalBackend()
         self.metrics = Metrics(monotonic_clock)
         self.engine = Engine(asyncio.get_running_loop(), monotonic_clock)
         decoders: Mapping[str, DecoderBackend] = {self.backend.name: self.backend}
         self.registry = Registry(
             repository, Backends({one.name: one for one in backends}, decoders=decoders), self.engine, self.metrics, cache=ProfileCache(kept), codecs=IdCodec(),
-            step_effort=Effort(0.001, n_least=1, n_most=2),
+            step_effort=Effort(0.001, n_least=1, n_most=2), room=room,
         )  # fmt: skip
         self.clients: list[Client] = []
 
@@ -172,10 +173,10 @@ class GeneratingWorld:
 
 @asynccontextmanager
 async def generating_world(
-    repository: Path, kept: Path | None = None, backends: Sequence[Backend] = ()
+    repository: Path, kept: Path | None = None, backends: Sequence[Backend] = (), room: Room | None = None
 ) -> AsyncIterator[GeneratingWorld]:
     """`kept`: where what is measured is kept. `backends`: for models of other kinds."""
-    world = GeneratingWorld(repository, kept, backends)
+    world = GeneratingWorld(repository, kept, backends, room)
     await world.registry.load_all()
     try:
         yield world

@@ -16,7 +16,7 @@ from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch
 from server.api.infer import InferRoutes
 from server.api.shared_memory import Regions
-from server.backends.base import Backends, TokenizerLibrary
+from server.backends.base import Backend, Backends, TokenizerLibrary
 from server.backends.scripted import Script, ScriptedBackend
 from server.contract.classes import Classes
 from server.contract.device import this_device
@@ -36,6 +36,7 @@ from server.runtime.measuring import Pace
 from server.runtime.profile_cache import ProfileCache
 from server.runtime.refusals import REPLY_S
 from server.runtime.registry import Registry
+from server.runtime.room import Room
 from server.telemetry.metrics import Metrics
 from tests.child_server import Reply
 
@@ -178,14 +179,15 @@ async def infer_routes(engine: Engine, registry: Registry, regions: Regions | No
 @asynccontextmanager
 async def world(
     repository: Path, script: Script | None = None, tokenizers: TokenizerLibrary | None = None, regions: Regions | None = None,
-    cache: ProfileCache | None = None,
+    cache: ProfileCache | None = None, room: Room | None = None, backend: Callable[[Script], Backend] = ScriptedBackend,
 ) -> AsyncIterator[World]:  # fmt: skip
-    """Load everything in `repository`; at the end drain, and leave no task behind. `regions`: shared memory is turned on."""
+    """Load everything in `repository`; at the end drain, and leave no task behind. `regions`: shared memory is turned on. `backend`: makes
+    the one that serves."""
     loop = asyncio.get_running_loop()
     script = script or Script(doubled)
     metrics, engine = Metrics(monotonic_clock), Engine(loop, monotonic_clock)
     registry = Registry(
-        repository, Backends({ScriptedBackend.name: ScriptedBackend(script)}), engine, metrics, tokenizers, cache, EAGER
+        repository, Backends({ScriptedBackend.name: backend(script)}), engine, metrics, tokenizers, cache, EAGER, room=room
     )
     await registry.load_all()
     async with infer_routes(engine, registry, regions) as infer:
