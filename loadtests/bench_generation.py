@@ -10,7 +10,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,18 +22,24 @@ from tokenizers import Tokenizer
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.environment import heading
 from loadtests.errors import LoadTestError
-from loadtests.flags import count, duration_s
-from loadtests.generation import scenes
-from loadtests.generation.programs import GENERATORS, CannotRun, Generator, Program, environment, forms
+from loadtests.flags import count, duration_s, positive
+from loadtests.generation import company, scenes
+from loadtests.generation.claims import claims
+from loadtests.generation.joining import Joining
+from loadtests.generation.programs import GENERATORS, ROOT, CannotRun, Generator, Program, environment, forms
 from loadtests.generation.streams import Ask, Asked, ask
 from loadtests.generation.work import Work, draw
-from loadtests.report import number, table, write_json
+from loadtests.generation_report import KIND, text
+from loadtests.overload import Offer
+from loadtests.report import write_json
+from loadtests.verdicts import verdict_values
 
 PROMPT, MEAN, MOST, VOCABULARY = 32, 64.0, 256, 8192
 LONG_PROMPT, BUSY = 300, 0.66
-CONTINUOUS, STATIC = "ferry", "ferry, static batches"
 IN_PROCESS = Generator("ferry's engine in process", "tests.measure.generation_engine", "ferry")
-SCENES = ("backlog", "arrivals", "gap", "overload")
+SCENES = ("backlog", "arrivals", "gap", "overload", "company")
+ENCODER_SOURCE = ROOT / "loadtests" / "peers" / "generators" / "encoder.py"
+ENCODER_SLO_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,12 @@ class Options:
     scenes: list[str]
     rounds: int
     requests: int
+    arrivals: int
     slots: int
     threads: int
     slo: float
     gap: float
+    load_s: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,10 +93,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--scenes", type=_words(SCENES), default=list(SCENES), help=f"of {','.join(SCENES)}")
     parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--requests", type=count, default=96)
+    parser.add_argument("--arrivals", type=count, default=150, help="requests that come at random, one by one")
     parser.add_argument("--slots", type=count, default=16)
     parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--slo", type=duration_s, default=1.0, help="of the first token, for the overload")
     parser.add_argument("--gap", type=duration_s, default=0.1, help="of each one after another, likewise")
+    parser.add_argument("--load-s", type=positive, default=20.0, help="seconds of one load of the overload, and of the company")
     return Options(**vars(parser.parse_args(arguments)))
 
 
@@ -107,18 +117,21 @@ def _words(known: Sequence[str]) -> Any:
 
 
 def run(options: Options) -> Path:
-    """Measure, print, write the JSON file and return its path. Raises LoadTestError."""
+    """Measure, print, write the JSON file and return its path. Raises LoadTestError, also when a scene failed and the others are written."""
     python = environment(options.environment)
     repository = options.work / "repository"
     made = {**forms(python, options.work, options.threads), IN_PROCESS.form: repository / "patient"}
     for name, slo_s, gap_s in (("patient", 300.0, 10.0), ("prompt", options.slo, options.gap)):
-        _publish(options, made["checkpoint"], repository, name, slo_s, gap_s)
+        _publish_decoder(options, made["checkpoint"], repository, name, slo_s, gap_s)
+    _publish(options, ENCODER_SOURCE, repository, company.ENCODER, ["--slo", f"{ENCODER_SLO_S:g}s"])
     work = draw(options.requests, PROMPT, MEAN, MOST, VOCABULARY, seed=1)
     content: dict[str, Any] = {
+        "kind": KIND,
         **heading("loadtests.bench_generation", sys.argv[1:], asdict(options)),
         "what_is_counted": "tokens of all answers ÷ seconds from the first request to the end of the last answer; other generators in their "
         "own process without a network, ferry over HTTP with every token streamed to a client on the same cores",
         "work": {"requests": options.requests, "tokens": work.n_tokens, "row_step_ceiling": work.ceiling(options.slots)},
+        "failed": {},
     }
     port = free_port()
     command = [*shlex.split(options.server), "--repository", str(repository), "--host", HOST, "--port", str(port)]
@@ -126,40 +139,53 @@ def run(options: Options) -> Path:
         per_s = None
         for scene in options.scenes:
             print(f"{scene} …", flush=True)
-            if scene == "backlog":
-                content[scene] = _backlog(options, python, made, server, work)
-                per_s = statistics.median(content[scene]["tokens_per_s"][CONTINUOUS])
-                continue
-            per_s = per_s or work.n_tokens / scenes.backlog(_asking(server, "patient"), work, None)[0]
-            content[scene] = _SCENES[scene](options, server, per_s)
-            print(content[scene], flush=True)
+            try:
+                if scene == "backlog":
+                    content[scene] = _backlog(options, python, made, server, work)
+                    per_s = statistics.median(content[scene]["tokens_per_s"][Joining.CONTINUOUS.value])
+                else:
+                    per_s = per_s or work.n_tokens / _once(options, server, work)[0]
+                    content[scene] = _SCENES[scene](options, server, per_s)
+            except LoadTestError as error:
+                content["failed"][scene] = str(error)
+            print(content.get(scene) or content["failed"][scene], flush=True)
+    content["verdicts"] = verdict_values(claims(content))
     file = write_json(options.out, "bench-generation", content)
-    print(f"written: {file}")
+    print(f"{text(content)}\nwritten: {file}")
+    if content["failed"]:
+        raise LoadTestError("; ".join(f"{scene}: {why}" for scene, why in content["failed"].items()))
     return file
 
 
-def _publish(options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float) -> None:
+def _publish_decoder(options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float) -> None:
+    if _publish(options, checkpoint, repository, name, ["--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s"]):
+        wants = repository / name / "model.toml"
+        wants.write_text(wants.read_text() + f"slots = {options.slots}\nthreads = {options.threads}\ninstances = 1\n")
+
+
+def _publish(options: Options, source: Path, repository: Path, name: str, promises: Sequence[str]) -> bool:
+    """Whether it had to be. Raises LoadTestError."""
     if (repository / name / "1" / "manifest.json").exists():
-        return
+        return False
     repository.mkdir(parents=True, exist_ok=True)
-    flags = ["--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s", "--name", name, "--repository", str(repository)]
-    done = subprocess.run(
-        [*shlex.split(options.optimize), str(checkpoint), *flags], capture_output=True, text=True, check=False
-    )
+    flags = [*promises, "--name", name, "--repository", str(repository)]
+    done = subprocess.run([*shlex.split(options.optimize), str(source), *flags], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LoadTestError(f"the checkpoint could not be published: {(done.stderr or done.stdout).strip()[-600:]}")
-    wants = repository / name / "model.toml"
-    wants.write_text(wants.read_text() + f"slots = {options.slots}\nthreads = {options.threads}\ninstances = 1\n")
+        raise LoadTestError(f"{source.name} could not be published: {(done.stderr or done.stdout).strip()[-600:]}")
+    return True
 
 
 def _asking(server: Child, model: str) -> Ask:
     return partial(ask, server.port, model)
 
 
+def _once(options: Options, server: Child, work: Work, joining: Joining = Joining.CONTINUOUS) -> tuple[float, list[str]]:
+    return scenes.backlog(_asking(server, "patient"), work, joining, options.slots)
+
+
 def _backlog(options: Options, python: Path, made: Any, server: Child, work: Work) -> dict[str, Any]:
     tokenizer = Tokenizer.from_file(str(made["checkpoint"] / "tokenizer.json"))
-    asking = _asking(server, "patient")
-    seconds: dict[str, list[float]] = {CONTINUOUS: [], STATIC: []}
+    seconds: dict[str, list[float]] = {joining.value: [] for joining in Joining}
     texts: dict[str, list[str]] = {}
     absent: dict[str, str] = {}
     with ExitStack() as stack:
@@ -173,28 +199,34 @@ def _backlog(options: Options, python: Path, made: Any, server: Child, work: Wor
             except CannotRun as error:
                 absent[generator.name] = str(error)
                 print(f"left out: {error}", flush=True)
-        scenes.backlog(asking, work, None)
+        _once(options, server, work)
         for at in range(options.rounds):
-            for name, slots in ((CONTINUOUS, None), (STATIC, options.slots)):
-                took_s, texts[name] = scenes.backlog(asking, work, slots)
-                seconds[name].append(took_s)
+            for joining in Joining:
+                took_s, texts[joining.value] = _once(options, server, work, joining)
+                seconds[joining.value].append(took_s)
             for program in programs:
                 took_s, answers = program.run()
                 texts[program.generator.name] = [tokenizer.decode(ids) for ids in answers]
                 seconds[program.generator.name].append(took_s)
             print(f"  round {at + 1} of {options.rounds}", flush=True)
-    same = {name: _alike(texts[CONTINUOUS], found) for name, found in texts.items()}
+    return _beside(seconds, texts, work, options.slots) | {"left_out": absent}
+
+
+def _beside(
+    seconds: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[str]], work: Work, slots: int
+) -> dict[str, Any]:
+    """What of it goes into the result. Only tokens that were wanted count, whoever calculated more."""
+    ours, static = Joining.CONTINUOUS.value, Joining.STATIC.value
+    same = {name: scenes.alike(texts[ours], found) for name, found in texts.items()}
+    same[static] = scenes.alike(texts[ours], texts[static], Joining.STATIC)
     per_s = {name: [work.n_tokens / one for one in taken] for name, taken in seconds.items()}
-    ratios = {name: _ratio(per_s[CONTINUOUS], found) for name, found in per_s.items()}
-    lines = [
-        [name, number(statistics.median(found)), f"{ratios[name]:.2f}", f"{same[name]:.3f}"] for name, found in per_s.items()
-    ]
-    print(table(("96 at once", "tokens/s", "ferry / it", "same answers"), lines))
-    return {"tokens_per_s": per_s, "ferry_over": ratios, "same_answers": same, "left_out": absent}
-
-
-def _alike(texts: Sequence[str], others: Sequence[str]) -> float:
-    return sum(one == other for one, other in zip(texts, others, strict=True)) / len(texts)
+    ratios = {name: _ratio(per_s[ours], found) for name, found in per_s.items()}
+    return {
+        "tokens_per_s": per_s,
+        "ferry_over": ratios,
+        "same_answers": same,
+        "of_row_step_ceiling": ratios[static] / work.ceiling(slots),
+    }
 
 
 def _ratio(ours: Sequence[float], others: Sequence[float]) -> float:
@@ -203,16 +235,26 @@ def _ratio(ours: Sequence[float], others: Sequence[float]) -> float:
 
 
 def _arrivals(options: Options, server: Child, per_s: float) -> dict[str, Any]:
-    work = draw(150, PROMPT, MEAN, MOST, VOCABULARY, seed=2)
+    work = draw(options.arrivals, PROMPT, MEAN, MOST, VOCABULARY, seed=2)
     rate = BUSY * per_s / (work.n_tokens / len(work.prompts))
     rounds = []
-    for at in range(options.rounds):
-        ours = scenes.arrivals(_asking(server, "patient"), work, rate, None, at)
-        static = scenes.arrivals(_asking(server, "patient"), work, rate, options.slots, at)
-        rounds.append({"continuous": asdict(ours), "static": asdict(static)})
-    keys = ("first_p50_s", "first_p95_s", "whole_p50_s")
-    ratios = {key: statistics.median(one["static"][key] / one["continuous"][key] for one in rounds) for key in keys}
-    return {"rate": rate, "rounds": rounds, "static_over_continuous": ratios}
+    for seed in range(options.rounds):
+        asking = _asking(server, "patient")
+        answers = {one: scenes.arrivals(asking, work, rate, one, options.slots, seed) for one in Joining}
+        texts = {joining: [answer.text for answer in found] for joining, found in answers.items()}
+        wanted = texts[Joining.CONTINUOUS]
+        rounds.append({
+            joining.value: {**asdict(scenes.pace(found, wanted)), "same_answers": scenes.alike(wanted, texts[joining], joining)}
+            for joining, found in answers.items()
+        })  # fmt: skip
+    ratios = {
+        joining.value: {
+            key: statistics.median(one[joining.value][key] / one[Joining.CONTINUOUS.value][key] for one in rounds)
+            for key in ("first_p50_s", "first_p95_s", "whole_p50_s")
+        }
+        for joining in (Joining.STATIC, Joining.WAVES)
+    }
+    return {"rate": rate, "rounds": rounds, "over_ferry": ratios}
 
 
 def _gap(options: Options, server: Child, per_s: float) -> dict[str, Any]:
@@ -231,13 +273,32 @@ def _overload(options: Options, server: Child, per_s: float) -> dict[str, Any]:
     found = {}
     for load in (0.7, 0.9, 1.0, 3.0):
         rate = load * capacity
-        work = draw(round(rate * 20.0), PROMPT, MEAN, MOST, VOCABULARY, seed=6)
+        work = draw(round(rate * options.load_s), PROMPT, MEAN, MOST, VOCABULARY, seed=6)
         found[f"{load:g}"] = asdict(scenes.overload(asking, work, rate, options.slo, options.gap, seed=7))
     peak = max(one["tokens_per_s"] for load, one in found.items() if load != "3")
     return {"capacity_per_s": capacity, "loads": found, "kept_at_3": found["3"]["tokens_per_s"] / peak}
 
 
-_SCENES = {"arrivals": _arrivals, "gap": _gap, "overload": _overload}
+def _company(options: Options, server: Child, per_s: float) -> dict[str, Any]:
+    each = draw(1000, PROMPT, MEAN, MOST, VOCABULARY, seed=8)
+    rate = company.SHARE * per_s / (each.n_tokens / len(each.prompts))
+    encoder_per_s = company.capacity(server)
+    rounds = []
+    for seed in range(options.rounds):
+        work = draw(max(1, round(rate * options.load_s)), PROMPT, MEAN, MOST, VOCABULARY, seed=9 + seed)
+        talk = company.Talk(_asking(server, "prompt"), work, rate, options.slo, options.gap)
+        offer = Offer(company.SHARE * encoder_per_s, ENCODER_SLO_S, options.load_s, seed)
+        rounds.append(company.company(server, talk, offer))
+    return {
+        "share": company.SHARE,
+        "encoder_per_s": encoder_per_s,
+        "encoder_slo_s": ENCODER_SLO_S,
+        "decoder_rate": rate,
+        "rounds": rounds,
+    }
+
+
+_SCENES = {"company": _company, "arrivals": _arrivals, "gap": _gap, "overload": _overload}
 
 
 if __name__ == "__main__":

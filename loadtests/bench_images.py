@@ -5,7 +5,6 @@ The first part asks a model that does nothing (`pixels`); the second ResNet-18, 
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import statistics
 import sys
@@ -19,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from loadtests import pixels
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.echo import echo_server
 from loadtests.environment import heading
-from loadtests.errors import LoadTestError
+from loadtests.flags import count, positive
 from loadtests.lanes import Lane, Sample, measure, median, verify
 from loadtests.limit import InProcess, Row, Setting, model_file
 from loadtests.protocols import Protocol
@@ -58,29 +58,22 @@ class Measured:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or 1 after a message on stderr."""
-    try:
-        run(parse(arguments))
-    except LoadTestError as error:
-        print(f"bench_images: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status("bench-images", lambda: run(parse(arguments)))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench_images", description=__doc__, allow_abbrev=False)
+    flags = Flags("loadtests.bench_images", __doc__)
     ferry = f"{sys.executable} -m server.cli"
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="holds the model")
-    parser.add_argument("--out", type=Path, default=Path("loadtests/results"), help="folder for the JSON file")
-    parser.add_argument("--server", default=f"{ferry} serve --metrics-port 0", help="takes --repository, --port, --grpc-port")
-    parser.add_argument("--optimize", default=f"{ferry} optimize --plain", help="takes a file, --slo, --repository")
-    parser.add_argument("--model", default="resnet18")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--round-s", type=float, default=4.0)
-    parser.add_argument("--connections", type=int, default=8)
-    return Options(**vars(parser.parse_args(arguments)))
+    flags.add("--repository", "holds the model", Path("model_repository"), Path)
+    flags.add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    flags.add("--server", "command that takes --repository, --port, --grpc-port", f"{ferry} serve --metrics-port 0")
+    flags.add("--optimize", "command that takes a file, --slo, --repository", f"{ferry} optimize --plain")
+    flags.add("--model", "model that takes images", "resnet18")
+    flags.add("--rounds", "rounds, of which the median counts", 5, count)
+    flags.add("--round-s", "seconds of each way to ask in a round", 4.0, positive)
+    flags.add("--connections", "connections", 8, count)
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options) -> Path:
@@ -192,4 +185,4 @@ def _tables(wire: Measured, served: Measured, setting: Setting) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -6,8 +6,6 @@ requests in turns: rate in a closed loop, the highest Poisson rate within the ob
 
 from __future__ import annotations
 
-import argparse
-import signal
 import statistics
 import sys
 import tempfile
@@ -19,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.agreed import Agreement, agreement
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.capacity import Found, capacity_values
 from loadtests.child import HOST
 from loadtests.environment import heading
-from loadtests.errors import LoadTestError
 from loadtests.flags import count, positive
 from loadtests.lanes import Lane, Sample, measure
 from loadtests.limit import model_file
@@ -71,33 +69,24 @@ class Served:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
-    try:
-        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
-    except LoadTestError as error:
-        print(f"bench-optimizer: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status("bench-optimizer", lambda: run(parse(arguments), sys.argv[1:] if arguments is None else arguments))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench_optimizer", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
-
-    add("--plain", "repository of plain exports", Path(".ferry-cache/plain"), Path)
-    add("--chosen", "repository of what the optimizer chose", Path("model_repository"), Path)
-    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
-    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
-    add("--models", "what is served, by commas", ",".join(TERMS))
-    add("--rounds", "rounds of the closed loop, of which the median counts", 5, count)
-    add("--round-s", "seconds of one round of one version", 3.0, positive)
-    add("--probe-s", "seconds of one try in the search for the highest rate", 6.0, positive)
-    add("--texts", "different sentences", 256, count)
-    return Options(**vars(parser.parse_args(arguments)))
+    flags = Flags("loadtests.bench_optimizer", __doc__)
+    flags.add("--plain", "repository of plain exports", Path(".ferry-cache/plain"), Path)
+    flags.add("--chosen", "repository of what the optimizer chose", Path("model_repository"), Path)
+    flags.add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    flags.add(
+        "--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off"
+    )
+    flags.add("--models", "what is served, by commas", ",".join(TERMS))
+    flags.add("--rounds", "rounds of the closed loop, of which the median counts", 5, count)
+    flags.add("--round-s", "seconds of one round of one version", 3.0, positive)
+    flags.add("--probe-s", "seconds of one try in the search for the highest rate", 6.0, positive)
+    flags.add("--texts", "different sentences", 256, count)
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options, arguments: Sequence[str]) -> Path:
@@ -205,5 +194,4 @@ def _share(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the servers that run are stopped first
-    sys.exit(main())
+    as_program(main)

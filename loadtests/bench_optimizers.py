@@ -6,8 +6,6 @@ model are served side by side and asked the same requests in turns: closed loop,
 
 from __future__ import annotations
 
-import argparse
-import signal
 import statistics
 import sys
 import tempfile
@@ -20,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.agreed import agreement
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.capacity import Found, capacity_values
 from loadtests.child import HOST
 from loadtests.environment import heading
-from loadtests.errors import BadInput, LoadTestError
+from loadtests.errors import BadInput
 from loadtests.flags import count, positive
 from loadtests.lanes import Lane, Sample, measure
 from loadtests.limit import Row
@@ -83,38 +82,29 @@ class Figures:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
-    try:
-        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
-    except LoadTestError as error:
-        print(f"bench-optimizers: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status("bench-optimizers", lambda: run(parse(arguments), sys.argv[1:] if arguments is None else arguments))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench_optimizers", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
-
-    add("--plain", "repository of plain exports", Path(".ferry-cache/plain"), Path)
-    add("--chosen", "repository of what `ferry optimize` chose", Path("model_repository"), Path)
-    add("--made", "folder that keeps what the other tools made", Path(".ferry-cache/optimizers"), Path)
-    add("--venvs", "folder for the tools' environments", Path(".venv-peers"), Path)
-    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
-    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
-    add("--models", "what is optimized, by commas", ",".join(TERMS))
-    add("--tools", "whom to compare with, by commas", ",".join(tool.name for tool in TOOLS))
-    add("--rounds", "rounds of the closed loop, of which the median counts", 5, count)
-    add("--round-s", "seconds of one round of one version", 2.0, positive)
-    add("--probe-s", "seconds of one try in the search for the highest rate", 3.0, positive)
-    add("--searches", "searches of each version, in turns, of which the median counts", 1, count)
-    add("--texts", "different sentences", 128, count)
-    parser.add_argument("--prepare", action="store_true", help="install, optimize and upload only; measure nothing")
-    return Options(**vars(parser.parse_args(arguments)))
+    flags = Flags("loadtests.bench_optimizers", __doc__)
+    flags.add("--plain", "repository of plain exports", Path(".ferry-cache/plain"), Path)
+    flags.add("--chosen", "repository of what `ferry optimize` chose", Path("model_repository"), Path)
+    flags.add("--made", "folder that keeps what the other tools made", Path(".ferry-cache/optimizers"), Path)
+    flags.add("--venvs", "folder for the tools' environments", Path(".venv-peers"), Path)
+    flags.add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    flags.add(
+        "--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off"
+    )
+    flags.add("--models", "what is optimized, by commas", ",".join(TERMS))
+    flags.add("--tools", "whom to compare with, by commas", ",".join(tool.name for tool in TOOLS))
+    flags.add("--rounds", "rounds of the closed loop, of which the median counts", 5, count)
+    flags.add("--round-s", "seconds of one round of one version", 2.0, positive)
+    flags.add("--probe-s", "seconds of one try in the search for the highest rate", 3.0, positive)
+    flags.add("--searches", "searches of each version, in turns, of which the median counts", 1, count)
+    flags.add("--texts", "different sentences", 128, count)
+    flags.switch("--prepare", "install, optimize and upload only; measure nothing")
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options, arguments: Sequence[str]) -> Path | None:
@@ -231,5 +221,4 @@ def _told(one: Contestant, figures: Mapping[str, Figures], quality: Quality) -> 
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the servers that run are stopped first
-    sys.exit(main())
+    as_program(main)

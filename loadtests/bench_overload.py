@@ -5,9 +5,7 @@ Over many connections of independent clients: goodput against its own peak, time
 
 from __future__ import annotations
 
-import argparse
 import shlex
-import signal
 import statistics
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from loadtests.arrivals import Seconds, Spacing, Steady, schedule
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.clients import Clients
 from loadtests.environment import heading
@@ -88,39 +87,29 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
-    try:
-        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
-    except LoadTestError as error:
-        print(f"bench-overload: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status("bench-overload", lambda: run(parse(arguments), sys.argv[1:] if arguments is None else arguments))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench_overload", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
-
-    add("--repository", "folder of published models", Path("model_repository"), Path)
-    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
-    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
-    add("--model", f"of {', '.join(models.NAMES)}", "digits")
-    add("--rows", "rows in each request: with more of them one generator overloads a server beside it", 16, count)
-    add("--slo", "objective, as 50ms", 0.05, duration_s)
-    add("--timeout", "after which a client gives up, closes and connects again", 1.0, duration_s)
-    add("--connections", "independent clients", 1024, count)
-    add("--rounds", "rounds over the overloads, of which the median counts", 3, count)
-    add("--loop-s", "seconds of each closed loop that finds the peak", 3.0, positive)
-    add("--before-s", "seconds of normal load before", 5.0, positive)
-    add("--overload-s", "seconds of overload", 8.0, positive)
-    add("--after-s", "seconds of normal load after", 8.0, positive)
-    parser.add_argument("--quick", action="store_true", help="one short round, for development: its figures prove nothing")
-    given = vars(parser.parse_args(arguments))
-    return Options(**{**given, **_QUICK} if given.pop("quick") else given)
+    flags = Flags("loadtests.bench_overload", __doc__)
+    flags.add("--repository", "folder of published models", Path("model_repository"), Path)
+    flags.add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    flags.add(
+        "--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off"
+    )
+    flags.add("--model", f"of {', '.join(models.NAMES)}", "digits")
+    flags.add("--rows", "rows in each request: with more of them one generator overloads a server beside it", 16, count)
+    flags.add("--slo", "objective, as 50ms", 0.05, duration_s)
+    flags.add("--timeout", "after which a client gives up, closes and connects again", 1.0, duration_s)
+    flags.add("--connections", "independent clients", 1024, count)
+    flags.add("--rounds", "rounds over the overloads, of which the median counts", 3, count)
+    flags.add("--loop-s", "seconds of each closed loop that finds the peak", 3.0, positive)
+    flags.add("--before-s", "seconds of normal load before", 5.0, positive)
+    flags.add("--overload-s", "seconds of overload", 8.0, positive)
+    flags.add("--after-s", "seconds of normal load after", 8.0, positive)
+    flags.add_quick(_QUICK)
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options, arguments: Sequence[str]) -> Path:
@@ -276,5 +265,4 @@ def _content(
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the server that runs is stopped first
-    sys.exit(main())
+    as_program(main)

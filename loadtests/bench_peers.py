@@ -5,10 +5,8 @@ Writes every round, the command, the environment, versions and settings as JSON,
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,15 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.echo import echo_server
 from loadtests.environment import environment
 from loadtests.errors import LoadTestError
-from loadtests.flags import count, positive
+from loadtests.flags import count, names_of, positive
 from loadtests.lanes import Lane, measure
 from loadtests.limit import InProcess, Sweep
 from loadtests.peers import models
 from loadtests.peers.peer import Model, Tuning
-from loadtests.peers.ready import Choice, Ready, choice, choice_told, names_of, ready, reason
+from loadtests.peers.ready import Choice, Ready, choice, choice_told, ready, reason
 from loadtests.peers.roster import ROSTER
 from loadtests.peers.visits import Plan, measured
 from loadtests.peers_report import text, write_html
@@ -62,35 +61,26 @@ class Subject:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; 0, or 1 after a message on stderr that says what went wrong."""
-    try:
-        run(parse(arguments))
-    except LoadTestError as error:
-        print(f"bench-peers: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status("bench-peers", lambda: run(parse(arguments)))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench_peers", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, help_text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{help_text} (default: %(default)s)", default=default, type=kind)
-
-    add("--repository", "folder of published models", Path("model_repository"), Path)
-    add("--out", "folder for the results", Path("loadtests/results"), Path)
-    add("--venvs", "folder for the peers' environments", Path(".venv-peers"), Path)
-    add("--peers", "who is measured, by commas", ",".join(one.name for one in ROSTER), names_of([one.name for one in ROSTER]))
-    add("--models", "what is served, by commas", ",".join(models.NAMES), names_of(models.NAMES))
-    add("--rounds", "rounds over all servers, of which the median counts", 5, count)
-    add("--round-s", "seconds of the closed loop of many connections", 2.0, positive)
-    add("--alone-s", "seconds of the closed loop of one connection", 0.5, positive)
-    add("--open-s", "seconds of each open loop", 1.5, positive)
-    add("--connections", "connections of the closed loop", 64, count)
-    add("--texts", "different sentences", 256, count)
-    return Options(**vars(parser.parse_args(arguments)))
+    flags = Flags("loadtests.bench_peers", __doc__)
+    flags.add("--repository", "folder of published models", Path("model_repository"), Path)
+    flags.add("--out", "folder for the results", Path("loadtests/results"), Path)
+    flags.add("--venvs", "folder for the peers' environments", Path(".venv-peers"), Path)
+    flags.add(
+        "--peers", "who is measured, by commas", ",".join(one.name for one in ROSTER), names_of([one.name for one in ROSTER])
+    )
+    flags.add("--models", "what is served, by commas", ",".join(models.NAMES), names_of(models.NAMES))
+    flags.add("--rounds", "rounds over all servers, of which the median counts", 5, count)
+    flags.add("--round-s", "seconds of the closed loop of many connections", 2.0, positive)
+    flags.add("--alone-s", "seconds of the closed loop of one connection", 0.5, positive)
+    flags.add("--open-s", "seconds of each open loop", 1.5, positive)
+    flags.add("--connections", "connections of the closed loop", 64, count)
+    flags.add("--texts", "different sentences", 256, count)
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options) -> Path:
@@ -181,5 +171,4 @@ def _echo(options: Options, model: Model) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the server that runs is stopped first
-    sys.exit(main())
+    as_program(main)

@@ -5,8 +5,6 @@ For a paced model, sentences and images: offline rate, capacity by search, goodp
 
 from __future__ import annotations
 
-import argparse
-import signal
 import statistics
 import sys
 import time
@@ -16,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.arrivals import parse_shape
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.capacity import Found, capacity_values, find_capacity
 from loadtests.child import HOST, Child
 from loadtests.environment import heading
-from loadtests.errors import LoadTestError
 from loadtests.flags import count, positive
 from loadtests.job import Job, Wanted
 from loadtests.load import Generator
@@ -89,38 +87,30 @@ class Summary:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
-    try:
-        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
-    except LoadTestError as error:
-        print(f"bench-slo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status("bench-slo", lambda: run(parse(arguments), sys.argv[1:] if arguments is None else arguments))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench_slo", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
-
-    add("--repository", "folder of published models", Path("model_repository"), Path)
-    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
-    add("--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off")
+    flags = Flags("loadtests.bench_slo", __doc__)
+    flags.add("--repository", "folder of published models", Path("model_repository"), Path)
+    flags.add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    flags.add(
+        "--server", "command that takes --repository, --host, --port", f"{sys.executable} -m server.cli serve --grpc-port off"
+    )
     paced = f"{sys.executable} -m tests.measure.serve_paced"
-    add("--paced-server", "command that takes --port, --slo-ms, --alpha-ms, --beta-ms, --max-rows", paced)
-    add("--models", f"of {', '.join(NAMES)}, by commas", ",".join(NAMES))
-    add("--rounds", "rounds over the loads, of which the median counts", 3, count)
-    add("--probe-s", f"seconds of one try in the search for the capacity, at least; {_PROBE_SLOS} objectives", 4.0, positive)
-    add("--confirm-s", "seconds of the run that confirms it, at most, where that is more than two tries", 25.0, positive)
-    add("--offline-s", "seconds of one in-process rate", 2.0, positive)
-    add("--load-s", "seconds of one load of a round", 4.0, positive)
-    add("--texts", "different sentences", 256, count)
-    parser.add_argument("--quick", action="store_true", help="one short round, for development: its figures prove nothing")
-    given = vars(parser.parse_args(arguments))
-    return Options(**{**given, **_QUICK} if given.pop("quick") else given)
+    flags.add("--paced-server", "command that takes --port, --slo-ms, --alpha-ms, --beta-ms, --max-rows", paced)
+    flags.add("--models", f"of {', '.join(NAMES)}, by commas", ",".join(NAMES))
+    flags.add("--rounds", "rounds over the loads, of which the median counts", 3, count)
+    flags.add(
+        "--probe-s", f"seconds of one try in the search for the capacity, at least; {_PROBE_SLOS} objectives", 4.0, positive
+    )
+    flags.add("--confirm-s", "seconds of the run that confirms it, at most, where that is more than two tries", 25.0, positive)
+    flags.add("--offline-s", "seconds of one in-process rate", 2.0, positive)
+    flags.add("--load-s", "seconds of one load of a round", 4.0, positive)
+    flags.add("--texts", "different sentences", 256, count)
+    flags.add_quick(_QUICK)
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options, arguments: Sequence[str]) -> Path:
@@ -229,5 +219,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the server that runs is stopped first
-    sys.exit(main())
+    as_program(main)

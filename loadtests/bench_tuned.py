@@ -5,8 +5,6 @@ Every peer's knobs are swept first (`peers/sweep.py`); the rounds that count are
 
 from __future__ import annotations
 
-import argparse
-import signal
 import statistics
 import sys
 import time
@@ -15,12 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.bench_command import Flags, as_program, status
 from loadtests.environment import heading
 from loadtests.errors import LoadTestError
-from loadtests.flags import count, positive
+from loadtests.flags import count, names_of, positive
 from loadtests.peers import models
 from loadtests.peers.peer import Model, Tuning
-from loadtests.peers.ready import Ready, choice, names_of, ready, reason
+from loadtests.peers.ready import Ready, choice, ready, reason
 from loadtests.peers.roster import ROSTER
 from loadtests.peers.summary import FERRY
 from loadtests.peers.sweep import Swept, sweep, values
@@ -87,37 +86,25 @@ class Contestant:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; 0, or 1 after a message on stderr that says what went wrong. A claim that misses is a result."""
-    try:
-        run(parse(arguments), sys.argv[1:] if arguments is None else arguments)
-    except LoadTestError as error:
-        print(f"bench-tuned: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status("bench-tuned", lambda: run(parse(arguments), sys.argv[1:] if arguments is None else arguments))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.bench_tuned", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, help_text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{help_text} (default: %(default)s)", default=default, type=kind)
-
+    flags = Flags("loadtests.bench_tuned", __doc__)
     names = [one.name for one in ROSTER]
-    add("--repository", "folder of published models", Path("model_repository"), Path)
-    add("--out", "folder for the results", Path("loadtests/results"), Path)
-    add("--venvs", "folder for the peers' environments", Path(".venv-peers"), Path)
-    add("--peers", "who is measured, by commas", ",".join(names), names_of(names))
-    add("--models", "what is served, by commas", ",".join(TERMS), names_of(list(TERMS)))
-    add("--rounds", "rounds over all servers, of which the median counts", 3, count)
-    add("--loop-s", "seconds of the closed loop that finds a server's own maximum", 1.5, positive)
-    add("--open-s", "seconds of an overload of a round", 4.0, positive)
-    add("--sweep-s", "seconds of an overload of the sweep", 2.0, positive)
-    add("--texts", "different sentences", 256, count)
-    parser.add_argument("--quick", action="store_true", help="one short round, for development: its figures prove nothing")
-    given = vars(parser.parse_args(arguments))
-    return Options(**{**given, **_QUICK} if given.pop("quick") else given)
+    flags.add("--repository", "folder of published models", Path("model_repository"), Path)
+    flags.add("--out", "folder for the results", Path("loadtests/results"), Path)
+    flags.add("--venvs", "folder for the peers' environments", Path(".venv-peers"), Path)
+    flags.add("--peers", "who is measured, by commas", ",".join(names), names_of(names))
+    flags.add("--models", "what is served, by commas", ",".join(TERMS), names_of(list(TERMS)))
+    flags.add("--rounds", "rounds over all servers, of which the median counts", 3, count)
+    flags.add("--loop-s", "seconds of the closed loop that finds a server's own maximum", 1.5, positive)
+    flags.add("--open-s", "seconds of an overload of a round", 4.0, positive)
+    flags.add("--sweep-s", "seconds of an overload of the sweep", 2.0, positive)
+    flags.add("--texts", "different sentences", 256, count)
+    flags.add_quick(_QUICK)
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options, arguments: Sequence[str]) -> Path:
@@ -246,5 +233,4 @@ def _median(found: Iterable[float]) -> float | None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, the server that runs is stopped first
-    sys.exit(main())
+    as_program(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadtests.clients import Clients
@@ -37,6 +38,17 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
     return value
+
+
+def names_of(known: Sequence[str]) -> Callable[[str], str]:
+    """The type of a flag that takes some of these names, by commas."""
+
+    def convert(given: str) -> str:
+        if unknown := [one for one in given.split(",") if one not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not known; known are {', '.join(known)}")
+        return given
+
+    return convert
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,6 @@ server's memory. The server is started with a short idle timeout, which must end
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import select
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests import cpu
+from loadtests.bench_command import Flags
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.closed_loop import Result, drive
 from loadtests.environment import environment
@@ -87,20 +87,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """The command line as Options; exits with 2 and the usage if it is wrong."""
-    parser = argparse.ArgumentParser("python -m loadtests.idle_connections", description=__doc__, allow_abbrev=False)
-
-    def add(flag: str, text: str, default: Any, kind: Any = str) -> None:
-        parser.add_argument(flag, help=f"{text} (default: %(default)s)", default=default, type=kind)
-
-    add("--repository", "folder of published models", Path("model_repository"), Path)
-    add("--model", "model that the others ask", "digits")
-    add("--server", "command that takes --repository, --host, --port, --idle-timeout-s",
+    flags = Flags("loadtests.idle_connections", __doc__)
+    flags.add("--repository", "folder of published models", Path("model_repository"), Path)
+    flags.add("--model", "model that the others ask", "digits")
+    flags.add("--server", "command that takes --repository, --host, --port, --idle-timeout-s",
         f"{sys.executable} -m server.cli serve --grpc-port off --metrics-port 0")  # fmt: skip
-    add("--n", "idle connections", 10_000, count)
-    add("--idle-timeout-s", "after so long the server is to end them", 20, count)
-    add("--ask-s", "seconds of asking without them and with them", 4.0, positive)
-    add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
-    return Options(**vars(parser.parse_args(arguments)))
+    flags.add("--n", "idle connections", 10_000, count)
+    flags.add("--idle-timeout-s", "after so long the server is to end them", 20, count)
+    flags.add("--ask-s", "seconds of asking without them and with them", 4.0, positive)
+    flags.add("--out", "folder for the JSON file", Path("loadtests/results"), Path)
+    return Options(**flags.read(arguments))
 
 
 def run(options: Options) -> dict[str, Any]:

@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from loadtests.errors import BadInput, LoadTestError
-from loadtests.report import markdown, number, table, with_section
-from loadtests.verdicts import Side, Verdict, verdict_lines, verdict_table
+from loadtests.errors import LoadTestError
+from loadtests.report import machine_told, markdown, number, read_json, table, with_section
+from loadtests.verdicts import verdict_lines, verdict_table, verdicts_of
 
 Content = Mapping[str, Any]
 _HEADER = (
@@ -44,26 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read(file: Path) -> dict[str, Any]:
     """A result's content. Raises BadInput."""
-    try:
-        content = orjson.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {file}: {error}") from error
-    if not isinstance(content, dict) or content.get("kind") != "optimizers":
-        raise BadInput(f"{file} is not a result of python -m loadtests.bench_optimizers")
-    return content
+    return read_json(file, {"optimizers": "loadtests.bench_optimizers"})
 
 
 def text(content: Content) -> str:
     """For a terminal: what was found, what did not work, and which claims hold."""
-    return "\n".join([table(_HEADER, _lines(content)), "", *_notes(content), "", verdict_table(_claims(content))])
+    return "\n".join([table(_HEADER, _lines(content)), "", *_notes(content), "", verdict_table(verdicts_of(content))])
 
 
 def section(content: Content, file: str) -> str:
     """For a document, markers not included."""
-    where = content["environment"]
-    commit, _, changes = (where["git_commit"] or "unknown").partition("+")
     began = (
-        f"{where['cpu']}, {where['cores']} cores, commit {commit[:10]}{changes and ' + changes'}: `{content['command']}`. "
+        f"{machine_told(content['environment'])}: `{content['command']}`. "
         f"Everything that was measured: [{file}](../loadtests/results/{file})."
     )
     versions = "; ".join(
@@ -76,14 +66,9 @@ def section(content: Content, file: str) -> str:
         f"{versions}.",
         "\n".join(markdown(_HEADER, _lines(content))),
         notes,
-        "\n".join(verdict_lines(_claims(content))),
+        "\n".join(verdict_lines(verdicts_of(content))),
     ]
     return "\n\n".join(part for part in parts if part)
-
-
-def _claims(content: Content) -> list[Verdict]:
-    """The verdicts as they were when it was measured."""
-    return [Verdict(one["figure"], one["found"], Side(one["side"]), one["bound"]) for one in content["verdicts"]]
 
 
 def _lines(content: Content) -> list[list[str]]:

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtests.bars import Bar, bar_chart
-from loadtests.errors import BadInput, LoadTestError
+from loadtests.errors import LoadTestError
 from loadtests.peers.summary import FERRY, Line, echo_per_s, limits, lines, wins
-from loadtests.report import markdown, number, table, with_section
+from loadtests.report import machine_told, markdown, number, read_json, table, with_section
 
 _REASON_ENDS = 60, 120
 
@@ -45,13 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read(file: Path) -> dict[str, Any]:
     """A result's content. Raises BadInput."""
-    try:
-        content = orjson.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {file}: {error}") from error
-    if not isinstance(content, dict) or content.get("kind") != "peers":
-        raise BadInput(f"{file} is not a result of python -m loadtests.bench_peers")
-    return content
+    return read_json(file, {"peers": "loadtests.bench_peers"})
 
 
 def text(content: Mapping[str, Any]) -> str:
@@ -63,10 +56,8 @@ def text(content: Mapping[str, Any]) -> str:
 def section(content: Mapping[str, Any], file: str) -> str:
     """The README's section, markers not included."""
     header, cells = _cells(content)
-    where, n_rounds = content["environment"], len(content["rounds"])
-    commit, _, changes = (where["git_commit"] or "unknown").partition("+")
     began = (
-        f"{where['cpu']}, {where['cores']} cores, commit {commit[:10]}{changes and ' + changes'}; medians of {n_rounds} interleaved rounds, one server running "
+        f"{machine_told(content['environment'])}; medians of {len(content['rounds'])} interleaved rounds, one server running "
         f"at a time, the same model files and the same client ({content['options']['connections']} connections) for all, every "
         f"server checked for right answers first. Again: `make bench-peers`. Every round, version and setting, and plots: "
         f"[{file}](loadtests/results/{file}) and the page beside it."

@@ -1,9 +1,9 @@
-"""Results for people and for machines: an aligned table, a JSON file. It measures nothing."""
+"""Results for people and for machines: an aligned table, a JSON file and its reading. It measures nothing."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,23 @@ def write_json(folder: Path, name: str, content: dict[str, Any]) -> Path:
     file = folder / f"{name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
     file.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return file
+
+
+def read_json(file: Path, writers: Mapping[str, str]) -> dict[str, Any]:
+    """The content of a result of one of these kinds. `writers`: kind → the module that writes it. Raises BadInput."""
+    try:
+        content = orjson.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {file}: {error}") from error
+    if not isinstance(content, dict) or content.get("kind") not in writers:
+        raise BadInput(f"{file} is not a result of {' or '.join(f'python -m {module}' for module in writers.values())}")
+    return content
+
+
+def machine_told(environment: Mapping[str, Any]) -> str:
+    """In a phrase, on what a result was measured and at which commit. `environment`: as in its file."""
+    commit, _, changes = (environment["git_commit"] or "unknown").partition("+")
+    return f"{environment['cpu']}, {environment['cores']} cores, commit {commit[:10]}{changes and ' + changes'}"
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from loadtests.errors import BadInput, LoadTestError
-from loadtests.report import markdown, number, table, with_section
-from loadtests.verdicts import Side, Verdict, verdict_lines, verdict_table
+from loadtests.errors import LoadTestError
+from loadtests.report import machine_told, markdown, number, read_json, table, with_section
+from loadtests.verdicts import verdict_lines, verdict_table, verdicts_of
 
 Content = Mapping[str, Any]
 Cells = tuple[list[str], list[list[str]]]
@@ -42,37 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read(file: Path) -> dict[str, Any]:
     """A result's content. Raises BadInput."""
-    try:
-        content = orjson.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {file}: {error}") from error
-    if not isinstance(content, dict) or content.get("kind") not in _CELLS:
-        raise BadInput(f"{file} is not a result of bench_slo, bench_overload or bench_tuned")
-    return content
+    return read_json(file, {kind: f"loadtests.bench_{kind}" for kind in _CELLS})
 
 
 def text(content: Content) -> str:
     """For a terminal: what was found, and which claims hold."""
     header, cells = _CELLS[content["kind"]](content)
-    return f"{table(header, cells)}\n\n{verdict_table(claims(content))}"
+    return f"{table(header, cells)}\n\n{verdict_table(verdicts_of(content))}"
 
 
 def section(content: Content, file: str) -> str:
     """For a document, markers not included."""
-    where = content["environment"]
-    commit, _, changes = (where["git_commit"] or "unknown").partition("+")
     began = (
-        f"{where['cpu']}, {where['cores']} cores, commit {commit[:10]}{changes and ' + changes'}: `{content['command']}`. "
+        f"{machine_told(content['environment'])}: `{content['command']}`. "
         f"Everything that was measured: [{file}](../loadtests/results/{file})."
     )
     header, cells = _CELLS[content["kind"]](content)
-    parts = [began, *_notes(content), "\n".join(markdown(header, cells)), "\n".join(verdict_lines(claims(content)))]
+    parts = [began, *_notes(content), "\n".join(markdown(header, cells)), "\n".join(verdict_lines(verdicts_of(content)))]
     return "\n\n".join(parts)
-
-
-def claims(content: Content) -> list[Verdict]:
-    """The verdicts as they were when it was measured."""
-    return [Verdict(one["figure"], one["found"], Side(one["side"]), one["bound"]) for one in content["verdicts"]]
 
 
 def _slo(content: Content) -> Cells:

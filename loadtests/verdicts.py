@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -64,3 +64,8 @@ def _cells(one: Verdict) -> tuple[str, str, str, str]:
 def verdict_values(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """All verdicts as values for JSON."""
     return [{**asdict(one), "side": one.side.value, "holds": one.holds} for one in verdicts]
+
+
+def verdicts_of(content: Mapping[str, Any]) -> list[Verdict]:
+    """Those in a result's content: what was claimed and found when it was measured."""
+    return [Verdict(one["figure"], one["found"], Side(one["side"]), one["bound"]) for one in content["verdicts"]]

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from optimizer.job import Outcome, Verdict
+from optimizer.job import Outcome
 from optimizer.ladder.page import Table, short
 from optimizer.ladder.trial import Trial
 from optimizer.report import choice, longest, slo_warning
 from optimizer.run import Done
+from optimizer.runs import Verdict
 from server.contract.durations import format_duration
 from server.contract.layout import VersionFiles
 from server.contract.text import TextCost

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,32 +21,21 @@ from optimizer.options import Options
 from optimizer.plan import Plan, Source, make_plan
 from optimizer.report import Story, candidates, write_data, write_report
 from optimizer.run import Display, Execution, execute
+from optimizer.runs import Verdict, keep_wants, newest_of_run, publish_version, rejected_folder
 from optimizer.sources.onnx_file import OnnxFile
 from optimizer.sources.python_file import PythonFile
 from optimizer.store import Store, stable_hash
 from optimizer.transforms.catalog import TRANSFORMS
 from server.backends.base import Backend
-from server.contract.errors import ContractError
 from server.contract.layout import (
     REPORT,
     REPORT_DATA,
     VersionFiles,
     check_model_name,
     describe_file,
-    read_version,
-    versions,
 )
-from server.contract.publish import publish, replace_wants, staging, sweep
 from server.contract.wants import FILE as WANTS_FILE
 from server.contract.wants import Wants, read_wants
-
-
-class Verdict(Enum):
-    """How a run ended."""
-
-    PUBLISHED = "published"
-    UNCHANGED = "unchanged"
-    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +104,7 @@ def optimize(request: Request, backend: Backend, display: Screen) -> Outcome:
         plan = make_plan(source, name, backend, request.options)
         recipe = None if request.ladder is None else request.ladder.read(request.options.max_loss)
         key = _key(plan, recipe, request.ladder)
-        newest = None if request.force else _same_run(request.repository / name, key)
+        newest = None if request.force else newest_of_run(request.repository / name, key)
         if newest is not None and (recipe is None or run_end(newest.folder).config.get("slo_s") == wants.slo_s):
             return _unchanged(request, name, wants, newest)
         store = Store(request.cache)
@@ -159,7 +146,7 @@ def _subject(source: Source, name: str, plan: Plan, backend: Backend, execution:
 
 def _unchanged(request: Request, name: str, wants: Wants, newest: VersionFiles) -> Outcome:
     """The version is the right one; only the objective may be new."""
-    _keep_wants(request, name, wants)
+    keep_wants(request.repository, name, wants)
     return Outcome(Verdict.UNCHANGED, name, wants, newest, None, newest.folder / REPORT)
 
 
@@ -193,38 +180,9 @@ def _wants(request: Request, name: str) -> Wants:
     return Wants(request.slo_s)
 
 
-def _changed_wants(request: Request, name: str, wants: Wants) -> Wants | None:
-    """None when model.toml says so already: a file that people edit is rewritten only where it must be."""
-    path = request.repository / name / WANTS_FILE
-    return None if path.exists() and read_wants(path) == wants else wants
-
-
-def _keep_wants(request: Request, name: str, wants: Wants) -> None:
-    changed = _changed_wants(request, name, wants)
-    if changed is not None:
-        replace_wants(request.repository, name, changed)
-
-
-def _same_run(model_folder: Path, key: str) -> VersionFiles | None:
-    """The newest version, when an equal run made it and it is whole."""
-    numbers = versions(model_folder)
-    if not numbers or run_end(model_folder / str(numbers[-1])).key != key:
-        return None
-    try:
-        found = read_version(model_folder, numbers[-1])
-    except ContractError:
-        return None
-    return found if found.profiles is not None else None
-
-
 def _reject(request: Request, story: Story, plan: Plan) -> Outcome:
-    """The report stays beside the cache; the repository is not touched."""
-    folder = request.cache / "rejected" / f"{story.name}-{plan.key[:12]}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     rejection = story.execution.rejection
-    if rejection is not None and rejection.log:
-        (folder / "tool.log").write_text(rejection.log, encoding="utf-8")
+    folder = rejected_folder(request.cache, story.name, plan.key, rejection.log if rejection else None)
     write_report(folder / REPORT, story)
     write_data(folder / REPORT_DATA, story)
     return Outcome(Verdict.REJECTED, story.name, story.wants, None, story.execution, folder / REPORT)
@@ -232,17 +190,14 @@ def _reject(request: Request, story: Story, plan: Plan) -> Outcome:
 
 def _publish(request: Request, story: Story, plan: Plan, backend: Backend, key: str) -> Outcome:
     publishing = Publishing(story.name, plan, key, backend, story.execution, story.climbed, story.wants.slo_s)
-    request.repository.mkdir(parents=True, exist_ok=True)
-    sweep(request.repository)
-    with staging(request.repository) as scratch:
-        folder = scratch / "version"
-        folder.mkdir()
+
+    def fill(folder: Path) -> VersionFiles:
         files = assemble(folder, publishing)
-        story = replace(story, version=files)
-        write_report(folder / REPORT, story)
-        write_data(folder / REPORT_DATA, story)
-        number = publish(folder, request.repository, story.name, _changed_wants(request, story.name, story.wants))
-    final = request.repository / story.name / str(number)
-    published = replace(files, folder=final, version=number)
-    outcome = Outcome(Verdict.PUBLISHED, story.name, story.wants, published, story.execution, final / REPORT)
-    return replace(outcome, candidates=candidates(story))
+        told = replace(story, version=files)
+        write_report(folder / REPORT, told)
+        write_data(folder / REPORT_DATA, told)
+        return files
+
+    published = publish_version(request.repository, story.name, story.wants, fill)
+    report = published.folder / REPORT
+    return Outcome(Verdict.PUBLISHED, story.name, story.wants, published, story.execution, report, candidates(story))

@@ -16,9 +16,10 @@ from optimizer.decoder.job import optimize_decoder
 from optimizer.decoder.summary import print_decoder
 from optimizer.display import Terminal, print_outcome
 from optimizer.errors import OptimizeError
-from optimizer.job import LadderWish, Request, Verdict, optimize
+from optimizer.job import LadderWish, Request, optimize
 from optimizer.ladder.here import Here
 from optimizer.options import MAX_LOSS, Options
+from optimizer.runs import Verdict
 from server.backends.catalog import find_backends, plain_backend
 from server.backends.onnx_decoder import OnnxDecoderBackend
 from server.contract.errors import ContractError

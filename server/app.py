@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from server import __version__
 from server.api.admin import admin_routes
+from server.api.asgi import App, Send
 from server.api.clients import Clients
 from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
@@ -27,7 +28,7 @@ from server.api.fast_lane import FastLane
 from server.api.generation.routes import CompletionRoutes
 from server.api.generation.triton_routes import GenerateRoutes
 from server.api.guard import Guard
-from server.api.infer import App, InferRoutes, Send
+from server.api.infer import InferRoutes
 from server.api.infer_head import Scope
 from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder
@@ -39,6 +40,7 @@ from server.api.v2_extensions import extension_routes
 from server.api.v2_routes import v2_routes
 from server.backends.catalog import find_backends
 from server.backends.cuda_memory import find_card
+from server.backends.guidance import Guidance
 from server.backends.hf_tokenizers import HfTokenizers
 from server.backends.nvidia import open_reader
 from server.contract.publish import sweep
@@ -100,7 +102,9 @@ class Ferry:
         cache = ProfileCache(profile_cache_folder(settings))
         texts = HfTokenizers(calendar_ms)
         room = Room(settings.model_memory_bytes, settings.card_memory_bytes)
-        registry = Registry(settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts, room=room)
+        registry = Registry(
+            settings.repository, find_backends(), engine, metrics, texts, cache, codecs=texts, grammars=Guidance(), room=room
+        )
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
         self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)

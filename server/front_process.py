@@ -11,11 +11,12 @@ import socket
 import sys
 from pathlib import Path
 
+from server.api.asgi import Send
 from server.api.clients import Clients
 from server.api.codecs import Codecs
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.fast_lane import FastLane
-from server.api.infer import InferRoutes, Send
+from server.api.infer import InferRoutes
 from server.api.infer_head import Scope
 from server.api.load_shedding import LoadShedder
 from server.child_process import settings_of

@@ -236,6 +236,9 @@ class IdCodec:
     def piece(self, token: int) -> bytes:
         return self._text(token).encode()
 
+    def serialized(self) -> str:
+        return "{}"
+
     def stream(self) -> IdCodec:
         return self
 

@@ -11,17 +11,20 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, cast
 
+from server.api.asgi import App
 from server.api.generation.routes import CompletionRoutes
 from server.api.generation.triton_routes import GenerateRoutes
-from server.api.infer import App
+from server.backends.guidance import Guidance
 from server.contract.classes import Classes, usual_classes
 from server.contract.generation import Generation
 from server.contract.manifest import Manifest
 from server.core.types import GenerateRequest, ModelKey
 from server.errors import BadRequest, FerryError, NotFound
+from server.generation.grammars import Grammars
 from server.generation.options import Finish, LogProb, Prompt, Sampling, TokenSink
 from server.generation.serving import GeneratingEngine, GeneratingModel
 from server.generation.texts import TextCodec
+from server.runtime.compiled_grammars import CompiledGrammars
 from server.settings import Settings
 from server.web_server import WebServer, web_config
 from tests.generating import codec, end_id, generation
@@ -36,6 +39,7 @@ class FakeModel:
 
     codec: TextCodec
     generation: Generation
+    grammars: Grammars
     key: ModelKey = field(default_factory=lambda: ModelKey(NAME, 3))
     slo_s: float = 1.0
     gap_s: float = 0.1
@@ -170,7 +174,9 @@ class FakeModels:
 
 
 def fake_model(**changes: Any) -> FakeModel:
-    return FakeModel(**{"codec": codec(), "generation": generation((end_id(),)), **changes})
+    made = generation((end_id(),))
+    grammars = CompiledGrammars(ModelKey(NAME, 3), Guidance().compiler(codec().serialized, made))
+    return FakeModel(**{"codec": codec(), "generation": made, "grammars": grammars, **changes})
 
 
 def generating_app(engine: GeneratingEngine, models: FakeModels, other: App, max_body_bytes: int) -> App:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.errors import LoadTestError
-from loadtests.generation.streams import Answer, Ask, Asked, as_they_come, at_once, in_waves, static_as_they_come
+from loadtests.generation.joining import Joining, as_they_come, batched_as_they_come, in_batches
+from loadtests.generation.streams import Answer, Ask, Asked, settled
 from loadtests.generation.work import Work
 
 _LONG_AT_TOKEN = 40
@@ -23,17 +24,25 @@ def asked(work: Work) -> list[Asked]:
     return [Asked(prompt, n) for prompt, n in zip(work.prompts, work.new_tokens, strict=True)]
 
 
-def backlog(ask: Ask, work: Work, slots: int | None) -> tuple[float, list[str]]:
-    """Everything asked at once (in waves of `slots`, where there are such): seconds until the last answer ended, and the texts.
-    Raises LoadTestError when an answer is not a whole one."""
-    requests = asked(work)
+def backlog(ask: Ask, work: Work, joining: Joining, slots: int) -> tuple[float, list[str]]:
+    """Everything asked at once, or in batches of `slots`: seconds until the last answer ended, and the texts, which in static batches
+    are longer than what was wanted. Raises LoadTestError when an answer is not a whole one."""
     began_at = time.perf_counter()
-    answers = asyncio.run(at_once(ask, requests) if slots is None else in_waves(ask, requests, slots))
+    answers = asyncio.run(in_batches(ask, asked(work), joining, slots))
     took_s = time.perf_counter() - began_at
     for answer in answers:
         if answer.status != 200 or answer.finish != "length":
             raise LoadTestError(f"an answer ended with status {answer.status} and finish_reason {answer.finish!r}")
     return took_s, [answer.text for answer in answers]
+
+
+def alike(wanted: Sequence[str], found: Sequence[str], joining: Joining = Joining.CONTINUOUS) -> float:
+    """The share of answers that are what was wanted: of static batches, those that begin with it."""
+    if joining is Joining.STATIC:
+        same = [other.startswith(settled(one)) for one, other in zip(wanted, found, strict=True)]
+    else:
+        same = [other == one for one, other in zip(wanted, found, strict=True)]
+    return sum(same) / len(same)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +54,27 @@ class Pace:
     whole_p50_s: float
 
 
-def arrivals(ask: Ask, work: Work, rate: float, slots: int | None, seed: int) -> Pace:
-    """Poisson arrivals at so many requests per second; `slots`: joined statically by the client."""
-    due_s = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, len(work.prompts))).tolist()
-    requests = asked(work)
-    coming = as_they_come(ask, requests, due_s) if slots is None else static_as_they_come(ask, requests, due_s, slots)
+def arrivals(ask: Ask, work: Work, rate: float, joining: Joining, slots: int, seed: int) -> list[Answer]:
+    """Poisson arrivals at so many requests per second. Raises LoadTestError when one is not answered."""
+    coming = batched_as_they_come(ask, asked(work), due_s(work, rate, seed), joining, slots)
     answers = asyncio.run(coming)
+    for answer in answers:
+        if answer.status != 200:
+            raise LoadTestError(f"an answer has status {answer.status}, where nobody should be refused")
+    return answers
+
+
+def pace(answers: Sequence[Answer], wanted: Sequence[str]) -> Pace:
+    """How soon these answers had said what was wanted of them, which may be less than they say."""
     first = np.array([answer.first_s for answer in answers])
-    whole = np.array([answer.token_at[-1] - answer.asked_at for answer in answers])
+    whole = np.array([answer.said_at(text) - answer.asked_at for answer, text in zip(answers, wanted, strict=True)])
     return Pace(*(float(one) for one in (np.median(first), np.quantile(first, 0.95), np.median(whole))))
+
+
+def due_s(work: Work, rate: float, seed: int) -> list[float]:
+    """A Poisson process: when each is due, in seconds from the start."""
+    times: list[float] = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, len(work.prompts))).tolist()
+    return times
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +87,7 @@ class Gap:
 
 
 def long_prompt(ask: Ask, rows: Sequence[Asked], long: Asked) -> Gap:
-    """A long prompt among rows that decode."""
+    """A long prompt among rows that decode. Raises LoadTestError when not all were answered, or nobody decoded when it came."""
 
     async def both() -> tuple[list[Answer], Answer]:
         decoding = [asyncio.ensure_future(ask(one)) for one in rows]
@@ -75,8 +96,16 @@ def long_prompt(ask: Ask, rows: Sequence[Asked], long: Asked) -> Gap:
         return list(await asyncio.gather(*decoding)), late
 
     answers, late = asyncio.run(both())
+    if refused := [one.status for one in (*answers, late) if one.status != 200]:
+        raise LoadTestError(
+            f"{len(refused)} requests were not answered, the first with status {refused[0]}: is the machine busy?"
+        )
     until = late.token_at[0]
     before = [gap for one in answers for at, gap in _timed(one) if at < late.asked_at]
+    if not before:
+        raise LoadTestError(
+            f"nobody had two tokens after {_LONG_AT_TOKEN * _WAIT_S:g} s, when the long prompt came: is the machine busy?"
+        )
     during = [gap for one in answers for at, gap in _timed(one) if late.asked_at <= at <= until + max(before)]
     return Gap(statistics.median(before), max(during), late.first_s)
 
@@ -98,8 +127,7 @@ class Kept:
 
 def overload(ask: Ask, work: Work, rate: float, slo_s: float, gap_s: float, seed: int) -> Kept:
     """Poisson arrivals, whatever the server makes of them. Refusals count as nothing."""
-    due_s = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, len(work.prompts))).tolist()
-    answers = asyncio.run(as_they_come(ask, asked(work), due_s))
+    answers = asyncio.run(as_they_come(ask, asked(work), due_s(work, rate, seed)))
     served = [(one, n) for one, n in zip(answers, work.new_tokens, strict=True) if one.status == 200]
     refused = [one for one in answers if one.status != 200]
     prompt = [(one, n) for one, n in served if one.first_s <= slo_s]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -34,12 +35,16 @@ class Asked:
 
 @dataclass(slots=True)
 class Answer:
-    """What came: status, text, when it was asked and when each event with text came (seconds of `time.perf_counter`)."""
+    """What came: status, text, when it was asked and when each event with text came (seconds of `time.perf_counter`).
+
+    `n_said`: characters of the text that had come with each such event.
+    """
 
     asked_at: float
     status: int = 0
     text: str = ""
     token_at: list[float] = field(default_factory=list)
+    n_said: list[int] = field(default_factory=list)
     finish: str | None = None
     retry_after: str | None = None
 
@@ -52,6 +57,15 @@ class Answer:
     def gaps_s(self) -> list[float]:
         """Between one event and the next."""
         return [later - sooner for sooner, later in zip(self.token_at, self.token_at[1:], strict=False)]
+
+    def said_at(self, text: str) -> float:
+        """When the whole of `text`, with which it begins, had come."""
+        return self.token_at[min(bisect_left(self.n_said, len(settled(text))), len(self.token_at) - 1)]
+
+
+def settled(text: str) -> str:
+    """An answer's text without what stands at its end for half a character: with one token more it may be a whole one."""
+    return text.rstrip("\N{REPLACEMENT CHARACTER}")
 
 
 class _Reply(asyncio.Protocol):
@@ -135,48 +149,7 @@ def _note(answer: Answer, at: float, event: dict[str, object]) -> None:
     answer.text += choice.get("text") or ""
     if choice.get("text") is not None:
         answer.token_at.append(at)
+        answer.n_said.append(len(answer.text))
 
 
 Ask = Callable[[Asked], Awaitable[Answer]]
-
-
-async def at_once(ask_one: Ask, work: Sequence[Asked]) -> list[Answer]:
-    """All are asked at the same moment."""
-    return list(await asyncio.gather(*(ask_one(one) for one in work)))
-
-
-async def in_waves(ask_one: Ask, work: Sequence[Asked], slots: int) -> list[Answer]:
-    """Static batching: so many at a time, and the next ones when the last of them has its answer."""
-    answers: list[Answer] = []
-    for at in range(0, len(work), slots):
-        answers += await at_once(ask_one, work[at : at + slots])
-    return answers
-
-
-async def as_they_come(ask_one: Ask, work: Sequence[Asked], due_s: Sequence[float]) -> list[Answer]:
-    """Each at its time; `asked_at` is when it was due, so that no delay of ours is hidden."""
-    began_at = time.perf_counter()
-
-    async def one(asked: Asked, due: float) -> Answer:
-        await asyncio.sleep(max(0.0, began_at + due - time.perf_counter()))
-        answer = await ask_one(asked)
-        answer.asked_at = began_at + due
-        return answer
-
-    return list(await asyncio.gather(*(one(asked, due) for asked, due in zip(work, due_s, strict=True))))
-
-
-async def static_as_they_come(ask_one: Ask, work: Sequence[Asked], due_s: Sequence[float], slots: int) -> list[Answer]:
-    """Static batching of requests that come at their times: whoever waits goes together when those before have their answers."""
-    began_at = time.perf_counter()
-    answers: list[Answer] = []
-    while len(answers) < len(work):
-        at = len(answers)
-        await asyncio.sleep(max(0.0, began_at + due_s[at] - time.perf_counter()))
-        now = time.perf_counter() - began_at
-        n = max(1, sum(due <= now for due in due_s[at : at + slots]))
-        wave = await at_once(ask_one, work[at : at + n])
-        for answer, due in zip(wave, due_s[at : at + n], strict=True):
-            answer.asked_at = began_at + due
-        answers += wave
-    return answers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +72,3 @@ def choice_told(one: Choice) -> dict[str, Any]:
 def reason(error: LoadTestError) -> str:
     """An error as it may be published: without the places where this machine keeps things."""
     return str(error).replace(str(ROOT), ".").replace(str(Path.home()), "~")
-
-
-def names_of(known: Sequence[str]) -> Any:
-    """The type of a flag that takes some of these names, by commas."""
-
-    def convert(given: str) -> str:
-        if unknown := [one for one in given.split(",") if one not in known]:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not known; known are {', '.join(known)}")
-        return given
-
-    return convert

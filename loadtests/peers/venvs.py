@@ -46,8 +46,9 @@ def build(peer: Installed, folder: Path) -> Path:
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return python.absolute()
     print(f"installing {peer.label} …", flush=True)
-    _run([sys.executable, "-m", "venv", "--clear", str(home)], f"no environment for {peer.label}")
-    _run([str(python), "-m", "pip", "install", "--quiet", *peer.requirements], f"{peer.label} cannot be installed")
+    _run([sys.executable, "-m", "venv", "--without-pip", "--clear", str(home)], f"no environment for {peer.label}")
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]  # ours: one for each environment takes seconds to install
+    _run([*pip, "install", "--quiet", *peer.requirements], f"{peer.label} cannot be installed")
     stamp.write_text(wanted)
     return python.absolute()
 

@@ -15,12 +15,11 @@ from optimizer.decoder.page import Story, write_data, write_report
 from optimizer.decoder.trial import Trial
 from optimizer.env import tool_versions
 from optimizer.errors import OptimizeError
-from optimizer.job import Verdict
 from optimizer.lineage import PUBLISH, Line, run_end, write_lineage
+from optimizer.runs import Verdict, keep_wants, newest_of_run, publish_version, rejected_folder
 from optimizer.store import Store, stable_hash
 from server.backends.decoding import DecoderBackend
 from server.contract.device import this_device
-from server.contract.errors import ContractError
 from server.contract.layout import (
     CHAT_TEMPLATE,
     LINEAGE,
@@ -33,12 +32,9 @@ from server.contract.layout import (
     check_model_name,
     describe_file,
     read_folder,
-    read_version,
-    versions,
     write_json,
 )
 from server.contract.manifest import ANSWERS, Check, Manifest
-from server.contract.publish import publish, replace_wants, staging, sweep
 from server.contract.tensors import DataType, TensorSpec
 from server.contract.wants import FILE as WANTS_FILE
 from server.contract.wants import USUAL_GAP_S, Wants, read_wants
@@ -86,7 +82,7 @@ def optimize_decoder(request: Request, backend: DecoderBackend, watcher: Watcher
     name = check_model_name(request.name or request.source.resolve().name)
     wants = _wants(request, name)
     key = _key(checkpoint, request.wish, backend)
-    newest = None if request.force else _same_run(request.repository / name, key)
+    newest = None if request.force else newest_of_run(request.repository / name, key)
     if newest is not None and run_end(newest.folder).config.get("gap_s") == _gap(wants):
         return _unchanged(request, name, wants, newest)
     climbed = climb(checkpoint, request.wish, _gap(wants), backend, Store(request.cache), watcher)
@@ -133,24 +129,6 @@ def _wants(request: Request, name: str) -> Wants:
     return wants if request.gap_s is None else replace(wants, gap_s=request.gap_s)
 
 
-def _changed_wants(request: Request, name: str, wants: Wants) -> Wants | None:
-    """None when model.toml says so already."""
-    path = request.repository / name / WANTS_FILE
-    return None if path.exists() and read_wants(path) == wants else wants
-
-
-def _same_run(model_folder: Path, key: str) -> VersionFiles | None:
-    """The newest version, when an equal run made it and it is whole."""
-    numbers = versions(model_folder)
-    if not numbers or run_end(model_folder / str(numbers[-1])).key != key:
-        return None
-    try:
-        found = read_version(model_folder, numbers[-1])
-    except ContractError:
-        return None
-    return found if found.steps is not None else None
-
-
 def _is_published(version: VersionFiles, winner: Trial) -> bool:
     assert winner.folder is not None, "a winner passed all gates"
     published = {entry.sha256 for entry in version.manifest.files}
@@ -159,39 +137,27 @@ def _is_published(version: VersionFiles, winner: Trial) -> bool:
 
 def _unchanged(request: Request, name: str, wants: Wants, newest: VersionFiles) -> Outcome:
     """The version is the right one; only the objectives may be new."""
-    changed = _changed_wants(request, name, wants)
-    if changed is not None:
-        replace_wants(request.repository, name, changed)
+    keep_wants(request.repository, name, wants)
     return Outcome(Verdict.UNCHANGED, name, wants, newest, None, newest.folder / REPORT)
 
 
 def _reject(request: Request, story: Story, key: str) -> Outcome:
-    """The report stays beside the cache; the repository is not touched."""
-    folder = request.cache / "rejected" / f"{story.name}-{key[:12]}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     failed = story.climbed.trials[0].failed
-    if failed is not None and failed.log:
-        (folder / "tool.log").write_text(failed.log, encoding="utf-8")
+    folder = rejected_folder(request.cache, story.name, key, failed.log if failed else None)
     write_report(folder / REPORT, story)
     write_data(folder / REPORT_DATA, story)
     return Outcome(Verdict.REJECTED, story.name, story.wants, None, story, folder / REPORT)
 
 
 def _publish(request: Request, story: Story, key: str, backend: DecoderBackend) -> Outcome:
-    request.repository.mkdir(parents=True, exist_ok=True)
-    sweep(request.repository)
-    with staging(request.repository) as scratch:
-        folder = scratch / "version"
-        folder.mkdir()
+    def fill(folder: Path) -> VersionFiles:
         files = _assemble(folder, story, key, backend)
         write_report(folder / REPORT, story)
         write_data(folder / REPORT_DATA, story)
-        number = publish(folder, request.repository, story.name, _changed_wants(request, story.name, story.wants))
-    final = request.repository / story.name / str(number)
-    return Outcome(
-        Verdict.PUBLISHED, story.name, story.wants, replace(files, folder=final, version=number), story, final / REPORT
-    )
+        return files
+
+    published = publish_version(request.repository, story.name, story.wants, fill)
+    return Outcome(Verdict.PUBLISHED, story.name, story.wants, published, story, published.folder / REPORT)
 
 
 def _assemble(folder: Path, story: Story, key: str, backend: DecoderBackend) -> VersionFiles:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from optimizer.decoder.job import Outcome
 from optimizer.decoder.page import headline, short
 from optimizer.display import print_table, repository_flag
-from optimizer.job import Verdict
+from optimizer.runs import Verdict
 from server.contract.durations import format_duration
 from server.contract.layout import VersionFiles
 from server.contract.wants import USUAL_GAP_S

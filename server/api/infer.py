@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from server.api.arrival import ARRIVED_AT
+from server.api.asgi import App, Send, answer_failed
 from server.api.clients import Clients
 from server.api.codecs import Codecs
 from server.api.compression import choose_encoding, pack_body
 from server.api.disconnects import DisconnectWatch, Receive
-from server.api.errors_http import INTERNAL, error_reply
+from server.api.errors_http import error_reply
 from server.api.infer_call import TextCall, submit_text_call
 from server.api.infer_head import Scope, is_infer_path, read_head
 from server.api.request_body import read_body
 from server.api.terms import head_priority, says_priority, together
 from server.backends.base import Array
-from server.errors import BadRequest, Cancelled, FerryError
+from server.errors import BadRequest
 from server.runtime.serving import M, ServingEngine, ServingModels
-
-log = logging.getLogger(__name__)
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class InferRoutes:
@@ -56,17 +50,13 @@ class InferRoutes:
             await self._other(scope, receive, send)
             return
         try:
-            status, (headers, body) = 200, await self._infer(scope, receive)
+            headers, body = await self._infer(scope, receive)
             if 0 < self._compress_from_bytes <= len(body):
                 headers, body = await _compressed(scope["headers"], headers, body)
-        except Cancelled:
-            return  # nobody is left to read an answer
-        except FerryError as error:
-            status, headers, body = error_reply(error)
-        except Exception:  # a client always gets an answer, and one bug must not end the connection of the others
-            log.exception("infer failed: a bug in ferry")
-            status, headers, body = error_reply(FerryError(INTERNAL))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        except Exception as error:  # a client always gets an answer, and one bug must not end the connection of the others
+            await answer_failed(error, error_reply, scope, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _infer(self, scope: Scope, receive: Receive) -> tuple[list[tuple[bytes, bytes]], bytes]:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import orjson
 
 from server.api.arrival import ARRIVED_AT
+from server.api.asgi import App, Send, answer_failed
 from server.api.call_head import read_call_head
 from server.api.clients import Clients
 from server.api.disconnects import DisconnectWatch, Receive
-from server.api.errors_http import INTERNAL
-from server.api.infer import App, Send
 from server.api.infer_head import Scope
 from server.api.openai_embeddings import EmbeddingCall, EmbeddingModel, embedding_model, read_call
 from server.api.openai_errors import UnknownModel, no_route, openai_error, wrong_method
 from server.api.request_body import read_body
 from server.api.terms import head_priority
 from server.backends.base import Array
-from server.errors import BadRequest, Cancelled, FerryError, NotFound
+from server.errors import BadRequest, NotFound
 from server.runtime.engine import Engine
 from server.runtime.gathering import Gathering, submit_ids, submit_texts
 from server.runtime.registry import Registry, Served
 from server.runtime.served import ServedModel
 from server.runtime.work import Outcome
-
-log = logging.getLogger(__name__)
 
 PREFIX = "/v1/"
 EMBEDDINGS = "/v1/embeddings"
@@ -57,15 +53,11 @@ class OpenAiRoutes:
             return
         try:
             body = await self._answer(scope, receive)
-            status, headers = 200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        except Cancelled:
-            return  # nobody is left to read an answer
-        except FerryError as error:
-            status, headers, body = openai_error(error)
-        except Exception:  # a client always gets an answer, and one bug must not end the connection of the others
-            log.exception("%s failed: a bug in ferry", scope["path"])
-            status, headers, body = openai_error(FerryError(INTERNAL))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        except Exception as error:  # a client always gets an answer, and one bug must not end the connection of the others
+            await answer_failed(error, openai_error, scope, send)
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:

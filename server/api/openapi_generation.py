@@ -6,6 +6,7 @@ from typing import Any
 
 from server.api.generation.chat import HARMLESS, ROLES
 from server.api.generation.completions import MOST_ANSWERS
+from server.api.generation.response_format import KINDS
 from server.api.generation.triton_call import USUAL_TOKENS
 from server.api.generation.wishes import LONGEST_STOP, MOST_STOPS
 from server.api.openapi_v1 import TERMS_HEADERS
@@ -39,6 +40,17 @@ _WISHES: dict[str, Any] = {
     },
     "max_tokens": {**_COUNT, "description": f"{USUAL_TOKENS} where nothing is said; in chats as many as there is room for"},
     "min_tokens": {"type": "integer", "minimum": 0, "default": 0, "description": "Not part of OpenAI's form"},
+    "response_format": {
+        "type": "object", "required": ["type"], "additionalProperties": False,
+        "properties": {
+            "type": {"enum": list(KINDS)},
+            "json_schema": {
+                "type": "object", "required": ["schema"], "additionalProperties": False,
+                "properties": {"name": _TEXT, "description": _TEXT, "schema": {"type": "object"}, "strict": {"type": "boolean"}},
+            },
+        },
+        "description": "The answer is JSON, an object or by a schema; it is kept whatever `strict` says",
+    },
     "ignore_eos": {**_FLAG, "description": "Tokens that end answers are tokens like others. Not part of OpenAI's form"},
 }  # fmt: skip
 _COMMON: dict[str, Any] = {

@@ -70,6 +70,11 @@ class HfTextCodec:
         """For a new answer."""
         return HfTextStream(self.decode, self._specials)
 
+    def serialized(self) -> str:
+        """The content of its tokenizer.json."""
+        content: str = self._loaded.to_str()
+        return content
+
     @property
     def chats(self) -> bool:
         return self._template is not None

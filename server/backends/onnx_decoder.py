@@ -33,6 +33,10 @@ _ELEMENTS = {
 }
 """What the library calls a type of what is kept: its number, its name."""
 
+_BLOCK = 16
+"""Attention reads a prompt in blocks of so many tokens or a multiple, by the size of its heads. A block of one takes other kernels, whose
+last bits differ, and which tokens are the last of a call depends on how a prompt is cut and on what is read with it."""
+
 MOST_PADDING = 0.25
 """Prompts of different lengths are read in one call if no larger share of it is padding."""
 
@@ -83,15 +87,18 @@ class _OnnxDecoder:
         logits = np.empty((len(slots), self._vocabulary), np.float32)
         for run in _runs(slots, lengths):
             n_tokens = max(lengths[place] for place in run)
-            ids = np.zeros((len(run), n_tokens), np.int64)
+            # Who would be alone in a block gets company: one token of nobody's behind it, kept where the next one will go.
+            n_read = n_tokens + 1 if n_tokens % _BLOCK == 1 and start + n_tokens < self._longest else n_tokens
+            ids = np.zeros((len(run), n_read), np.int64)
             kept = np.empty(len(run), np.int32)
             for row, place in enumerate(run):
                 ids[row, : lengths[place]] = prompts[place]
                 kept[row] = start + lengths[place]
-            last = np.arange(len(run)) * n_tokens + kept - start - 1
+            last = np.arange(len(run)) * n_read + kept - start - 1
             first, n_slots = slots[run[0]], len(run)
             self._n_kept[first : first + n_slots] = np.minimum(self._n_kept[first : first + n_slots], start)
-            logits[list(run)] = self._run(first, ids, kept - 1, last, np.empty((n_slots, self._vocabulary), np.float32))
+            ends = kept - 1 + n_read - n_tokens
+            logits[list(run)] = self._run(first, ids, ends, last, np.empty((n_slots, self._vocabulary), np.float32))
             self._n_kept[first : first + n_slots] = kept
         return logits
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import h11
 
+from server.api.asgi import Send
 from server.api.clients import FROM_FRONT_END, Clients
 from server.api.disconnects import Receive
 from server.api.errors_http import error_reply
-from server.api.infer import Send
 from server.api.infer_head import Scope
 from server.errors import BadRequest, EngineAway, EngineLost, FerryError
 

@@ -17,7 +17,8 @@ from server.fleet.slots import mapped, shared_memory
 from server.fleet.table import ModelTable, RemoteModel
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
-from server.runtime.refusals import REPLY_S, read_too_late
+from server.runtime.entrance import Entrance
+from server.runtime.refusals import REPLY_S
 from server.runtime.work import Outcome, Work, WorkRequest
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ HELLO = b"ferry-1\n"
 TRY_EVERY_S = 0.05
 
 
-class RemoteEngine:
+class RemoteEngine(Entrance[RemoteModel]):
     """Requests go to the engine process while there is one. Every method must be called on the event loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, address: Path, table: ModelTable) -> None:
+        super().__init__(clock)
         self._loop = loop
-        self._clock = clock
         self._address = address
         self._table = table
         self._link: EngineLink | None = None
@@ -123,23 +124,6 @@ class RemoteEngine:
         request.payload.answer.set_exception(Cancelled("the client closed the connection"))
         if self._link is not None and isinstance(request, InferRequest):
             self._link.cancel(request)
-
-    def arrival(self, model: RemoteModel, arrived_at: float | None, priority: int = 0, client: int = 0) -> float:
-        """Like Engine.arrival."""
-        now = self._clock()
-        if arrived_at is None:
-            return now
-        waited_s = now - arrived_at
-        late_s = self.late_s(model, waited_s, priority)
-        if late_s > 0:
-            error = read_too_late(model, waited_s, late_s, priority)
-            self.turned_away(model, waited_s, error)
-            raise error
-        return arrived_at
-
-    def late_s(self, model: RemoteModel, waited_s: float, priority: int = 0) -> float:
-        """Like Engine.late_s."""
-        return waited_s + model.fastest_s + REPLY_S - model.classes.of(priority).slo_s
 
     def crowded_out(self, model: RemoteModel, arrived_at: float, priority: int = 0) -> Refused | None:
         """The queue is the engine's, which decides when it gets the request."""

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from server.errors import FerryError
+from server.generation.grammars import Grammar
 
 MOST_LOGPROBS = 20
 
@@ -20,6 +21,7 @@ class Sampling:
     subtracted from the logit of what was generated, once and for each time. `repetition`: divides (or multiplies, below 0) the logits of
     what is in prompt or answer. `seed` None: one of its own. `logprobs` None: none are wanted; else so many alternatives (0: that of the
     chosen token alone). `ends` False: ids that end an answer are tokens like others. `at_least`: they cannot come before so many tokens.
+    `grammar`: the answer is held to it, whatever the rest says; it goes neither with `ends` False nor with `at_least`.
     """
 
     temperature: float = 1.0
@@ -34,12 +36,13 @@ class Sampling:
     logprobs: int | None = None
     ends: bool = True
     at_least: int = 0
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LogProb:
-    """Natural logarithm of the probability of the chosen token by the model itself (temperature 1, before bias and penalties), and of the
-    most likely ones, the likeliest first."""
+    """Natural logarithm of the probability of the chosen token by the model itself (temperature 1, before bias, penalties and grammar),
+    and of the most likely ones, the likeliest first."""
 
     chosen: float
     top: tuple[tuple[int, float], ...]

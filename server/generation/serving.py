@@ -8,6 +8,7 @@ from server.contract.classes import Classes
 from server.contract.generation import Generation
 from server.contract.manifest import Manifest
 from server.core.types import GenerateRequest, ModelKey
+from server.generation.grammars import Grammars
 from server.generation.options import Finish, Prompt, Sampling, TokenSink
 from server.generation.texts import TextCodec
 
@@ -34,6 +35,10 @@ class GeneratingModel(Protocol):
     @property
     def codec(self) -> TextCodec:
         """Texts to ids and back, and the chat template."""
+
+    @property
+    def grammars(self) -> Grammars:
+        """For answers that are held to a schema."""
 
     @property
     def published_at(self) -> int:

@@ -139,6 +139,8 @@ class Stepper:
         finish = None
         if token in self._ends and request.payload.sampling.ends:
             finish = Finish.STOP
+        elif resident.chooser.is_whole:
+            finish = Finish.STOP  # only an end could follow: a step for it would tell nobody anything
         elif resident.chooser.n_chosen == request.new_tokens:
             finish = Finish.LENGTH
         return Got(request, token, logprob, finish)

@@ -41,6 +41,9 @@ class TextCodec(Protocol):
     def stream(self) -> TextStream:
         """For a new answer."""
 
+    def serialized(self) -> str:
+        """The tokenizer as the `tokenizers` library writes it: JSON. Some megabytes, made for each call."""
+
     @property
     def chats(self) -> bool:
         """Whether there is a chat template."""

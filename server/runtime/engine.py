@@ -27,19 +27,19 @@ from server.core.events import (
     StepFailed,
     Submit,
 )  # fmt: skip
-from server.core.lane import Lane
 from server.core.resident_lane import ResidentLane
-from server.core.types import Demand, GenerateRequest, InferRequest, ModelKey, Refusal
-from server.errors import BadText, Cancelled, FerryError, Refused
+from server.core.types import GenerateRequest, InferRequest, ModelKey, Refusal
+from server.errors import BadText, Cancelled, FerryError
 from server.generation.options import Finish, Prompt, Sampling, TokenSink
 from server.generation.serving import GeneratingModel
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.driver import Driver
+from server.runtime.entrance import QueueEntrance
 from server.runtime.generating import Generating
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.measuring import Trial
-from server.runtime.refusals import REPLY_S, KnownRefusals, failure, read_too_late, refusal, refused
+from server.runtime.refusals import REPLY_S, failure, refused
 from server.runtime.served import ServedModel
 from server.runtime.served_decoder import ServedDecoder
 from server.runtime.terms import Terms
@@ -50,34 +50,22 @@ TURN_ROWS = 64
 """When so many rows have come in during one turn of the event loop, they do not wait for its end: under overload a turn
 reads from a thousand connections and takes longer than a small model's SLO."""
 
-CROWD = 0.5
-"""Only when the work that waits fills so much of the SLO is it asked, before a request is decoded, whether it has a chance."""
 
-
-class Engine:
+class Engine(QueueEntrance):
     """All models of one process. Every method must be called on the event loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        super().__init__(clock, Driver(loop, clock, self._carry_out))
         self._loop = loop
-        self._clock = clock
-        self._driver = Driver(loop, clock, self._carry_out)
         self._generating = Generating(loop, clock, self._driver)
         self.ring = self._driver.ring
         self._models: dict[ModelKey, ServedModel] = {}
         self._instances: dict[ModelKey, Instances] = {}
         self._texts: dict[ModelKey, TextStage] = {}
-        self._refusals = KnownRefusals()
         self._trials: dict[int, Trial] = {}
 
     def __repr__(self) -> str:
         return f"<Engine {self._driver.scheduler!r}>"
-
-    def lane(self, key: ModelKey) -> Lane[Work] | None:
-        """The scheduler's books for one model, to read only; None when it is not open."""
-        try:
-            return self._driver.scheduler.lane(key)
-        except KeyError:
-            return None
 
     @property
     def n_requests(self) -> int:
@@ -88,52 +76,6 @@ class Engine:
     def tightest_slo_s(self) -> float:
         """Of all classes of all open models, of which there must be one, and between the tokens of those that generate."""
         return min([*self._generating.promises_s, *[one.slo_s for model in self._models.values() for one in model.classes.all]])
-
-    def arrival(self, model: ServedModel, arrived_at: float | None, priority: int = 0, client: int = 0) -> float:
-        """When a request arrived (now, if that is not known). `client` does not matter here: see `rationed`.
-
-        Raises Refused, before anything is spent on decoding it, when it cannot be answered in time any more.
-        """
-        now = self._clock()
-        if arrived_at is None:
-            return now
-        waited_s = now - arrived_at
-        late_s = self.late_s(model, waited_s, priority)
-        if late_s > 0:
-            error: Refused | None = read_too_late(model, waited_s, late_s, priority)
-        else:
-            error = self.crowded_out(model, arrived_at, priority)
-        if error is not None:
-            self.turned_away(model, waited_s, error)
-            raise error
-        return arrived_at
-
-    def late_s(self, model: ServedModel, waited_s: float, priority: int = 0) -> float:
-        """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
-        slo_s = model.classes.of(priority).slo_s if priority else model.slo_s
-        return waited_s + model.fastest_s + REPLY_S - slo_s
-
-    def crowded_out(self, model: ServedModel, arrived_at: float, priority: int = 0) -> Refused | None:
-        """The refusal of whatever arrived then for a model before which so much waits that even the smallest request of this class
-        would be late."""
-        lane = self.lane(model.key)
-        slo_s = model.classes.of(priority).slo_s if priority else model.slo_s
-        if lane is None or lane.planned_s(lane.waiting.work_s) < CROWD * slo_s:
-            return None
-        urgency = model.classes.urgency(priority) if priority else 0
-        smallest = Demand(1, model.shortest, arrived_at + slo_s - REPLY_S, urgency)
-        why_not = lane.why_not(smallest, self._clock())
-        if why_not is None:
-            return None
-        why, retry_after_s = why_not
-        key = (model.key, slo_s, why, None if retry_after_s is None else round(retry_after_s * 1e3))
-        return self._refusals.find(key) or self._refusals.keep(key, refusal(model, model.key, slo_s, why, retry_after_s))
-
-    def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
-        """Note a request that was refused unread."""
-        now = self._clock()
-        model.stats.arrived()
-        model.stats.ended(now - waited_s, error, now)
 
     def submit(
         self, model: ServedModel, inputs: Inputs, rows: int, length: int, answer: Outcome, timeout_s: float | None = None,

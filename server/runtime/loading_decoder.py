@@ -16,6 +16,7 @@ from server.contract.layout import VersionFiles
 from server.contract.profile import Placement
 from server.contract.step_profile import StepProfile
 from server.contract.wants import Wants
+from server.generation.grammars import GrammarCompiler, GrammarLibrary
 from server.generation.texts import TextCodec, TextCodecs
 from server.intake.measure import Effort
 from server.intake.steps import ROWS, measure_steps
@@ -44,19 +45,22 @@ class LoadedDecoder:
     decoders: Sequence[Decoder]
     codec: TextCodec
     taken: Taken
+    grammars: GrammarCompiler | None
 
 
 class DecoderLoader:
     """Knows what every version needs: backends, tokenizers, and what was measured on this machine before."""
 
     def __init__(
-        self, backends: Mapping[str, DecoderBackend], codecs: TextCodecs | None, cache: ProfileCache, effort: Effort = AT_LOAD
-    ) -> None:
-        """`effort`: of measuring the steps of a version whose profile is not of this machine."""
+        self, backends: Mapping[str, DecoderBackend], codecs: TextCodecs | None, cache: ProfileCache, effort: Effort = AT_LOAD,
+        grammars: GrammarLibrary | None = None,
+    ) -> None:  # fmt: skip
+        """`grammars`: None where answers are held to no schema. `effort`: of measuring the steps of a version whose profile is not of this machine."""
         self._backends = backends
         self._codecs = codecs
         self._cache = cache
         self._effort = effort
+        self._grammars = grammars
 
     def load(self, files: VersionFiles, generation: Generation, wants: Wants, room: Room) -> LoadedDecoder:
         """Load and warm up one version, in memory of `room`.
@@ -78,7 +82,8 @@ class DecoderLoader:
             reason = hopeless(terms)
             if reason is not None:
                 log.warning("%s: %s", name, reason)
-            return LoadedDecoder(files, generation, wants, terms, made, codec, taken)
+            grammars = None if self._grammars is None else self._grammars.compiler(codec.serialized, generation)
+            return LoadedDecoder(files, generation, wants, terms, made, codec, taken, grammars)
         except BaseException:  # whatever it was, its room is another model's again
             room.give_back(taken)
             raise

@@ -15,6 +15,7 @@ from server.contract.layout import check_model_name, model_names, versions
 from server.core.lifecycle import State, step
 from server.core.types import ModelKey
 from server.errors import BadRequest, FerryError, NotFound, NotReady
+from server.generation.grammars import GrammarLibrary
 from server.generation.texts import TextCodecs
 from server.intake.errors import IntakeError
 from server.intake.measure import Effort
@@ -53,15 +54,18 @@ class Registry:
     def __init__(
         self, repository: Path, backends: Backends, engine: Engine, metrics: Metrics,
         tokenizers: TokenizerLibrary | None = None, cache: ProfileCache | None = None, pace: Pace | None = None,
-        codecs: TextCodecs | None = None, step_effort: Effort = AT_LOAD, room: Room | None = None,
+        codecs: TextCodecs | None = None, step_effort: Effort = AT_LOAD, grammars: GrammarLibrary | None = None,
+        room: Room | None = None,
     ) -> None:  # fmt: skip
-        """`tokenizers`: for versions that take text, `codecs`: for those that generate it; without them those are not loaded. `step_effort`: of measuring the steps of those whose profile is of another machine, before they serve. `cache`: where profiles are kept that are
-        measured here; `pace`: how eagerly that is done. `room`: memory that models may take; None: any amount."""
+        """`tokenizers`: for versions that take text, `codecs`: for those that generate it; without them those are not loaded.
+        `grammars`: None where answers are held to no schema. `step_effort`: of measuring the steps of those whose profile is of
+        another machine, before they serve. `cache`: where profiles are kept that are measured here; `pace`: how eagerly that is
+        done. `room`: memory that models may take; None: any amount."""
         self._repository = repository
         self._backends = backends
         self._tokenizers = tokenizers
         self._cache = cache or ProfileCache(None)
-        self._decoders = DecoderLoader(backends.decoders, codecs, self._cache, step_effort)
+        self._decoders = DecoderLoader(backends.decoders, codecs, self._cache, step_effort, grammars)
         self._pace = pace or Pace()
         self._room = room or Room()
         self._taken: dict[ModelKey, Taken] = {}

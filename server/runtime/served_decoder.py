@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.contract.layout import MANIFEST
 from server.core.types import ModelKey
+from server.runtime.compiled_grammars import CompiledGrammars
 from server.runtime.loading_decoder import LoadedDecoder
 from server.telemetry.generating_metrics import GeneratingMetrics
 from server.telemetry.generating_stats import GeneratingStats
@@ -36,6 +37,7 @@ class ServedDecoder:
         self.limits = terms.limits
         self.decoders = loaded.decoders  # one for each instance
         self.codec = loaded.codec
+        self.grammars = CompiledGrammars(key, loaded.grammars)
         self.published_at = int((files.folder / MANIFEST).stat().st_mtime)  # of the calendar, in seconds
         self.occupied = Occupied()
         self.stats = GeneratingStats(key, metrics, generating.bind(key, self.occupied), terms.gap_s)

@@ -49,6 +49,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "onnxruntime",
         "openvino",
         "tokenizers",
+        "llguidance",
         "google",
         "jinja2",
         "pynvml",
@@ -92,7 +93,7 @@ def offences(package: str, is_wrong: Callable[[Module, str], bool]) -> list[str]
         f"{module.where} imports {name}"
         for module in modules()
         if module.is_in(package)
-        for name in module.imports()
+        for name in module.imports
         if is_wrong(module, name)
     ]
 
@@ -152,5 +153,5 @@ def _forbidden_to(module: Module) -> tuple[str, ...]:
 
 def test_torch_lives_in_the_optimizer_only() -> None:
     ours = [module for module in modules() if not module.is_in(GENERATORS)]
-    users = {module.name.split(".")[0] for module in ours for name in module.imports() if within(name, "torch")}
+    users = {module.name.split(".")[0] for module in ours for name in module.imports if within(name, "torch")}
     assert users == {"optimizer"}

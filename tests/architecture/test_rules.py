@@ -31,7 +31,7 @@ NO_TESTS_OF_THEIR_OWN = {
 
 def users(names: Collection[str], *packages: str) -> Iterator[tuple[Module, int]]:
     for module in modules(*packages):
-        for name, line in module.attributes():
+        for name, line in module.attributes:
             if name in names:
                 yield module, line
 

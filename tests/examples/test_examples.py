@@ -15,8 +15,9 @@ import tritonclient.grpc as v2_grpc
 import tritonclient.http as v2
 
 from loadtests.tensors import Array
-from optimizer.job import Request, Verdict, optimize
+from optimizer.job import Request, optimize
 from optimizer.options import Options
+from optimizer.runs import Verdict
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.intake.measure import Effort
 from tests.child_server import ChildServer
@@ -24,10 +25,12 @@ from tests.optimizer.bench import Recorder
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUICK = Effort(cell_s=0.02, n_least=1, n_most=20)
-SLO_S = 10.0
+SLO_S = 60.0
 """Right answers are the question here, not fast ones; the machine may be busy."""
 
 N_CLIENTS = 64
+MAX_ROWS = {"digits": None, "minilm": 4}
+"""None: the example's own. Of minilm's 32 one batch of the longest sentences takes seconds, and each size has to be measured."""
 
 
 def load(name: str) -> ModuleType:
@@ -42,10 +45,9 @@ def load(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("examples")
-    for name in ("digits", "minilm"):
-        request = Request(
-            EXAMPLES / name / "model.py", folder / "models", folder / "cache", SLO_S, "test", options=Options(effort=QUICK)
-        )
+    for name, max_rows in MAX_ROWS.items():
+        options = Options(effort=QUICK, max_rows=max_rows)
+        request = Request(EXAMPLES / name / "model.py", folder / "models", folder / "cache", SLO_S, "test", options=options)
         assert optimize(request, OnnxRuntimeBackend(), Recorder()).verdict is Verdict.PUBLISHED
     return folder / "models"
 

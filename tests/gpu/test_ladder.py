@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("jinja2")
 
-from optimizer.job import LadderWish, Request, Verdict, optimize
+from optimizer.job import LadderWish, Request, optimize
 from optimizer.ladder.here import Here
 from optimizer.options import Options
+from optimizer.runs import Verdict
 from server.backends.base import Backend
 from server.backends.catalog import find_backends
 from server.backends.onnx_runtime import OnnxRuntimeBackend

@@ -34,10 +34,10 @@ def test_a_whole_benchmark_tells_the_cost_by_role(tmp_path: Path, capsys: pytest
 def test_a_server_that_does_not_start_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnx")
     assert bench_frontends.main(["--repository", str(tmp_path), "--out", str(tmp_path), "--server", "false"]) == 1
-    assert "bench: " in capsys.readouterr().err
+    assert "bench-frontends: " in capsys.readouterr().err
 
 
 def test_a_process_is_told_by_its_command_and_its_own_cost() -> None:
-    assert "pytest" in " ".join(cpu.command(os.getpid()))
+    assert "".join(cpu.command(os.getpid())[:1]).rpartition("/")[2].startswith("python")
     assert 0 < cpu.own_cpu_s(os.getpid()) <= cpu.cpu_s(os.getpid())
     assert (cpu.command(0), cpu.own_cpu_s(0)) == ([], 0.0)

@@ -13,8 +13,6 @@ from loadtests.peers.peer import ROOT, Launch, Peer, Tuning, Visit
 from tests.loadtests.peers.example import doubling
 
 QUICK = [
-    "--rounds",
-    "2",
     "--round-s",
     "0.05",
     "--alone-s",
@@ -36,16 +34,17 @@ HERE = replace(FASTAPI, requirements=(), candidates={"digits": (Tuning(), Tuning
 BROKEN = replace(FASTAPI, name="broken", label="Broken", requirements=(), candidates={}, launch=_broken)
 
 
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *roster: Peer) -> int:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *roster: Peer, rounds: int = 1) -> int:
     loaded = doubling(tmp_path / "models")
     monkeypatch.setattr(bench_peers, "ROSTER", roster)
     monkeypatch.setattr(models, "load", lambda name, repository, n_texts: loaded)
-    return bench_peers.main(["--out", str(tmp_path / "out"), "--venvs", str(tmp_path / "venvs"), *QUICK])
+    flags = ["--out", str(tmp_path / "out"), "--venvs", str(tmp_path / "venvs"), "--rounds", str(rounds)]
+    return bench_peers.main([*flags, *QUICK])
 
 
 def test_a_whole_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     gone = replace(FASTAPI, name="gone", label="Gone", requirements=(str(tmp_path / "no-such-package"),))
-    assert run(tmp_path, monkeypatch, HERE, BROKEN, gone) == 0
+    assert run(tmp_path, monkeypatch, HERE, BROKEN, gone, rounds=2) == 0
     (file,) = (tmp_path / "out").glob("peers-*.json")
     assert file.with_suffix(".html").exists()
     found = peers_report.read(file)

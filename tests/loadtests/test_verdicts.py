@@ -3,7 +3,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from loadtests.verdicts import Side, Verdict, verdict_lines, verdict_table, verdict_values
+from loadtests.verdicts import Side, Verdict, verdict_lines, verdict_table, verdict_values, verdicts_of
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_verdicts_are_told_in_a_terminal_in_a_document_and_in_a_file() -> None:
     assert verdict_lines(told)[2] == "| goodput | 0.97 | >= 0.95 | holds |"
     values = orjson.loads(orjson.dumps(verdict_values(told)))
     assert [(one["found"], one["side"], one["holds"]) for one in values] == [(0.97, ">=", True), (None, "<=", False)]
+
+
+def test_verdicts_are_read_as_they_were_written() -> None:
+    told = [Verdict("goodput", 0.97, Side.AT_LEAST, 0.95), Verdict("recovery", None, Side.AT_MOST, 1)]
+    assert verdicts_of(orjson.loads(orjson.dumps({"verdicts": verdict_values(told)}))) == told

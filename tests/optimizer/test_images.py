@@ -10,9 +10,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from optimizer.job import LadderWish, Verdict
+from optimizer.job import LadderWish
 from optimizer.ladder.here import Here
 from optimizer.ladder.trial import Trial
+from optimizer.runs import Verdict
 from server.backends.base import Backends
 from server.backends.card_slots import N_SEEN
 from server.backends.nvidia import Cards

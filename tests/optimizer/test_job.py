@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
-from optimizer import job, plan
+from optimizer import plan
 from optimizer.errors import OptimizeError, SourceError
-from optimizer.job import Outcome, Verdict
+from optimizer.job import Outcome
+from optimizer.runs import Verdict
 from optimizer.stages.base import Result
 from optimizer.stages.export import export
 from server.contract.layout import read_version
@@ -205,7 +206,7 @@ def test_an_output_may_be_named_like_a_value_inside(bench: Bench, name: str) -> 
     assert outcome.version.manifest.outputs[0].name == name
 
 
-@pytest.mark.parametrize("place", ["write_report", "publish"])
+@pytest.mark.parametrize("place", ["optimizer.job.write_report", "optimizer.runs.publish"])
 def test_an_interrupt_publishes_nothing_and_the_next_run_goes_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -214,7 +215,7 @@ def test_an_interrupt_publishes_nothing_and_the_next_run_goes_on(
 
     bench.write(LINEAR)
     with monkeypatch.context() as patch:
-        patch.setattr(job, place, interrupt)
+        patch.setattr(place, interrupt)
         with pytest.raises(KeyboardInterrupt):
             bench.run()
     assert bench.live == []

@@ -11,8 +11,9 @@ pytest.importorskip("tokenizers")
 
 from optimizer.cli import main
 from optimizer.errors import OptimizeError, SourceError
-from optimizer.job import Request, Verdict, optimize
+from optimizer.job import Request, optimize
 from optimizer.options import Options
+from optimizer.runs import Verdict
 from server.backends.onnx_runtime import OnnxRuntimeBackend
 from server.contract.layout import read_version
 from tests import models

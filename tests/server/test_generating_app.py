@@ -7,9 +7,10 @@ import queue
 import random
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -137,6 +138,100 @@ def test_triton_s_routes_say_the_same(talking: ChildServer, wanted: str) -> None
     assert len(events) > 3, "piece by piece, as far as there are whole characters"
 
 
+PERSON: dict[str, Any] = {
+    "type": "object", "additionalProperties": False, "required": ["name", "age", "tags"],
+    "properties": {
+        "name": {"type": "string", "maxLength": 5}, "age": {"type": "integer", "minimum": 0, "maximum": 99},
+        "tags": {"type": "array", "maxItems": 2, "items": {"enum": ["the", "STOP"]}},
+    },
+}  # fmt: skip
+BY_SCHEMA: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+
+
+def is_person(text: str) -> bool:
+    value = json.loads(text)
+    return (
+        list(value) == ["name", "age", "tags"]
+        and len(value["name"]) <= 5
+        and 0 <= value["age"] <= 99
+        and len(value["tags"]) <= 2
+    )
+
+
+def test_the_openai_client_gets_a_parsed_object(ai: Any) -> None:
+    """Random weights: they would say anything."""
+    pydantic = pytest.importorskip("pydantic")
+    pytest.importorskip("llguidance")
+    Person = pydantic.create_model(
+        "Person", name=pydantic.constr(max_length=5), age=pydantic.conint(ge=0, le=99), likes=list[Literal["the", "STOP"]]
+    )
+    asked: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content": "who?"}], "seed": 3}
+    reply = ai.chat.completions.parse(**asked, response_format=Person, n=3)
+    people = [choice.message.parsed for choice in reply.choices]
+    assert [choice.finish_reason for choice in reply.choices] == ["stop"] * 3
+    assert all(isinstance(person, Person) for person in people)
+    assert len({choice.message.content for choice in reply.choices}) == 3
+    with ai.chat.completions.stream(**asked, response_format=Person) as stream:
+        assert stream.get_final_completion().choices[0].message.content == reply.choices[0].message.content
+
+
+def test_what_is_held_to_a_schema_is_the_same_in_company(ai: Any) -> None:
+    pytest.importorskip("llguidance")
+
+    def ask(seed: int, form: dict[str, Any] | None) -> str:
+        extra = {"response_format": form} if form else IGNORE
+        return str(
+            ai.completions.create(model="talker", prompt=PROMPT, max_tokens=150, seed=seed, extra_body=extra).choices[0].text
+        )
+
+    asked = [(seed, form) for seed in range(4) for form in (BY_SCHEMA, None, {"type": "json_object"})]
+    alone = [ask(*one) for one in asked]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        assert list(pool.map(lambda one: ask(*one), asked)) == alone
+    assert all(is_person(text) for text, (_, form) in zip(alone, asked, strict=True) if form is BY_SCHEMA)
+
+
+def test_a_value_that_is_cut_says_so_and_usage_counts_it(ai: Any) -> None:
+    pytest.importorskip("llguidance")
+    asked: dict[str, Any] = {
+        "model": "talker",
+        "messages": [{"role": "user", "content": "who?"}],
+        "response_format": BY_SCHEMA,
+        "seed": 1,
+    }
+    cut = ai.chat.completions.create(**asked, max_completion_tokens=5)
+    assert (cut.choices[0].finish_reason, cut.usage.completion_tokens) == ("length", 5)
+    whole = ai.chat.completions.create(**asked)
+    n_tokens = whole.usage.completion_tokens
+    assert whole.choices[0].message.content.startswith(cut.choices[0].message.content)
+    just = ai.chat.completions.create(**asked, max_completion_tokens=n_tokens)
+    assert (just.choices[0].finish_reason, just.choices[0].message.content) == ("stop", whole.choices[0].message.content)
+    stopped = ai.chat.completions.create(**asked, stop=['"age"'])
+    assert (stopped.choices[0].finish_reason, '"age"' in stopped.choices[0].message.content) == ("stop", False)
+
+
+def test_triton_s_routes_hold_answers_to_a_schema(talking: ChildServer) -> None:
+    pytest.importorskip("llguidance")
+    body = {"text_input": PROMPT, "parameters": {"response_format": BY_SCHEMA, "seed": 5, "max_tokens": 150}}
+    text = talking.call("POST", f"{V2}/generate", body).json["text_output"]
+    assert is_person(text)
+    triton = pytest.importorskip("tritonclient.grpc")
+    told: queue.Queue[Any] = queue.Queue()
+    inputs = []
+    for name, value in (("text_input", PROMPT), ("sampling_parameters", json.dumps(body["parameters"]))):
+        inputs.append(triton.InferInput(name, [1], "BYTES"))
+        inputs[-1].set_data_from_numpy(np.array([value.encode()], np.object_))
+    inputs.append(triton.InferInput("stream", [1], "BOOL"))
+    inputs[-1].set_data_from_numpy(np.array([False]))
+    with triton.InferenceServerClient(f"127.0.0.1:{talking.grpc_port}") as client:
+        client.start_stream(lambda result, error: told.put((result, error)))
+        client.async_stream_infer("talker", inputs)
+        result, error = told.get(timeout=30)
+        client.stop_stream()
+    assert error is None
+    assert result.as_numpy("text_output")[0].decode() == text
+
+
 def test_tritonclient_streams_over_grpc(talking: ChildServer, wanted: str) -> None:
     triton = pytest.importorskip("tritonclient.grpc")
     told: queue.Queue[Any] = queue.Queue()
@@ -179,13 +274,13 @@ def test_the_examples_of_the_documentation_work(talking: ChildServer, capsys: py
     for language, text in blocks:
         here = text.replace("localhost:8000", f"127.0.0.1:{talking.port}")
         if language == "python":
-            exec(here, {})
+            exec(compile(here, language, "exec", dont_inherit=True), {"__name__": "example"})
             assert capsys.readouterr().out
         else:
             asked = re.findall(r"curl [^/]+(/\S+) -d '(.*)'", here)
             assert len(asked) == len(here.strip().splitlines())
             assert [talking.call("POST", path, body.encode()).status for path, body in asked] == [200] * len(asked)
-    assert [language for language, _ in blocks] == ["sh", "python"]
+    assert [language for language, _ in blocks] == ["sh", "python", "python"]
 
 
 ODD: dict[str, list[Any]] = {

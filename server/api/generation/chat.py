@@ -21,7 +21,7 @@ from server.api.generation.forms import (
 )
 from server.api.generation.logprob_forms import chat_logprobs
 from server.api.generation.running import Usage
-from server.api.generation.wishes import WISHES, Wishes, read_wishes
+from server.api.generation.wishes import OTHER_NAMES, WISHES, Wishes, read_wishes
 from server.errors import FerryError
 from server.generation.options import MOST_LOGPROBS
 from server.generation.texts import TextCodec
@@ -31,10 +31,10 @@ MOST_MESSAGES = 4096
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 """As clients call them, and as chat templates do."""
 
-_NO_TOOLS = "the models here are not told of tools, and answers are not constrained"
+_NO_TOOLS = "the models here are not told of tools; 'response_format' holds an answer to a schema"
 HARMLESS: dict[str, tuple[object, ...]] = {
     "audio": (), "function_call": ("none",), "functions": ([],), "modalities": (["text"],), "parallel_tool_calls": (True, False),
-    "prediction": (), "reasoning_effort": ("none",), "response_format": ({"type": "text"},), "service_tier": ("auto", "default"),
+    "prediction": (), "reasoning_effort": ("none",), "service_tier": ("auto", "default"),
     "store": (False,), "tool_choice": ("none", "auto"), "tools": ([],), "verbosity": (), "web_search_options": (),
 }  # fmt: skip
 """Fields that are not supported, and their values that ask for nothing."""
@@ -47,7 +47,6 @@ _WHY = {
     "parallel_tool_calls": _NO_TOOLS,
     "prediction": "answers are not predicted",
     "reasoning_effort": "effort cannot be chosen",
-    "response_format": "answers are not constrained",
     "service_tier": "there is one tier; a header X-Request-Priority names a class",
     "store": "nothing is stored",
     "tool_choice": _NO_TOOLS,
@@ -75,7 +74,7 @@ class ChatCall:
 
 def read_chat(fields: BodyFields) -> ChatCall:
     """Raises BadParameter."""
-    fields.only(FIELDS, {})
+    fields.only(FIELDS, OTHER_NAMES)
     check_harmless(fields, HARMLESS, _WHY)
     model = fields.text("model")
     if not model:

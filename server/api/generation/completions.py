@@ -20,7 +20,7 @@ from server.api.generation.forms import (
 )
 from server.api.generation.logprob_forms import completion_logprobs
 from server.api.generation.running import Usage
-from server.api.generation.wishes import WISHES, Wishes, read_wishes
+from server.api.generation.wishes import OTHER_NAMES, WISHES, Wishes, read_wishes
 from server.errors import FerryError
 from server.generation.options import MOST_LOGPROBS
 from server.generation.texts import TextCodec
@@ -36,8 +36,7 @@ _REFUSED = {
     "suffix": "no model here is asked to fill in a gap",
     "prompt_logprobs": "log probabilities are those of the answer",
     "stop_token_ids": "the model's own ids end answers, and 'stop' takes texts",
-    "response_format": "answers are not constrained",
-    "guided_json": "answers are not constrained",
+    **OTHER_NAMES,
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from server.api.asgi import Send
 from server.api.disconnects import Receive, listen
 from server.api.errors_http import INTERNAL
 from server.api.generation.forms import Form
 from server.api.generation.running import Running
-from server.api.infer import Send
 from server.errors import Cancelled, FerryError
 
 log = logging.getLogger(__name__)

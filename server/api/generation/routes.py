@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 
 from server.api.arrival import ARRIVED_AT
+from server.api.asgi import App, Send, answer_failed
 from server.api.call_head import CallHead, read_call_head
 from server.api.disconnects import Receive
-from server.api.errors_http import INTERNAL
 from server.api.generation.chat import ChatForm, read_chat
 from server.api.generation.completions import USUAL_TOKENS, CompletionForm, read_completion
 from server.api.generation.exchange import exchange
 from server.api.generation.fields import BodyFields, read_object
 from server.api.generation.forms import Form, OpenAiFrame
 from server.api.generation.prompts import chat_ids, text_ids
+from server.api.generation.response_format import held
 from server.api.generation.running import Job, Running
 from server.api.generation.wishes import make_prompt
-from server.api.infer import App, Send
 from server.api.infer_head import Scope
 from server.api.openai_errors import UnknownModel, openai_error, wrong_method
 from server.api.request_body import read_body
 from server.api.terms import Terms, head_priority
-from server.errors import BadRequest, Cancelled, FerryError, NotFound
+from server.errors import BadRequest, NotFound
 from server.generation.serving import GeneratingEngine, GeneratingModel, GeneratingModels
 from server.runtime.clock import calendar_ms
-
-log = logging.getLogger(__name__)
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
@@ -47,16 +44,8 @@ class CompletionRoutes:
             return
         try:
             await self._answer(scope, receive, send)
-            return
-        except Cancelled:
-            return  # nobody is left to read an answer
-        except FerryError as error:
-            status, headers, body = openai_error(error)
-        except Exception:  # a client always gets an answer, and one bug must not end the connection of the others
-            log.exception("%s failed: a bug in ferry", scope["path"])
-            status, headers, body = openai_error(FerryError(INTERNAL))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        except Exception as error:  # a client always gets an answer, and one bug must not end the connection of the others
+            await answer_failed(error, openai_error, scope, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises a FerryError as long as nothing has been sent."""
@@ -77,10 +66,11 @@ class CompletionRoutes:
         terms = _terms(model, head)
         all_ids = [await text_ids(model, given, "prompt") if isinstance(given, str) else given for given in call.prompts]
         prompts = [make_prompt(model, ids, call.wishes, "prompt", USUAL_TOKENS) for ids in all_ids]
-        job = Job(prompts, call.wishes.sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
+        sampling = await held(model, call.wishes.sampling, call.wishes.schema)
+        job = Job(prompts, sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
         echoes = [_echo(model, given) if call.echo else "" for given in call.prompts for _ in range(call.n)]
         frame = _frame(model, "cmpl", "text_completion", call.tells_usage)
-        return model, job, CompletionForm(frame, model.codec, echoes, call.wishes.sampling.logprobs is not None), call.streams
+        return model, job, CompletionForm(frame, model.codec, echoes, sampling.logprobs is not None), call.streams
 
     async def _chat(
         self, fields: BodyFields, head: CallHead, arrived_at: float | None
@@ -89,9 +79,10 @@ class CompletionRoutes:
         model = self._find(call.model)
         terms = _terms(model, head)
         prompt = make_prompt(model, await chat_ids(model, call.messages, "messages"), call.wishes, "messages", None)
-        job = Job([prompt], call.wishes.sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
+        sampling = await held(model, call.wishes.sampling, call.wishes.schema)
+        job = Job([prompt], sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
         frame = _frame(model, "chatcmpl", "chat.completion.chunk" if call.streams else "chat.completion", call.tells_usage)
-        return model, job, ChatForm(frame, model.codec, call.n, call.wishes.sampling.logprobs is not None), call.streams
+        return model, job, ChatForm(frame, model.codec, call.n, sampling.logprobs is not None), call.streams
 
     def _find(self, name: str) -> GeneratingModel:
         try:

@@ -8,8 +8,9 @@ from typing import Any
 
 from server.api.generation.fields import BodyFields
 from server.api.generation.prompts import text_ids
+from server.api.generation.response_format import held
 from server.api.generation.running import Job
-from server.api.generation.wishes import WISHES, Wishes, make_prompt, read_wishes
+from server.api.generation.wishes import OTHER_NAMES, WISHES, Wishes, make_prompt, read_wishes
 from server.api.parameters import read_terms
 from server.api.terms import HeadTerms, Terms, head_priority, together
 from server.contract.tensors import DataType, TensorSpec
@@ -41,6 +42,7 @@ _REFUSED = {
     "return_log_probs": "the OpenAI routes tell log probabilities",
     "beam_width": "answers are sampled",
     "num_return_sequences": "there is one answer; the OpenAI routes have 'n'",
+    **OTHER_NAMES,
 }
 
 
@@ -90,4 +92,5 @@ async def make_job(model: GeneratingModel, call: TritonCall, head: HeadTerms, ar
     terms: Terms = together(head, head_priority(head, model.classes, model.key.name), body)
     ids = await text_ids(model, call.text, TEXT_INPUT)
     prompt = make_prompt(model, ids, call.wishes, TEXT_INPUT, USUAL_TOKENS)
-    return Job([prompt], call.wishes.sampling, call.wishes.stops, 1, arrived_at, terms, call.id or name)
+    sampling = await held(model, call.wishes.sampling, call.wishes.schema)
+    return Job([prompt], sampling, call.wishes.stops, 1, arrived_at, terms, call.id or name)

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import orjson
 
 from server.api.arrival import ARRIVED_AT
+from server.api.asgi import App, Send, answer_failed
 from server.api.call_head import read_call_head
 from server.api.disconnects import Receive
-from server.api.errors_http import INTERNAL, error_body, error_reply
+from server.api.errors_http import error_body, error_reply
 from server.api.generation.answer import News
 from server.api.generation.exchange import exchange
 from server.api.generation.fields import read_object
 from server.api.generation.forms import sse
 from server.api.generation.running import Running, Usage
 from server.api.generation.triton_call import TEXT_OUTPUT, TritonCall, flattened, make_job, read_triton
-from server.api.infer import App, Send
 from server.api.infer_head import Scope
 from server.api.openai_errors import BadParameter
 from server.api.request_body import read_body
-from server.errors import Cancelled, FerryError, MethodNotAllowed
+from server.errors import FerryError, MethodNotAllowed
 from server.generation.serving import GeneratingEngine, GeneratingModel, GeneratingModels
-
-log = logging.getLogger(__name__)
 
 _PREFIX = "/v2/models/"
 _GENERATE, _STREAM = "generate", "generate_stream"
@@ -65,16 +62,8 @@ class GenerateRoutes:
             return
         try:
             await self._answer(route, scope, receive, send)
-            return
-        except Cancelled:
-            return  # nobody is left to read an answer
-        except FerryError as error:
-            status, headers, body = error_reply(error)
-        except Exception:  # a client always gets an answer, and one bug must not end the connection of the others
-            log.exception("%s failed: a bug in ferry", scope["path"])
-            status, headers, body = error_reply(FerryError(INTERNAL))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        except Exception as error:  # a client always gets an answer, and one bug must not end the connection of the others
+            await answer_failed(error, error_reply, scope, send)
 
     async def _answer(self, route: _Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises a FerryError as long as nothing has been sent."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.api.generation.fields import BodyFields, shown
+from server.api.generation.response_format import FIELD, read_response_format
 from server.api.openai_errors import BadParameter
 from server.generation.options import Prompt, Sampling
 from server.generation.serving import GeneratingModel
@@ -20,18 +21,26 @@ LEAST_TEMPERATURE = 1e-6
 
 WISHES = (
     "frequency_penalty", "ignore_eos", "logit_bias", "max_tokens", "min_p", "min_tokens", "presence_penalty",
-    "repetition_penalty", "seed", "stop", "temperature", "top_k", "top_p",
+    "repetition_penalty", "response_format", "seed", "stop", "temperature", "top_k", "top_p",
 )  # fmt: skip
 """Fields that `read_wishes` reads."""
+
+_BY_SCHEMA = "answers are held to JSON schemas only, which 'response_format' takes"
+OTHER_NAMES = {
+    "guided_json": "its name here is 'response_format'", "structured_outputs": "'response_format' takes a JSON schema",
+    "guided_regex": _BY_SCHEMA, "guided_choice": "say it as a schema with 'enum', in 'response_format'", "guided_grammar": _BY_SCHEMA,
+}  # fmt: skip
+"""What other servers call fields like ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """As far as they can be read without the model. `max_tokens` None: not said."""
+    """As far as they can be read without the model. `max_tokens` None: not said. `schema`: what the answer is held to, as JSON."""
 
     sampling: Sampling
     stops: tuple[str, ...]
     max_tokens: int | None
+    schema: str | None = None
 
 
 def read_wishes(fields: BodyFields, logprobs: int | None = None, most_tokens: str = "max_tokens") -> Wishes:
@@ -58,7 +67,15 @@ def read_wishes(fields: BodyFields, logprobs: int | None = None, most_tokens: st
         )
     if max_tokens is not None and sampling.at_least > max_tokens:
         raise fields.wrong("min_tokens", f"is {sampling.at_least}, more than '{most_tokens}', which is {max_tokens}")
-    return Wishes(sampling, _stops(fields), max_tokens)
+    return Wishes(sampling, _stops(fields), max_tokens, _schema(fields, sampling))
+
+
+def _schema(fields: BodyFields, sampling: Sampling) -> str | None:
+    schema = read_response_format(fields)
+    for name, is_said in (("ignore_eos", not sampling.ends), ("min_tokens", sampling.at_least > 0)):
+        if schema is not None and is_said:
+            raise fields.wrong(name, f"does not go with '{FIELD}': the answer ends where its value is complete; leave it out")
+    return schema
 
 
 def _biases(fields: BodyFields) -> dict[int, float]:

@@ -1,8 +1,7 @@
-"""Streamed completions are read right however they are cut, and asked for in the order that a scene wants."""
+"""Streamed completions are read right however they are cut."""
 
 from __future__ import annotations
 
-import asyncio
 from itertools import pairwise
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.errors import MalformedReply
-from loadtests.generation.streams import Answer, Asked, as_they_come, in_waves, read, static_as_they_come
+from loadtests.generation.streams import Answer, read
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENTS = (
@@ -33,6 +32,7 @@ def test_a_reply_is_read_alike_wherever_it_is_cut(cuts: set[int]) -> None:
     answer = read(0.0, [(float(at), reply()[at:stop]) for at, stop in pairwise(places)])
     assert (answer.status, answer.text, answer.finish, len(answer.token_at)) == (200, "a bc", "length", 3)
     assert answer.token_at == sorted(answer.token_at)
+    assert answer.n_said == [3, 4, 4]
 
 
 def test_an_event_counts_from_its_last_byte() -> None:
@@ -60,39 +60,7 @@ def test_what_is_no_answer_says_why(pieces: list[tuple[float, bytes]], what: str
         read(0.0, pieces)
 
 
-class Busy:
-    """Counts who is asked at the same time."""
-
-    def __init__(self) -> None:
-        self.now = self.most = 0
-        self.order: list[int] = []
-
-    async def __call__(self, asked: Asked) -> Answer:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        self.order.append(asked.new_tokens)
-        for _ in range(asked.new_tokens):
-            await asyncio.sleep(0)
-        self.now -= 1
-        return Answer(0.0, 200, token_at=[0.0])
-
-
-WORK = [Asked([9], n) for n in (3, 1, 2, 1, 4)]
-
-
-def test_waves_wait_for_the_last_of_the_one_before() -> None:
-    busy = Busy()
-    answers = asyncio.run(in_waves(busy, WORK, 2))
-    assert (len(answers), busy.most, busy.order) == (5, 2, [3, 1, 2, 1, 4])
-
-
-def test_requests_are_timed_from_when_they_were_due() -> None:
-    answers = asyncio.run(as_they_come(Busy(), WORK, [0.0, 0.0, 0.01, 0.01, 0.02]))
-    asked_at = [answer.asked_at - answers[0].asked_at for answer in answers]
-    assert asked_at == pytest.approx([0.0, 0.0, 0.01, 0.01, 0.02])
-
-
-def test_static_batches_take_who_waits() -> None:
-    busy = Busy()
-    answers = asyncio.run(static_as_they_come(busy, WORK, [0.0, 0.0, 0.0, 0.0, 0.02], 2))
-    assert (len(answers), busy.most, busy.order) == (5, 2, [3, 1, 2, 1, 4])
+def test_an_answer_has_said_a_text_when_its_last_character_has_come() -> None:
+    answer = Answer(0.0, 200, "abcdef", [1.0, 2.0, 3.0, 4.0], [2, 3, 6, 6])
+    assert [answer.said_at(text) for text in ("a", "ab", "abc", "abcd", "abcdef")] == [1.0, 1.0, 2.0, 3.0, 3.0]
+    assert answer.said_at("abc\N{REPLACEMENT CHARACTER}") == 2.0

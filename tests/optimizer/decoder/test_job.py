@@ -12,8 +12,8 @@ import pytest
 from optimizer.decoder import job
 from optimizer.decoder.trial import SMALLER
 from optimizer.errors import OptimizeError, StageFailed
-from optimizer.job import Verdict
 from optimizer.lineage import read_lineage
+from optimizer.runs import Verdict
 from server.backends.onnx_decoder import OnnxDecoderBackend
 from server.contract.errors import ContractError
 from server.contract.layout import read_version

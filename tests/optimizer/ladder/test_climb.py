@@ -16,12 +16,13 @@ import pytest
 from optimizer.inspection.checklist import checklist
 from optimizer.inspection.readiness import Mark
 from optimizer.inspection.versions import find_version
-from optimizer.job import LadderWish, Outcome, Request, Verdict, optimize
+from optimizer.job import LadderWish, Outcome, Request, optimize
 from optimizer.ladder import decide, workshop
 from optimizer.ladder.here import Here
 from optimizer.ladder.isolate import End, Ended, Task, isolate
 from optimizer.ladder.limits import Limits
 from optimizer.options import Options
+from optimizer.runs import Verdict
 from optimizer.stages.base import Result
 from optimizer.store import digest_folder
 from server.backends.base import Backends
@@ -120,7 +121,8 @@ def test_one_is_published_and_all_others_have_their_reason(first: tuple[Ladder, 
     verdicts = ladder.verdicts
     assert verdicts.pop("light") == ""
     assert verdicts.pop("wrong").startswith("ANSWERS: mean cosine ")
-    assert verdicts.pop("slow").startswith("LOOK: slower than the plain export at every batch, 0.")
+    slow = r"LOOK: (slower than the plain export at every batch, 0\.|light is at least \d+\.\d+ times as fast at every batch)"
+    assert re.match(slow, verdicts.pop("slow")), "both are true; which is seen first is chance on a busy machine"
     assert verdicts == {
         "same": "STEPS: changes nothing: the file is that of the plain export",
         "abort": "STEPS: died of SIGABRT in step steps.py:abort",

@@ -88,6 +88,24 @@ def test_a_prompt_cut_at_multiples_of_64_gives_the_same_bits(decoder: Decoder, c
     assert continued(decoder, [(0, prompt)], 5) == continued(decoder, [(1, prompt)], 5)
 
 
+@pytest.mark.parametrize("head_size", [16, 64])
+@pytest.mark.parametrize("n_tokens", [1, 2, 17, 33, 64, 65, 97, 129, 193])
+def test_the_last_token_of_a_block_gets_the_same_bits(tmp_path: Path, head_size: int, n_tokens: int) -> None:
+    """Alone, cut so that it is a chunk of its own, and with a longer prompt; and so do those that follow it."""
+    decoder = loaded(write_decoder(tmp_path, tiny := TinyDecoder(head_size=head_size)), tiny)
+    prompt = ids(n_tokens)
+    found = [whole(decoder, 0, prompt)]
+    for cut, slot in ((64, 1), (128, 2)):
+        for start in range(0, n_tokens, cut):
+            logits = decoder.prefill([slot], [prompt[start : start + cut]], start)
+        found.append(logits[0])
+    found.append(decoder.prefill([3, 4], [prompt, ids(n_tokens + max(1, n_tokens // 8), 1)], 0)[0])
+    assert len({one.tobytes() for one in found}) == 1
+    followed = decoder.decode([Row(slot, 7, n_tokens) for slot in range(4)])
+    assert len({one.tobytes() for one in followed}) == 1
+    decoder.close()
+
+
 @pytest.mark.parametrize("slots", [[0, 1, 2, 3], [3, 1, 0, 2], [4, 0, 2], [0, 1, 3, 4]])
 def test_prompts_read_together_get_the_bits_that_they_get_alone(decoder: Decoder, slots: list[int]) -> None:
     prompts = [ids(length, seed) for seed, length in enumerate((30, 33, 90, 31)[: len(slots)])]

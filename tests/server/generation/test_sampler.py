@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from server.backends.base import Array, BatchError
+from server.generation.grammars import Guide
 from server.generation.options import Sampling
 from server.generation.sampler import Chooser, choose
 
@@ -223,3 +225,102 @@ def test_a_row_of_which_nothing_can_be_chosen_says_so(
     break_it(row)
     with pytest.raises(BatchError, match=reason):
         choose(row, [chooser(sampling)])
+
+
+class Only:
+    """A grammar that allows these tokens one after the other, each a set. Its guides note what they were told."""
+
+    def __init__(self, *sets: set[int]) -> None:
+        self.sets = sets
+        self.guides: list[OnlyGuide] = []
+
+    def guide(self) -> Guide:
+        self.guides.append(OnlyGuide(self.sets))
+        return self.guides[-1]
+
+
+class OnlyGuide:
+    def __init__(self, sets: tuple[set[int], ...]) -> None:
+        self.sets = sets
+        self.got: list[int] = []
+
+    def allowed(self) -> Array:
+        bits = np.zeros(VOCABULARY + 48, np.uint8)  # a library's masks have whole words
+        bits[list(self.sets[len(self.got)])] = 1
+        return np.packbits(bits, bitorder="little")
+
+    def accept(self, token: int) -> None:
+        self.got.append(token)
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.got) == len(self.sets)
+
+
+SETS = ({3, 9, 1999}, {0}, {11, 12}, set(range(500)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 0.0}, {}, {"top_k": 2}, {"top_p": 0.3}, {"min_p": 0.5}, {"temperature": 0.0, "bias": {3: -100.0, 20: 100.0}},
+     {"presence": 2.0, "repetition": 100.0}],
+)  # fmt: skip
+def test_a_grammar_is_kept_whatever_the_rest_says(options: dict[str, Any]) -> None:
+    for seed in range(20):
+        one = chooser(Sampling(seed=seed, grammar=Only(*SETS), **options))
+        for number, allowed in enumerate(SETS):
+            assert not one.is_whole
+            one.took(choose(logits(seed=seed + number), [one])[0].token)
+            assert list(one._times)[-1] in allowed
+        assert one.is_whole
+
+
+def test_a_grammar_that_allows_all_changes_nothing() -> None:
+    everything = Only(*[set(range(VOCABULARY))] * 20)
+    for options in ({"temperature": 0.0}, {}, {"top_p": 0.8, "frequency": 1.0}):
+        free, held = Sampling(seed=4, **options), Sampling(seed=4, grammar=everything, **options)
+        assert tokens(free, logits(), 20) == tokens(held, logits(), 20)
+
+
+def test_a_grammar_changes_no_neighbour_and_none_changes_it() -> None:
+    samplings = [
+        Sampling(seed=1),
+        Sampling(seed=2, grammar=Only(*SETS)),
+        Sampling(0.0),
+        Sampling(0.0, grammar=Only(*SETS)),
+        Sampling(seed=5),
+    ]
+    together, alone = [chooser(one) for one in samplings], [chooser(one) for one in samplings]
+    for number in range(len(SETS)):
+        rows = logits(len(samplings), number)
+        kept = rows.copy()
+        chosen = choose(rows, together)
+        assert np.array_equal(rows, kept), "the model's logits are others' too"
+        assert chosen == [choose(rows[n : n + 1], [one])[0] for n, one in enumerate(alone)]
+        for one, other, (token, _) in zip(together, alone, chosen, strict=True):
+            one.took(token)
+            other.took(token)
+
+
+def test_log_probabilities_are_the_models_own_whatever_a_grammar_allows() -> None:
+    row = of(t5=4.0, t6=3.0, t9=0.0)
+    free = choose(row, [chooser(Sampling(temperature=0.0, logprobs=3))])[0].logprob
+    token, held = choose(row, [chooser(Sampling(temperature=0.0, logprobs=3, grammar=Only({9})))])[0]
+    assert token == 9
+    assert held is not None
+    assert free is not None
+    assert held.top == free.top
+    assert held.chosen == dict(held.top)[9] < dict(held.top)[5]
+
+
+def test_a_step_that_is_run_again_asks_a_grammar_the_same() -> None:
+    grammar = Only(*SETS)
+    one = chooser(Sampling(seed=7, grammar=grammar))
+    first = choose(logits(), [one])
+    assert choose(logits(), [one]) == first
+    assert grammar.guides[0].got == []
+
+
+def test_a_grammar_that_leaves_nothing_says_so() -> None:
+    with pytest.raises(BatchError, match="grammar forbid every token"):
+        choose(logits(), [chooser(Sampling(grammar=Only(set())))])

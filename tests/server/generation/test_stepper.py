@@ -18,6 +18,7 @@ from server.generation.asked import Asked, Asking
 from server.generation.options import Finish, Sampling
 from server.generation.stepper import Stepped, Stepper
 from tests.decoders import TinyDecoder, write_decoder
+from tests.server.generation.test_sampler import Only
 
 TINY = TinyDecoder()
 KEY = ModelKey("m", 1)
@@ -243,3 +244,33 @@ def test_who_never_began_has_nothing_to_release(decoder: Decoder) -> None:
     scene = Scene(decoder)
     scene.stepper.release([scene.ask(1, prompt(3))])
     assert scene.step(whole(scene.ask(2, prompt(3)))).n_slots == 1
+
+
+def test_an_answer_that_a_grammar_lets_nothing_follow_ends_there(decoder: Decoder) -> None:
+    sets = [{5, 6, 7}, {8}, set(range(20, 40))]
+    told = []
+    for in_company in (False, True):
+        scene = Scene(decoder)
+        one = scene.ask(1, prompt(10), sampling=Sampling(seed=3, logprobs=2, grammar=Only(*sets)))
+        others = [scene.ask(n, prompt(20, n), sampling=Sampling(seed=n, ends=False)) for n in (2, 3)] * in_company
+        steps = [scene.step(whole(one), *map(whole, others)), scene.step(one, *others), scene.step(one, *others)]
+        mine = [got for step in steps for got in step.got if got.request is one]
+        assert [got.finish for got in mine] == [None, None, Finish.STOP]
+        assert all(got.token in allowed for got, allowed in zip(mine, sets, strict=True))
+        told.append([(got.token, got.logprob) for got in mine])
+    assert told[0] == told[1], "to the last bit"
+
+
+def test_a_grammar_that_gives_up_fails_its_own_request_alone(decoder: Decoder) -> None:
+    """As when a library runs into its limits in the middle of an answer."""
+    scene = Scene(decoder)
+    held, other = scene.ask(1, prompt(10), sampling=Sampling(grammar=Only({5}, set(), {7}))), scene.ask(2, prompt(20))
+    scene.step(whole(held), whole(other))
+    with pytest.raises(BatchError, match="forbid every token"):
+        scene.step(held, other)
+    with pytest.raises(BatchError, match="forbid every token"):
+        scene.step(held)
+    scene.step(other)
+    scene.stepper.release([held])
+    scene.step(other)
+    assert scene.tokens[2] == TINY.greedy(other.payload.ids.tolist(), 3)

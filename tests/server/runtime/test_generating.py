@@ -80,7 +80,9 @@ def test_random_joins_chunks_and_cancels(tmp_path: Path, seed: int, instances: i
                 client = w.ask(prompt(length, number), n_new)
                 asked.append((client, alone(length, number, 30)[:n_new]))
                 if rnd.random() < 1 / 3:
-                    await asyncio.sleep(rnd.random() * 0.05)
+                    await asyncio.sleep(
+                        rnd.choice((0.0, 0.05)) * rnd.random()
+                    )  # some before their first step, whatever it takes
                     w.stop(client)
                 else:
                     await w.over(client)

@@ -118,7 +118,7 @@ def test_what_asks_for_nothing_is_taken(ai: Any, engine: FakeEngine) -> None:
     ("fields", "param"),
     [
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"), ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"), ({"audio": {}}, "audio"), ({"store": True}, "store"),
+        ({"guided_json": {"type": "object"}}, "guided_json"), ({"audio": {}}, "audio"), ({"store": True}, "store"),
         ({"modalities": ["audio"]}, "modalities"), ({"service_tier": "priority"}, "service_tier"),
         ({"reasoning_effort": "high"}, "reasoning_effort"), ({"functions": [{}]}, "functions"), ({"store": 0}, "store"),
     ],

@@ -1,0 +1,148 @@
+"""The benchmark of generation for people: tables, verdicts, and a document's section between its markers. Nothing is measured here.
+
+`python -m loadtests.generation_report FILE --doc docs/generation-engine.md` writes the section anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadtests.errors import LoadTestError
+from loadtests.generation.joining import Joining
+from loadtests.report import machine_told, markdown, number, read_json, table, with_section
+from loadtests.verdicts import verdict_lines, verdict_table, verdicts_of
+
+KIND = "generation"
+Content = Mapping[str, Any]
+Cells = tuple[Sequence[str], list[list[str]]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, and write a document's section if asked; 0, or 1 after a message on stderr."""
+    parser = argparse.ArgumentParser("python -m loadtests.generation_report", description=__doc__)
+    parser.add_argument("file", type=Path, help="a bench-generation-*.json file")
+    parser.add_argument("--doc", type=Path, help="file whose section between the markers is written anew")
+    options = parser.parse_args(arguments)
+    try:
+        content = read(options.file)
+        print(text(content))
+        if options.doc is not None:
+            options.doc.write_text(with_section(options.doc.read_text(), KIND, section(content, options.file.name)))
+    except (LoadTestError, OSError) as error:
+        print(f"generation-report: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A result's content. Raises BadInput."""
+    return read_json(file, {KIND: "loadtests.bench_generation"})
+
+
+def text(content: Content) -> str:
+    """For a terminal: what was found, and which claims hold."""
+    return "\n\n".join([*(table(*cells(content[name])) for name, cells in _CELLS.items() if name in content), verdict_table(verdicts_of(content))])  # fmt: skip
+
+
+def section(content: Content, file: str) -> str:
+    """For a document, markers not included."""
+    options, work = content["options"], content["work"]
+    began = (
+        f"{machine_told(content['environment'])}: `{content['command']}`. "
+        f"Everything that was measured: [{file}](../loadtests/results/{file}). Medians of {options['rounds']} rounds; {options['slots']} slots, "
+        f"{options['threads']} threads; {work['requests']} requests at once that want {work['tokens']:,} tokens, of which static batches "
+        f"calculate {work['row_step_ceiling']:.2f} times as many rows."
+    )
+    parts = [began]
+    for name, cells in _CELLS.items():
+        if name in content:
+            parts += [*_notes(name, content), "\n".join(markdown(*cells(content[name])))]
+    parts += [f"Failed: {scene}: {why}" for scene, why in content["failed"].items()]
+    return "\n\n".join([*parts, "\n".join(verdict_lines(verdicts_of(content)))])
+
+
+def _backlog(scene: Content) -> Cells:
+    lines = [
+        [name, number(statistics.median(found)), f"{scene['ferry_over'][name]:.2f}", f"{scene['same_answers'][name]:.3f}"]
+        for name, found in scene["tokens_per_s"].items()
+    ]
+    return ("all at once", "tokens/s", "ferry ÷ it", "same answers"), lines
+
+
+def _arrivals(scene: Content) -> Cells:
+    keys = ("first_p50_s", "first_p95_s", "whole_p50_s")
+    found = {one.value: [statistics.median(at[one.value][key] for at in scene["rounds"]) for key in keys] for one in Joining}
+    header = ("as they come", "first token ms, median", "95th percentile", "whole answer ms, median")
+    return header, [[name, *(number(value * 1e3) for value in values)] for name, values in found.items()]
+
+
+def _overload(scene: Content) -> Cells:
+    header = ("load", "tokens/s that kept both objectives", "in time", "refused", "broke the gap")
+    lines = [
+        [f"{load} x", number(one["tokens_per_s"]), *(f"{one[key]:.1%}" for key in ("in_time", "refused", "broke_gap"))]
+        for load, one in scene["loads"].items()
+    ]
+    return header, lines
+
+
+def _company(scene: Content) -> Cells:
+    """A line for each of the two, alone and together: shares of all requests, and what 99 % of the answered ones kept below."""
+    header = ("side by side", "in SLO", "refused", "p99 ms (decoder: first token)", "p99 of gaps ms")
+    lines = []
+    for where in ("alone", "together"):
+        decoder, encoder = ([one[where][who] for one in scene["rounds"]] for who in ("decoder", "encoder"))
+        refused = sum(one["refused"] for one in encoder) / sum(one["scheduled"] for one in encoder)
+        lines += [
+            [f"encoder {where}", f"{_middle(encoder, 'goodput_share'):.1%}", f"{refused:.1%}", _p99([one["latency_ms"] for one in encoder], "p99", 1), ""],
+            [f"decoder {where}", f"{_middle(decoder, 'in_slo'):.1%}", f"{_middle(decoder, 'refused'):.1%}", _p99(decoder, "first_p99_s", 1e3), _p99(decoder, "gap_p99_s", 1e3)],
+        ]  # fmt: skip
+    return header, lines
+
+
+def _middle(rounds: Sequence[Content], key: str) -> float:
+    return float(statistics.median(one[key] for one in rounds))
+
+
+def _p99(rounds: Sequence[Content], key: str, factor: float) -> str:
+    """Of the rounds in which anybody was answered."""
+    known = [one[key] * factor for one in rounds if one[key] is not None]
+    return number(statistics.median(known)) if known else "-"
+
+
+_CELLS: Mapping[str, Callable[[Content], Cells]] = {
+    "backlog": _backlog, "arrivals": _arrivals, "overload": _overload, "company": _company,
+}  # fmt: skip
+
+
+def _notes(name: str, content: Content) -> list[str]:
+    """What a reader must know before the figures of a scene."""
+    scene, options = content[name], content["options"]
+    if name == "backlog":
+        absent = "".join(f" Left out: {one}: {why}." for one, why in scene["left_out"].items())
+        return [
+            "ferry's figures include HTTP, a stream for each answer and their reader on the same cores; other generators run in their own process "
+            "without a network. Static batches calculate every row until the longest answer of the batch ends, in waves the engine drops the rows "
+            f"that have ended; only tokens that were wanted count.{absent}"
+        ]
+    if name == "arrivals":
+        each = content["work"]["tokens"] / content["work"]["requests"]
+        return [
+            f"Poisson arrivals, {scene['rate']:.1f} requests/s, about {scene['rate'] * each:.0f} tokens/s that are wanted; batches are whoever waits."
+        ]
+    if name == "overload":
+        return [
+            f"Poisson arrivals at multiples of the capacity, {scene['capacity_per_s']:.1f} requests/s; first token within {options['slo']:g} s, gaps of {options['gap'] * 1e3:g} ms."
+        ]
+    return [
+        f"An encoder that promises {scene['encoder_slo_s'] * 1e3:g} ms on the same server, each at {scene['share']:.0%} of what it can do alone: {scene['share'] * scene['encoder_per_s']:.0f} and "
+        f"{scene['decoder_rate']:.1f} requests/s."
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
