@@ -10,6 +10,7 @@ from server.core.types import ModelKey
 from server.intake.texts import TextReader
 from server.runtime.assemble import Assembler
 from server.runtime.terms import Terms
+from server.telemetry.metrics import Objective
 from server.telemetry.model_stats import ModelStats
 
 
@@ -35,6 +36,7 @@ class ServedModel:
         self.max_rows = terms.limits.batch_rows
         self.placement = terms.placement
         self.inline = terms.inline
+        stats.promise({Objective.ANSWER: wants.slo_s}, terms.placement.instances)
         self.adopt(terms)
 
     def adopt(self, terms: Terms) -> None:

@@ -8,7 +8,7 @@ from server.runtime.compiled_grammars import CompiledGrammars
 from server.runtime.loading_decoder import LoadedDecoder
 from server.telemetry.generating_metrics import GeneratingMetrics
 from server.telemetry.generating_stats import GeneratingStats
-from server.telemetry.metrics import ModelMetrics
+from server.telemetry.metrics import ModelMetrics, Objective
 
 
 class Occupied:
@@ -41,6 +41,7 @@ class ServedDecoder:
         self.published_at = int((files.folder / MANIFEST).stat().st_mtime)  # of the calendar, in seconds
         self.occupied = Occupied()
         self.stats = GeneratingStats(key, metrics, generating.bind(key, self.occupied), terms.gap_s)
+        self.stats.promise({Objective.FIRST_TOKEN: wants.slo_s, Objective.TOKEN_GAP: terms.gap_s}, len(loaded.decoders))
         self.stats.costs_from(terms.source.value)
 
     @property

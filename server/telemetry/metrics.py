@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -55,6 +56,9 @@ class Metrics:
         self.generating = GeneratingMetrics(self.registry, LABELS, SECONDS)
         self.cancelled = Counter("ferry_cancelled", "Requests whose client went away", LABELS, registry=self.registry)
         self.registry.register(_GaugeCollector(self._models, clock))
+        ProcessCollector(
+            registry=self.registry
+        )  # process_*: memory, processor time, files, start, as every exporter names them
 
     def open(self, key: ModelKey) -> ModelMetrics:
         """Bind all children of a model version."""
@@ -75,6 +79,14 @@ class Metrics:
         """Forget a version's gauges; its counters stay, as Prometheus expects of counters."""
         del self._models[key]
         self.generating.close(key)
+
+
+class Objective(Enum):
+    """What a promised time is of; `value` is the metric label."""
+
+    ANSWER = "answer"  # from arrival to the whole answer
+    FIRST_TOKEN = "first_token"  # from arrival
+    TOKEN_GAP = "token_gap"  # each token after another
 
 
 class Forecast(Protocol):
@@ -116,6 +128,8 @@ class ModelMetrics:
         self.n_in_flight = 0
         self.lane: Forecasting | None = None
         self.source: str | None = None
+        self.promised: Mapping[Objective, float] = {}
+        self.n_instances: int | None = None
         self.batches = {close: metrics.batches.labels(*labels, close.value) for close in Close}
         refusals = {why.value: metrics.refused.labels(*labels, why.value) for why in Refusal}
         failures = {why.value: metrics.failed.labels(*labels, why.value) for why in Failure}
@@ -145,6 +159,8 @@ class _GaugeCollector(Collector):
             "ferry_profile_error", "Mean of |measured ÷ expected - 1|, recent batches", labels=(*LABELS, "expected_by")
         )
         source = GaugeMetricFamily("ferry_profile_source", "1: where the expected times are from", labels=(*LABELS, "source"))
+        slo = GaugeMetricFamily("ferry_slo_seconds", "The time that is promised", labels=(*LABELS, "objective"))
+        instances = GaugeMetricFamily("ferry_instances", "Batches or steps that can run at a time", labels=LABELS)
         loads = sorted(self._models.items(), key=lambda item: item[0])
         newest = {key[:2]: model for key, model in loads}
         for (name, version), model in newest.items():
@@ -154,6 +170,10 @@ class _GaugeCollector(Collector):
             p50.add_metric(labels, summary.p50_s)
             p99.add_metric(labels, summary.p99_s)
             rate.add_metric(labels, summary.rate)
+            for objective, seconds in model.promised.items():
+                slo.add_metric([*labels, objective.value], seconds)
+            if model.n_instances is not None:
+                instances.add_metric(labels, model.n_instances)
             if model.source is not None:
                 source.add_metric([*labels, model.source], 1)
             if model.lane is not None:
@@ -164,4 +184,4 @@ class _GaugeCollector(Collector):
                 error.add_metric([*labels, "forecast"], forecast.error)
                 for direction in (Drift.SLOWER, Drift.FASTER):
                     drift.add_metric([*labels, direction.value], forecast.drift is direction)
-        return (in_flight, p50, p99, rate, ratio, guard, error, drift, source)
+        return (in_flight, p50, p99, rate, ratio, guard, error, drift, source, slo, instances)

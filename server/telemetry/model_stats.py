@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from server.core.types import Close, Drift, InferRequest, ModelKey
 from server.errors import FerryError, Refused
 from server.runtime.clock import calendar_ms
-from server.telemetry.metrics import Forecasting, ModelMetrics
+from server.telemetry.metrics import Forecasting, ModelMetrics, Objective
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,11 @@ class ModelStats:
     def follow(self, lane: Forecasting) -> None:
         """Show what the scheduler expects of batches, and how that changes."""
         self._metrics.lane = lane
+
+    def promise(self, objectives: Mapping[Objective, float], n_instances: int) -> None:
+        """Show what is promised, in seconds, and with how many instances."""
+        self._metrics.promised = objectives
+        self._metrics.n_instances = n_instances
 
     def costs_from(self, source: str) -> None:
         """Show what the expectations rest on."""

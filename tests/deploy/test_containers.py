@@ -84,3 +84,45 @@ def test_with_a_card_the_same_service_is_built_for_it_and_has_one() -> None:
     assert card["ferry"]["build"]["target"] in stages()
     (device,) = card["ferry"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+def provisioned(path: str) -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml")
+    content: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / path).read_text())
+    return content
+
+
+def test_prometheus_scrapes_the_servers_metrics_port_and_grafana_asks_prometheus() -> None:
+    services = compose("docker-compose.yml")["services"]
+    job = provisioned("prometheus/prometheus.yml")["scrape_configs"][0]
+    assert job["static_configs"] == [{"targets": [f"ferry:{Settings.model_fields['metrics_port'].default}"]}]
+    (source,) = provisioned("grafana/datasources/prometheus.yml")["datasources"]
+    host, _, port = source["url"].removeprefix("http://").partition(":")
+    assert source["type"] == "prometheus"
+    assert host in services
+    assert port in {one.rpartition(":")[2] for one in services[host]["ports"]}
+    assert source["jsonData"]["timeInterval"] == provisioned("prometheus/prometheus.yml")["global"]["scrape_interval"]
+    assert {name for one in services.values() for name in one.get("depends_on", ())} <= set(services)
+
+
+def test_grafana_finds_its_dashboards_where_they_are_mounted() -> None:
+    mounts = dict(volume.split(":")[1::-1] for volume in compose("docker-compose.yml")["services"]["grafana"]["volumes"])
+    for kind, file in (("datasources", "prometheus.yml"), ("dashboards", "ferry.yml")):
+        assert (ROOT / mounts[f"/etc/grafana/provisioning/{kind}"] / file).is_file()
+    (provider,) = provisioned("grafana/providers/ferry.yml")["providers"]
+    assert [file.name for file in (ROOT / mounts[provider["options"]["path"]]).iterdir()] == ["ferry.json"]
+
+
+def test_grafana_is_for_this_machine_and_has_no_default_password() -> None:
+    grafana = compose("docker-compose.yml")["services"]["grafana"]
+    assert [port.rpartition(":")[0] for port in grafana["ports"]] == ["127.0.0.1:3000"]
+    settings = grafana["environment"]
+    assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == settings["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert settings["GF_AUTH_BASIC_ENABLED"] == "false"
+
+
+def test_images_are_pinned() -> None:
+    images = [one["image"] for one in compose("docker-compose.yml")["services"].values() if "image" in one]
+    assert len(images) == 2
+    assert [image for image in images if not re.search(r":v?\d+\.\d+\.\d+$", image)] == []

@@ -268,6 +268,13 @@ def test_a_stream_is_not_held_back_and_a_client_that_leaves_frees_its_slot(talki
     wait_until(lambda: resident() == 0, "its slot is free")
 
 
+def test_both_promises_are_among_the_metrics(talking: ChildServer) -> None:
+    samples = talking.metrics()
+    for objective in ("first_token", "token_gap"):
+        labels = (("model", "talker"), ("objective", objective), ("version", "1"))
+        assert samples["ferry_slo_seconds", labels] == 30.0
+
+
 def test_the_examples_of_the_documentation_work(talking: ChildServer, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("openai")
     blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "generation.md").read_text(), re.DOTALL)

@@ -45,6 +45,14 @@ def test_metrics_have_a_port_of_their_own_and_the_main_one_keeps_them(start_serv
     assert counted in server.call("GET", "/metrics").body.decode()
 
 
+def test_what_is_promised_and_the_process_are_among_them(start_server: Start, own_repository: Path) -> None:
+    samples = start_server(own_repository).metrics()
+    of_the_model = (("model", "affine"), ("version", "1"))
+    assert samples["ferry_slo_seconds", (of_the_model[0], ("objective", "answer"), of_the_model[1])] > 0
+    assert samples["ferry_instances", of_the_model] >= 1
+    assert samples["process_resident_memory_bytes", ()] > 1 << 20
+
+
 def test_metrics_are_answered_under_load(start_server: Start, own_repository: Path) -> None:
     server = start_server(own_repository)
     port, stop = metrics_port(server), threading.Event()

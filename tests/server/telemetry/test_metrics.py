@@ -11,7 +11,7 @@ from server.core.forecast import Forecast
 from server.core.types import Close, InferRequest, ModelKey
 from server.errors import InstanceLost, Refused
 from server.simulation.laws import linear_costs
-from server.telemetry.metrics import Metrics
+from server.telemetry.metrics import Metrics, Objective
 from server.telemetry.model_stats import ModelStats, all_stats
 
 KEY = ModelKey("m", 1, 1)
@@ -199,3 +199,22 @@ class Lane:
     """Who has a forecast."""
 
     forecast: Forecast
+
+
+def test_what_is_promised_and_by_how_many_instances_is_exported_until_the_version_closes() -> None:
+    metrics = Metrics(lambda: 2.0)
+    stats = ModelStats(KEY, metrics.open(KEY))
+    assert value(metrics, "ferry_instances") is None
+    stats.promise({Objective.FIRST_TOKEN: 0.5, Objective.TOKEN_GAP: 0.05}, 2)
+    assert value(metrics, "ferry_slo_seconds", objective="first_token") == 0.5
+    assert value(metrics, "ferry_slo_seconds", objective="token_gap") == 0.05
+    assert value(metrics, "ferry_slo_seconds", objective="answer") is None
+    assert value(metrics, "ferry_instances") == 2
+    metrics.close(KEY)
+    assert value(metrics, "ferry_instances") is None
+
+
+def test_memory_and_start_of_the_process_are_exported() -> None:
+    registry = Metrics(lambda: 2.0).registry
+    for name in ("process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds"):
+        assert (registry.get_sample_value(name) or 0) > 0, name
