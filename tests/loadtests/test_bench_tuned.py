@@ -62,6 +62,30 @@ def test_a_whole_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert "digits, fastapi, tuned" in capsys.readouterr().out
 
 
+def test_a_load_that_a_peer_carries_is_raised_before_its_knobs_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its maximum seemed to be 1,000 and is 4,000; beyond that only a bound on its queue keeps anything."""
+    offered = []
+
+    def besieged(peer: Peer, model: Model, tuning: Tuning, python: Path, siege: Siege, seed: int) -> dict[str, Any]:
+        if siege.loop_s:
+            return visit(1000.0, 900.0)
+        offered.append(siege.factor * siege.own_per_s)
+        return visit(1000.0, offered[-1] if offered[-1] <= 4000.0 else 3000.0 if tuning.queue else 10.0)
+
+    loaded = doubling(tmp_path / "models")
+    monkeypatch.setattr(models, "load", lambda name, repository, n_texts, n_rows: loaded)
+    monkeypatch.setattr(bench_tuned, "ROSTER", (replace(HERE, name=FERRY), HERE))
+    monkeypatch.setattr(bench_tuned, "besieged", besieged)
+    flags = ["--models", "digits", "--rounds", "1", "--peers", "ferry,fastapi", "--out", str(tmp_path / "out")]
+    assert bench_tuned.main(flags) == 0
+    (file,) = (tmp_path / "out").glob("tuned-*.json")
+    assert offered[:3] == [1500.0, 2250.0, 3375.0]
+    assert set(offered[3:]) == {5062.5}
+    assert "queue of" in slo_report.read(file)["subjects"]["digits"]["sweeps"]["fastapi"]["best"]
+
+
 def test_a_peer_that_does_not_run_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def besieged(peer: Peer, model: Model, tuning: Tuning, python: Path, siege: Siege, seed: int) -> dict[str, Any]:
         if peer.name == FERRY:
