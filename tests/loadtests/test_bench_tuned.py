@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,21 @@ from tests.loadtests.peers.example import doubling
 from tests.loadtests.slo_examples import broken, visit
 
 HERE = replace(FASTAPI, requirements=(), candidates={"digits": (Tuning(),)}, knobs=(Knob.QUEUE,))
+
+
+Besieged = Callable[[Peer, Model, Tuning, Path, Siege, int], dict[str, Any]]
+
+
+def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, besieged: Besieged, n_rounds: int) -> dict[str, Any]:
+    """What the whole benchmark writes of ferry and one peer, whose visits find what `besieged` says."""
+    loaded = doubling(tmp_path / "models")
+    monkeypatch.setattr(models, "load", lambda name, repository, n_texts, n_rows: loaded)
+    monkeypatch.setattr(bench_tuned, "ROSTER", (replace(HERE, name=FERRY), HERE))
+    monkeypatch.setattr(bench_tuned, "besieged", besieged)
+    flags = ["--models", "digits", "--rounds", str(n_rounds), "--peers", "ferry,fastapi", "--out", str(tmp_path / "out")]
+    assert bench_tuned.main(flags) == 0
+    (file,) = (tmp_path / "out").glob("tuned-*.json")
+    return slo_report.read(file)
 
 
 def test_ratios_are_taken_within_a_round_in_answers_and_in_shares() -> None:
@@ -47,14 +63,8 @@ def test_a_whole_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     def besieged(peer: Peer, model: Model, tuning: Tuning, python: Path, siege: Siege, seed: int) -> dict[str, Any]:
         return visit(1000.0, 900.0 if peer.name == FERRY else 800.0 if tuning.queue == 50 else 10.0)
 
-    loaded = doubling(tmp_path / "models")
-    monkeypatch.setattr(models, "load", lambda name, repository, n_texts, n_rows: loaded)
-    monkeypatch.setattr(bench_tuned, "ROSTER", (replace(HERE, name=FERRY), HERE))
-    monkeypatch.setattr(bench_tuned, "besieged", besieged)
-    flags = ["--models", "digits", "--rounds", "2", "--peers", "ferry,fastapi", "--out", str(tmp_path / "out")]
-    assert bench_tuned.main(flags) == 0
-    (file,) = (tmp_path / "out").glob("tuned-*.json")
-    found = slo_report.read(file)["subjects"]["digits"]
+    content = compared(tmp_path, monkeypatch, besieged, n_rounds=2)
+    found = content["subjects"]["digits"]
     assert list(found["rounds"][0]) == ["ferry", "fastapi, as it comes", "fastapi, tuned"]
     assert list(found["rounds"][1]) == ["fastapi, as it comes", "fastapi, tuned", "ferry"]
     assert found["sweeps"]["fastapi"]["best"] == str(Tuning(queue=50))
@@ -74,16 +84,10 @@ def test_a_load_that_a_peer_carries_is_raised_before_its_knobs_are_swept(
         offered.append(siege.factor * siege.own_per_s)
         return visit(1000.0, offered[-1] if offered[-1] <= 4000.0 else 3000.0 if tuning.queue else 10.0)
 
-    loaded = doubling(tmp_path / "models")
-    monkeypatch.setattr(models, "load", lambda name, repository, n_texts, n_rows: loaded)
-    monkeypatch.setattr(bench_tuned, "ROSTER", (replace(HERE, name=FERRY), HERE))
-    monkeypatch.setattr(bench_tuned, "besieged", besieged)
-    flags = ["--models", "digits", "--rounds", "1", "--peers", "ferry,fastapi", "--out", str(tmp_path / "out")]
-    assert bench_tuned.main(flags) == 0
-    (file,) = (tmp_path / "out").glob("tuned-*.json")
+    content = compared(tmp_path, monkeypatch, besieged, n_rounds=1)
     assert offered[:3] == [1500.0, 2250.0, 3375.0]
     assert set(offered[3:]) == {5062.5}
-    assert "queue of" in slo_report.read(file)["subjects"]["digits"]["sweeps"]["fastapi"]["best"]
+    assert "queue of" in content["subjects"]["digits"]["sweeps"]["fastapi"]["best"]
 
 
 def test_a_peer_that_does_not_run_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,14 +96,7 @@ def test_a_peer_that_does_not_run_is_left_out_with_its_reason(tmp_path: Path, mo
             return visit(1000.0, 900.0)
         raise ChildFailed("no licence")
 
-    loaded = doubling(tmp_path / "models")
-    monkeypatch.setattr(models, "load", lambda name, repository, n_texts, n_rows: loaded)
-    monkeypatch.setattr(bench_tuned, "ROSTER", (replace(HERE, name=FERRY), HERE))
-    monkeypatch.setattr(bench_tuned, "besieged", besieged)
-    flags = ["--models", "digits", "--rounds", "1", "--peers", "ferry,fastapi", "--out", str(tmp_path / "out")]
-    assert bench_tuned.main(flags) == 0
-    (file,) = (tmp_path / "out").glob("tuned-*.json")
-    content = slo_report.read(file)
+    content = compared(tmp_path, monkeypatch, besieged, n_rounds=1)
     assert content["subjects"]["digits"]["sweeps"]["fastapi"] == {"reason": "no licence"}
     assert list(content["subjects"]["digits"]["rounds"][0]) == ["ferry"]
     assert content["verdicts"] == []
