@@ -6,6 +6,7 @@ Writes every round, the command, the environment, versions and settings as JSON,
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 import sys
 import time
@@ -29,8 +30,12 @@ from loadtests.peers.visits import Plan, measured
 from loadtests.peers_report import text, write_html
 from loadtests.report import write_json
 
-SLO_MS = {"digits": 50.0}
+OVERLOADED_SLO_MS = {"digits": 50.0}
 """Who is measured under overload, and within which objective."""
+
+ROUNDS_OF_WAITING = 3
+"""The objective of the others, in what all connections of the closed loop together take in process. A server that takes an objective refuses what
+it cannot answer within it; beside servers that answer however late, it has to be one that these connections can keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +93,15 @@ def run(options: Options) -> Path:
     began_at = time.perf_counter()
     peers, told = ready([one for one in ROSTER if one.name in options.peers.split(",")], options.venvs)
     subjects = [_subject(options, name) for name in options.models.split(",")]
-    choices = {one.model.name: {each.peer.name: choice(each, one.model, _plan(options)) for each in peers} for one in subjects}
-    rounds = [_round(options, number, peers, subjects, choices) for number in range(options.rounds)]
+    plan = _plan(options, subjects)
+    choices = {one.model.name: {each.peer.name: choice(each, one.model, plan) for each in peers} for one in subjects}
+    rounds = [_round(options, plan, number, peers, subjects, choices) for number in range(options.rounds)]
     content = {
         "kind": "peers",
         "command": shlex.join(["python", "-m", "loadtests.bench_peers", *sys.argv[1:]]),
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
         "environment": environment(),
-        "slo_ms": SLO_MS,
+        "slo_ms": {name: slo_s * 1e3 for name, slo_s in plan.slo_s.items()},
         "peers": told,
         "models": {one.model.name: _told(one) for one in subjects},
         "choices": {model: {name: choice_told(one) for name, one in found.items()} for model, found in choices.items()},
@@ -124,13 +130,23 @@ def _told(one: Subject) -> dict[str, Any]:
     }
 
 
-def _plan(options: Options) -> Plan:
-    slo_s = {name: slo_ms / 1e3 for name, slo_ms in SLO_MS.items()}
-    return Plan(options.round_s, options.alone_s, options.open_s, options.connections, slo_s)
+def _plan(options: Options, subjects: Sequence[Subject]) -> Plan:
+    slo_s = {one.model.name: _slo_s(options, one) for one in subjects}
+    overloaded = frozenset(OVERLOADED_SLO_MS) & slo_s.keys()
+    return Plan(options.round_s, options.alone_s, options.open_s, options.connections, slo_s, overloaded)
+
+
+def _slo_s(options: Options, one: Subject) -> float:
+    slo_ms = OVERLOADED_SLO_MS.get(one.model.name)
+    if slo_ms is not None:
+        return slo_ms / 1e3
+    waited_s = options.connections / max(one.sweep.rows_per_s.values())
+    return math.ceil(ROUNDS_OF_WAITING * waited_s * 1e3) / 1e3
 
 
 def _round(
     options: Options,
+    plan: Plan,
     number: int,
     peers: Sequence[Ready],
     subjects: Sequence[Subject],
@@ -146,14 +162,14 @@ def _round(
         for at, one in enumerate(peers):
             where = f"round {number + 1}/{options.rounds}, {name}, {at + 1}/{len(peers)} {one.peer.label}"
             tuning = choices[name][one.peer.name].tuning or Tuning()
-            visits[name][one.peer.name] = _visit(options, one, subject.model, tuning, number, where)
+            visits[name][one.peer.name] = _visit(plan, one, subject.model, tuning, number, where)
     return {"visits": visits, "limits": limits, "echo": _echo(options, subjects[0].model)}
 
 
-def _visit(options: Options, one: Ready, model: Model, tuning: Tuning, seed: int, where: str) -> dict[str, Any]:
+def _visit(plan: Plan, one: Ready, model: Model, tuning: Tuning, seed: int, where: str) -> dict[str, Any]:
     began_at = time.perf_counter()
     try:
-        found = measured(one.peer, model, tuning, one.python, _plan(options), seed)
+        found = measured(one.peer, model, tuning, one.python, plan, seed)
     except LoadTestError as error:
         print(f"{where}: {error}", file=sys.stderr, flush=True)
         return {"reason": reason(error)}

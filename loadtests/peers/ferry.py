@@ -22,8 +22,8 @@ FERRY = Peer(
     package="ferry-serving",
     requirements=(),
     candidates={},
-    settings="untuned: batches, instances and threads are what the published version measured; the objective is the published "
-    "one, for digits the 50 ms of the overload test",
+    settings="untuned: batches, instances and threads are what the published version measured; the objective is the overload test's, "
+    "or one that all connections of the closed loop can keep",
     launch=_launch,
     wire=v2,
     binary=v2_binary,

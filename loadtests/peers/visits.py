@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,13 +34,17 @@ _RETRY_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how hard each visit asks. `slo_s` by model: who has one is also loaded at multiples of its own maximum."""
+    """How long and how hard each visit asks.
+
+    `slo_s` by model, for a server that takes an objective; `overloaded`: models that are also asked at multiples of the server's own maximum.
+    """
 
     round_s: float
     alone_s: float
     open_s: float
     connections: int
     slo_s: Mapping[str, float]
+    overloaded: Collection[str] = ()
 
 
 @contextmanager
@@ -131,9 +135,11 @@ def _measured(peer: Peer, model: Model, server: Child, plan: Plan, seed: int) ->
     if silent := [name for name, sample in lanes.items() if not sample.n_answered]:
         raise LoadTestError(f"right when asked a few at a time, but no answer at all under load ({', '.join(silent)})")
     found["lanes"] = {name: asdict(sample) for name, sample in lanes.items()}
-    if (slo_s := plan.slo_s.get(model.name)) is not None:
+    if model.name in plan.overloaded:
         found["overload"] = {
-            str(factor): overload(server, requests, Offer(factor * lanes[JSON].per_s, slo_s, plan.open_s, seed))
+            str(factor): overload(
+                server, requests, Offer(factor * lanes[JSON].per_s, plan.slo_s[model.name], plan.open_s, seed)
+            )
             for factor in OVERLOAD_FACTORS
         }
     return found

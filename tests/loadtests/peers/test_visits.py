@@ -18,7 +18,7 @@ from loadtests.peers.triton import TRITON
 from loadtests.peers.visits import Plan, Siege, besieged, difference, measured, trial
 from tests.loadtests.peers.example import doubling
 
-PLAN = Plan(0.05, 0.05, 0.2, 4, {"digits": 0.05})
+PLAN = Plan(0.05, 0.05, 0.2, 4, {"digits": 0.05}, {"digits"})
 PYTHON = Path(sys.executable)
 
 
