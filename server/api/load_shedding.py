@@ -18,18 +18,21 @@ FULL = 0.95
 LONG_TURN = 0.6
 """There is, when the loop is at work for such a share of the time, and a turn takes such a share of the SLO."""
 
-CALM_TICKS = 25
-"""It is over when nothing had to be refused for so many ticks."""
+WANTED_TURN = 0.1
+"""While there is, such a share of the requests is refused that turns take this share of the SLO: long enough for full batches, and so
+short that no crowd is left, whose connections cost more each because none of them is in the processor's cache."""
 
-SHORT_TURN = 0.1
-TOO_LONG_TURN = 0.5
+GAIN = 0.225
+RISE = 0.06
+"""How: proportional-integral control. For each wanted length that a turn is too long, so much more is refused at once, and with each SLO that
+passes so much more for good. What was for good is halved in each tick that has only short turns, or time to spare."""
+
 MOST = 0.9
-"""While there is, as large a share is refused as turns are long: nothing at a tenth of the SLO, the most at half of it. What
-queues up makes turns longer, so that they find the length at which just enough is refused. There is a most because clients
-who wait for each answer before they ask again are only answered sooner by more of it: to them every refusal is a request more."""
+"""No larger share, because clients who wait for each answer before they ask again are only answered sooner by more of it: to
+them every refusal is a request more."""
 
-SMOOTHING = 0.3
-"""Weight of the newest turn in the length that counts."""
+FIRST_SPELL_S, LONGEST_SPELL_S = 0.5, 8.0
+"""After such a time it is seen whether it goes without refusals. Each time it does not, the next try is twice as far away."""
 
 
 class LoadShedder:
@@ -43,11 +46,13 @@ class LoadShedder:
         self.share = 0.0
         self._owed = 0.0
         self._is_overload = False
-        self._n_calm = 0
+        self._steady = 0.0
+        self._spell_s = FIRST_SPELL_S
+        self._spell_ends_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._is_in_turn = False
         self._turn_began_at = self._ticked_at = self._busy_s = self._in_turns_s = 0.0
-        self._longest = self._turn = self._turn_s = 0.0
+        self._longest = self._turn_s = 0.0
         self._least_slo_s = float("inf")
 
     @property
@@ -82,17 +87,33 @@ class LoadShedder:
             self._timer = self._loop.call_later(TICK_S, self._tick)
         self._in_turns_s += self._turn_s
         if self._is_overload:
-            self._turn += SMOOTHING * (turn - self._turn)
-            self.share = MOST * min(1.0, max(0.0, (self._turn - SHORT_TURN) / (TOO_LONG_TURN - SHORT_TURN)))
+            self._control(turn)
+
+    def _control(self, turn: float) -> None:
+        excess = turn / WANTED_TURN - 1
+        passed = turn  # a turn's share of the SLO is also how many SLOs passed meanwhile
+        self._steady = min(MOST, max(0.0, self._steady + RISE * excess * passed))
+        self.share = min(MOST, max(0.0, self._steady + GAIN * excess))
 
     def _tick(self) -> None:
         now, busy_s = self._clock(), self._busy_clock()
         # a thread that others keep from its processor works less than its turns take
         busy = max(busy_s - self._busy_s, self._in_turns_s) / (now - self._ticked_at)
         if self._is_overload:
-            self._n_calm = 0 if self.share else self._n_calm + 1
-            self._is_overload = self._n_calm < CALM_TICKS
+            if now >= self._spell_ends_at:
+                self._is_overload, self.share = False, 0.0
+            elif busy < FULL or self._longest < WANTED_TURN / 2:
+                self._steady /= 2
+                self.share = min(self.share, self._steady)
         elif busy >= FULL and self._longest > LONG_TURN:
-            self._is_overload, self._n_calm, self._turn = True, 0, self._longest
+            self._begin(now)
         self._timer = self._loop.call_later(TICK_S, self._tick) if self._in_turns_s or self._is_overload else None
         self._ticked_at, self._busy_s, self._in_turns_s, self._longest = now, busy_s, 0.0, 0.0
+
+    def _begin(self, now: float) -> None:
+        again = now - self._spell_ends_at < FIRST_SPELL_S
+        self._spell_s = min(LONGEST_SPELL_S, 2 * self._spell_s) if again else FIRST_SPELL_S
+        if not again:
+            self._steady = 0.0
+        self._is_overload, self._spell_ends_at = True, now + self._spell_s
+        self._control(self._longest)

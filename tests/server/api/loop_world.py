@@ -16,10 +16,11 @@ GROUP = 64
 
 class LoopWorld:
     """`answer_s` and `refusal_s`: what one of each costs the loop. A client has one request on its way; what else is due waits
-    behind it, where the server does not see it."""
+    behind it, where the server does not see it. While it has some `slowness`, all work takes so many times as long."""
 
     def __init__(self, answer_s: float, refusal_s: float, slo_s: float, n_clients: int = 1024) -> None:
         self.now = self.busy_s = 0.0
+        self.slowness = 1.0
         self.shedder = LoadShedder(self, lambda: self.now, lambda: self.busy_s)  # type: ignore[arg-type]  # as much of a loop as it asks for
         self.in_time: dict[float, int] = {}
         self.n_late = self.n_refused = 0
@@ -39,10 +40,11 @@ class LoopWorld:
         heapq.heappush(self._timers, (self.now + delay_s, self._n_timers, callback))
         return self._n_timers
 
-    def play(self, phases: Sequence[tuple[float, float]], seed: int) -> None:
-        """Poisson arrivals in phases of (requests per second, seconds), dealt out to the clients by chance."""
+    def play(self, phases: Sequence[tuple[float, float]], seed: int, lasts_s: float = 0.0) -> None:
+        """Poisson arrivals in phases of (requests per second, seconds), dealt out to the clients by chance. `lasts_s`: so long
+        in all, where there is no phase."""
         due = deque(self._arrivals(phases, random.Random(seed)))
-        until = self.now + sum(length_s for _, length_s in phases)
+        until = self.now + sum(length_s for _, length_s in phases) + lasts_s
         while self.now < until:
             while due and due[0][0] <= self.now:
                 at, client = due.popleft()
@@ -81,11 +83,11 @@ class LoopWorld:
         self._to_read.clear()
         for client, due_at in requests:
             if self.shedder.sheds(self._slo_s):
-                self._work(self._refusal_s)
+                self.work(self._refusal_s)
                 self.n_refused += 1
                 self._ask(client)
                 continue
-            self._work(self._answer_s)
+            self.work(self._answer_s)
             taken.append((client, due_at))
             if len(taken) == GROUP:
                 self._answer(taken)
@@ -94,9 +96,10 @@ class LoopWorld:
         for callback in soon:
             callback()
 
-    def _work(self, seconds: float) -> None:
-        self.now += seconds
-        self.busy_s += seconds
+    def work(self, seconds: float) -> None:
+        """The loop does so much, and nothing else meanwhile."""
+        self.now += seconds * self.slowness
+        self.busy_s += seconds * self.slowness
 
     def _answer(self, taken: list[tuple[int, float]]) -> None:
         for client, due_at in taken:
@@ -107,3 +110,16 @@ class LoopWorld:
                 self.n_late += 1
             self._ask(client)
         taken.clear()
+
+
+class WaitingCrowd(LoopWorld):
+    """Clients who ask again as soon as they have their outcome, and not before."""
+
+    def play(self, phases: Sequence[tuple[float, float]], seed: int, lasts_s: float = 0.0) -> None:
+        for client in range(len(self._lines)):
+            self._ask(client)
+        super().play(phases, seed, lasts_s)
+
+    def _ask(self, client: int) -> None:
+        self._lines[client].append(self.now)
+        super()._ask(client)

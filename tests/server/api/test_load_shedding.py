@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from server.api import load_shedding
 from server.api.load_shedding import MOST, LoadShedder
-from tests.server.api.loop_world import LoopWorld
+from tests.server.api.loop_world import LoopWorld, WaitingCrowd
 
 ANSWER_S, REFUSAL_S = 200e-6, 15e-6  # as measured for 16 rows of 64 numbers in JSON
 PEAK = 1 / ANSWER_S
@@ -20,7 +22,7 @@ def overloaded(factor: float, slo_s: float, seed: int) -> LoopWorld:
 
 
 @pytest.mark.parametrize("slo_s", [0.02, 0.05])
-@pytest.mark.parametrize(("factor", "kept"), [(1.5, 0.8), (3.0, 0.7)])
+@pytest.mark.parametrize(("factor", "kept"), [(1.5, 0.92), (3.0, 0.78)])
 def test_an_overload_leaves_most_of_the_goodput_and_ends_when_it_ends(factor: float, kept: float, slo_s: float) -> None:
     world = overloaded(factor, slo_s, seed=1)
     ends_at = BEFORE_S + OVERLOAD_S
@@ -53,11 +55,32 @@ def test_a_full_loop_with_short_turns_refuses_nobody() -> None:
 
 def test_what_one_long_stop_has_left_behind_is_soon_worked_off() -> None:
     world = LoopWorld(ANSWER_S, REFUSAL_S, 0.05)
-    world.play([(0.5 * PEAK, 0.5)], seed=1)
-    world.now += 0.2
-    world.play([(0.5 * PEAK, 2.0)], seed=2)
-    assert world.share_in_time(1.0, 1.9) == pytest.approx(0.5, abs=0.05)
+    world.call_later(0.5, lambda: world.work(0.2))
+    world.play([(0.8 * PEAK, 2.5)], seed=1)
+    assert world.n_refused > 0
+    assert world.share_in_time(0.9, 2.4) == pytest.approx(0.8, abs=0.05)
     assert world.shedder.share == 0.0
+
+
+def test_a_crowd_that_waits_for_its_answers_is_refused_for_a_spell_only() -> None:
+    """To clients who ask again at once each refusal is a request more: their turns stay as long, however many are refused."""
+    world = WaitingCrowd(ANSWER_S, ANSWER_S / 2, 0.05, n_clients=125)
+    world.call_later(0.5, lambda: setattr(world, "slowness", 4.0))
+    world.call_later(0.6, lambda: setattr(world, "slowness", 1.0))
+    world.play([], seed=1, lasts_s=3.0)
+    assert world.share_in_time(0.7, 1.0) < 0.5
+    assert world.share_in_time(2.0, 2.9) == pytest.approx(1.0, abs=0.05)
+
+
+def test_it_is_tried_again_and_again_whether_it_goes_without_but_less_and_less_often() -> None:
+    world = LoopWorld(ANSWER_S, REFUSAL_S, 0.05)
+    began_at: list[float] = []
+    begin = world.shedder._begin
+    world.shedder._begin = lambda now: (began_at.append(now), begin(now))[1]  # type: ignore[method-assign, func-returns-value]
+    world.play([(2 * PEAK, 9.0)], seed=1)
+    gaps = [later - before for before, later in pairwise(began_at)]
+    assert len(gaps) >= 3
+    assert all(later > 1.5 * before for before, later in pairwise(gaps))
 
 
 def test_it_sleeps_while_nothing_is_asked() -> None:
