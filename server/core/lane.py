@@ -170,6 +170,9 @@ class Lane(Tenant[P]):
             if self.latest_start(self.waiting.head) < start_at:
                 break  # its turn to be refused comes when an instance is really free
             choice = self.choose(start_at)
+            if choice.burden is not None and self.mixing is Mixing.ANY:  # newcomers are less urgent: it stays one
+                actions.append(self.refuse(choice.burden, now))
+                continue
             rows = sum(request.rows for request in choice.requests)
             if not is_complete(rows, choice.close, self.mixing, self.limits, len(self.waiting)):
                 break

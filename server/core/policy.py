@@ -59,12 +59,14 @@ def choose(
 def is_complete(rows: int, close: Close, mixing: Mixing, limits: Limits, n_waiting: int) -> bool:
     """Whether requests yet to come would not make a batch better, so that it may be formed before an instance is free.
 
-    Without lengths that is a full batch. Groups of neighbours by length never grow past the knee; and a window that is
-    full admits nobody who is less urgent.
+    Without lengths that is a full batch, or one that the deadline of its head keeps small: others wait that had to be left out. Groups of
+    neighbours by length never grow past the knee; and a window that is full admits nobody who is less urgent.
     """
     if rows >= limits.batch_rows or close is Close.FULL:
         return True
-    return mixing is Mixing.PADDED and (close is Close.KNEE or (close is Close.LENGTH and n_waiting >= WINDOW))
+    if mixing is Mixing.PADDED:
+        return close is Close.KNEE or (close is Close.LENGTH and n_waiting >= WINDOW)
+    return mixing is Mixing.ANY and close is Close.DEADLINE
 
 
 def _fit_in_order(alike: Sequence[InferRequest[P]], limits: Limits, forecast: Forecast, now: float, all_fit: Close) -> Choice:

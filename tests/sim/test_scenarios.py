@@ -107,11 +107,19 @@ def test_two_instances_share_one_queue_without_idling() -> None:
     assert busy_s / (2 * two.now) >= 0.95
 
 
-@pytest.mark.parametrize("load", [0.5, 0.95, 1.1, 1.5])
+@pytest.mark.parametrize("load", [0.5, 0.95, 1.1])
 def test_forming_ahead_changes_no_batch_while_the_device_keeps_to_its_profile(load: float) -> None:
     late, early = watched(offered(load), Served(COSTS)), watched(offered(load), Served(COSTS, ahead=1))
     assert [ids(batch.requests) for batch in early.batches] == [ids(batch.requests) for batch in late.batches]
     assert [at for _, at in early.answered] == pytest.approx([at for _, at in late.answered])
+
+
+@pytest.mark.parametrize("load", [1.1, 1.5, 2.0, 4.0])
+def test_under_overload_too_where_deadlines_keep_batches_small_forming_ahead_hides_the_hand_over(load: float) -> None:
+    ideal = watched(offered(load), Served(COSTS)).goodput()
+    late, early = (watched(offered(load), Served(COSTS, ahead=ahead, hand_over_s=0.003)).goodput() for ahead in (0, 1))
+    assert late < 0.94 * ideal
+    assert early > 0.98 * ideal
 
 
 @pytest.mark.parametrize(("mixing", "costs"), [(Mixing.ANY, COSTS), (Mixing.PADDED, TOKENS)])
