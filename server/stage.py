@@ -13,7 +13,7 @@ from server.contract.wants import FILE, Wants, read_wants
 from server.core.costs import CostTable
 from server.core.lifecycle import version_to_serve
 from server.core.types import ModelKey
-from server.runtime.refusals import REPLY_S
+from server.runtime.reply_time import kept_s, within_s
 from server.runtime.terms import terms_of
 from server.simulation.arrivals import Trace
 from server.simulation.errors import BadWorkload
@@ -120,14 +120,14 @@ def _traffic(one: Asked, version: Version, files: VersionFiles, wants: Wants, te
     lengths = _fitting(one, version, files)
     slo_s = one.slo_s or wants.slo_s
     shortest = lengths.shortest if lengths else 0
-    alone_s = version.costs.batch_s(one.rows, shortest) + REPLY_S
+    alone_s = version.costs.batch_s(one.rows, shortest) + kept_s(slo_s)
     if alone_s > slo_s:
         what = f"{one.rows} row{'s' if one.rows > 1 else ''}" + (f" of length {shortest}" if shortest else "")
         raise BadWorkload(
             f"{version.key} takes {format_duration(alone_s)} for {what} alone, more than the SLO of {format_duration(slo_s)}: no machine "
             "of this kind can keep it; allow more time, send less at once, or use a faster model"
         )
-    allowed_s = (min(slo_s, wants.slo_s) if tells_slo else wants.slo_s) - REPLY_S
+    allowed_s = within_s(min(slo_s, wants.slo_s) if tells_slo else wants.slo_s)
     return Traffic(one.name, version.key, one.arrivals, one.rate or 1.0, slo_s, allowed_s, one.rows, lengths, one.start_s)
 
 

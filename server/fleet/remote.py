@@ -18,7 +18,7 @@ from server.fleet.table import ModelTable, RemoteModel
 from server.runtime.assemble import Inputs
 from server.runtime.clock import Clock
 from server.runtime.entrance import Entrance
-from server.runtime.refusals import REPLY_S
+from server.runtime.reply_time import within_s
 from server.runtime.work import Outcome, Work, WorkRequest
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class RemoteEngine(Entrance[RemoteModel]):
             slo_s = timeout_s
         self._n_requests += 1
         work = Work(inputs, answer, slo_s)
-        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, arrived_at + slo_s - REPLY_S, work)
+        request = InferRequest(self._n_requests, model.key, rows, length, arrived_at, arrived_at + within_s(slo_s), work)
         link.ask(request, model, timeout_s, priority, client)
         return request
 

@@ -24,13 +24,18 @@ class BadRecording(ValueError):
 @dataclass(frozen=True, slots=True)
 class Header:
     """`why` it was written, by which `ferry`; `now`: the scheduler's clock, in seconds, at `written_ms` of the calendar (since 1970);
-    `reply_s`: what was taken off each deadline for the reply."""
+    `reply_s`, `reply_share`: how much of the time that is allowed is kept for the reply at least, and as a share."""
 
     ferry: str
     why: str
     now: float
     written_ms: int
     reply_s: float
+    reply_share: float = 0.0
+
+    def allowed_s(self, within_s: float) -> float:
+        """What a request was allowed whose batch had to end so long after its arrival."""
+        return max(within_s + self.reply_s, within_s / (1 - self.reply_share))
 
 
 class Line(NamedTuple):

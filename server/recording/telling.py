@@ -45,12 +45,13 @@ def story_lines(story: Story, header: Header) -> Iterator[str]:
         return f"  {after(at - arrived_at):>12}  {text}"
 
     when = calendar(header, arrived_at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    allowed_s = request.deadline_at - arrived_at + header.reply_s
+    within_s = request.deadline_at - arrived_at
+    allowed_s = header.allowed_s(within_s)
     wanted, so = ("answer", "its batch must end") if story.stay is None else ("first token", "its prompt must be done")
     yield line(
         arrived_at,
         f"arrived ({when} UTC); {wanted} wanted within {ms(allowed_s)}, so {so} by "
-        f"{after(request.deadline_at - arrived_at)}: {ms(header.reply_s)} are kept for the reply",
+        f"{after(within_s)}: {ms(allowed_s - within_s)} are kept for the reply",
     )
     came = story.admission if story.stay is None else story.stay.came_at
     if came is None:
@@ -213,7 +214,7 @@ def _why_refused(story: Story, header: Header) -> str:
     if story.retry_after_s is None:
         return (
             f"even alone and at once its batch takes {ms(seen.alone_s)}, and {ms(left_s)} were left of the "
-            f"{ms(request.deadline_at - request.arrived_at + header.reply_s)} allowed. Allow more time: the client's timeout or the model's SLO."
+            f"{ms(header.allowed_s(request.deadline_at - request.arrived_at))} allowed. Allow more time: the client's timeout or the model's SLO."
         )
     return (
         f"it would have been {ms(seen.end_at - request.deadline_at)} late: {ms(max(0.0, seen.free_at - seen.at))} until an instance is free, "

@@ -39,7 +39,8 @@ from server.runtime.entrance import QueueEntrance
 from server.runtime.generating import Generating
 from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
 from server.runtime.measuring import Trial
-from server.runtime.refusals import REPLY_S, failure, refused
+from server.runtime.refusals import failure, refused
+from server.runtime.reply_time import within_s
 from server.runtime.served import ServedModel
 from server.runtime.served_decoder import ServedDecoder
 from server.runtime.terms import Terms
@@ -134,7 +135,7 @@ class Engine(QueueEntrance):
             slo_s = timeout_s
         self._driver.next_id()
         model.stats.arrived()
-        return arrived_at, arrived_at + slo_s - REPLY_S, Work(inputs, answer, slo_s)
+        return arrived_at, arrived_at + within_s(slo_s), Work(inputs, answer, slo_s)
 
     def named(self, number: int, name: str) -> None:
         """Note what its client calls the request of this number."""

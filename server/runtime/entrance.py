@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Generic
 from server.core.types import Demand, ModelKey
 from server.errors import Refused
 from server.runtime.clock import Clock
-from server.runtime.refusals import REPLY_S, KnownRefusals, read_too_late, refusal
+from server.runtime.refusals import KnownRefusals, read_too_late, refusal
+from server.runtime.reply_time import within_s
 from server.runtime.serving import M
 
 if TYPE_CHECKING:  # a front end in a process of its own has none of them
@@ -50,7 +51,7 @@ class Entrance(ABC, Generic[M]):
     def late_s(self, model: M, waited_s: float, priority: int = 0) -> float:
         """How late the answer to a request that has waited so long to be read would be at best; up to 0: it may be in time."""
         slo_s = model.classes.of(priority).slo_s if priority else model.slo_s
-        return waited_s + model.fastest_s + REPLY_S - slo_s
+        return waited_s + model.fastest_s - within_s(slo_s)
 
     @abstractmethod
     def crowded_out(self, model: M, arrived_at: float, priority: int = 0) -> Refused | None:
@@ -84,7 +85,7 @@ class QueueEntrance(Entrance["ServedModel"]):
         if lane is None or lane.planned_s(lane.waiting.work_s) < CROWD * slo_s:
             return None
         urgency = model.classes.urgency(priority) if priority else 0
-        smallest = Demand(1, model.shortest, arrived_at + slo_s - REPLY_S, urgency)
+        smallest = Demand(1, model.shortest, arrived_at + within_s(slo_s), urgency)
         why_not = lane.why_not(smallest, self._clock())
         if why_not is None:
             return None

@@ -33,7 +33,8 @@ from server.generation.serving import GeneratingModel
 from server.generation.stepper import Got, Stepped, Stepper
 from server.runtime.clock import Clock
 from server.runtime.driver import Driver
-from server.runtime.refusals import REPLY_S, failure, refused_generating
+from server.runtime.refusals import failure, refused_generating
+from server.runtime.reply_time import within_s
 from server.runtime.resident_instances import ResidentInstances, StepReport
 from server.runtime.served_decoder import ServedDecoder
 from server.telemetry.generating_stats import StepTimes, Told
@@ -94,7 +95,7 @@ class Generating:
         asked = Asked(np.asarray(prompt.ids, np.int64), sampling, sink, slo_s)
         assert min(asked.ids.size, prompt.new_tokens) >= 1, "the caller saw to that"
         request: GenerateRequest[Any] = GenerateRequest(
-            self._driver.next_id(), model.key, 1, asked.ids.size, arrived_at, arrived_at + slo_s - REPLY_S, asked,
+            self._driver.next_id(), model.key, 1, asked.ids.size, arrived_at, arrived_at + within_s(slo_s), asked,
             model.classes.urgency(priority), new_tokens=prompt.new_tokens,
         )  # fmt: skip
         served = self._models.get(model.key)

@@ -17,10 +17,10 @@ from server.core.lane import Lane
 from server.core.resident_lane import ResidentLane
 from server.core.types import Drift
 from server.recording.file import Header, pieces
+from server.runtime import reply_time
 from server.runtime.anomalies import LOOK_EVERY_S, Anomaly, Seen, Watch
 from server.runtime.clock import Clock, calendar_ms
 from server.runtime.engine import Engine
-from server.runtime.refusals import REPLY_S
 from server.runtime.served import ServedModel
 from server.runtime.served_decoder import ServedDecoder
 from server.telemetry.metrics import Metrics
@@ -51,7 +51,7 @@ class Recorder:
 
     def pieces(self, why: str) -> Iterator[bytes]:
         """A recording up to this moment. Iterate in whatever thread."""
-        header = Header(__version__, why, self._clock(), self._calendar(), REPLY_S)
+        header = Header(__version__, why, self._clock(), self._calendar(), reply_time.LEAST_S, reply_time.SHARE)
         return pieces(header, self._engine.ring.chunks())
 
     async def watch(self, models: Callable[[], Iterable[ServedModel | ServedDecoder]]) -> None:

@@ -16,10 +16,6 @@ if TYPE_CHECKING:  # a front end in a process of its own has neither
     from server.runtime.served_decoder import ServedDecoder
     from server.runtime.text_stage import TextRequest
 
-REPLY_S = 0.0005
-"""Taken off every deadline: encoding the answer and writing it to the socket."""
-
-
 MOST_KNOWN = 4096
 
 

@@ -30,11 +30,11 @@ from server.contract.wants import Wants
 from server.recording.file import Header, Recording, pieces, read
 from server.recording.replay import first_difference
 from server.recording.telling import difference_lines
+from server.runtime import reply_time
 from server.runtime.clock import monotonic_clock
 from server.runtime.engine import Engine
 from server.runtime.measuring import Pace
 from server.runtime.profile_cache import ProfileCache
-from server.runtime.refusals import REPLY_S
 from server.runtime.registry import Registry
 from server.runtime.room import Room
 from server.telemetry.metrics import Metrics
@@ -158,7 +158,7 @@ class World:
 
     def recording(self) -> Recording:
         """What the flight recorder has, read as from a file."""
-        header = Header("test", "a test", monotonic_clock(), 0, REPLY_S)
+        header = Header("test", "a test", monotonic_clock(), 0, reply_time.LEAST_S, reply_time.SHARE)
         return read(b"".join(pieces(header, self.engine.ring.chunks())))
 
     def check_recording(self) -> None:

@@ -9,7 +9,7 @@ from server.contract.manifest import Manifest
 from server.core.types import ModelKey
 from server.errors import Refused
 from server.runtime.entrance import Entrance
-from server.runtime.refusals import REPLY_S
+from server.runtime.reply_time import within_s
 
 NOW = 100.0
 FULL = Refused("too much waits", "deadline", 1.0)
@@ -74,7 +74,7 @@ def test_one_read_too_late_for_its_class_is_refused_without_a_look_at_the_queue(
     door = Door()
     with pytest.raises(Refused, match=f"waited {waited_s * 1e3:.0f} ms .* within its {slo_ms} ms") as caught:
         door.arrival(Model(), NOW - waited_s, priority)
-    assert caught.value.retry_after_s == pytest.approx(waited_s + Model.fastest_s + REPLY_S - slo_ms / 1e3)
+    assert caught.value.retry_after_s == pytest.approx(waited_s + Model.fastest_s - within_s(slo_ms / 1e3))
     assert door.asked == []
     assert door.noted == [(pytest.approx(waited_s), caught.value)]
 
@@ -82,6 +82,6 @@ def test_one_read_too_late_for_its_class_is_refused_without_a_look_at_the_queue(
 @pytest.mark.parametrize(("priority", "slo_s"), [(0, 0.1), (1, 0.02), (2, 0.1)])
 def test_late_is_what_the_fastest_answer_and_its_reply_leave_of_the_classes_slo(priority: int, slo_s: float) -> None:
     door = Door()
-    latest_s = slo_s - Model.fastest_s - REPLY_S
+    latest_s = within_s(slo_s) - Model.fastest_s
     assert door.late_s(Model(), latest_s + 0.001, priority) == pytest.approx(0.001)
     assert door.late_s(Model(), latest_s - 0.001, priority) == pytest.approx(-0.001)
