@@ -18,6 +18,7 @@ from server.api.infer_call import InferCall, TextCall, submit_text_call
 from server.api.infer_head import Body, InferHead
 from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder
+from server.api.responses import Responses
 from server.api.terms import HeadTerms, head_priority, says_priority, together
 from server.backends.base import Array
 from server.core.types import Refusal
@@ -97,6 +98,7 @@ class FastLane:
     ) -> None:  # fmt: skip
         """`clients`: where somebody rations."""
         self.heads = heads
+        self.responses = Responses()
         self._shedder = shedder
         self._clients = clients
         self._engine: ServingEngine[Any] = engine

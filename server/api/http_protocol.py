@@ -12,14 +12,15 @@ from typing import Any
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.api.arrival import ARRIVED_AT, Arrivals
-from server.api.errors_http import Headers, Reply, error_reply
+from server.api.errors_http import Reply, error_reply
 from server.api.fast_lane import FastLane, Ticket
 from server.api.gathered_body import IN_PLACE_BYTES, GatheredBody, InPlace
 from server.api.one_write import JoiningTransport
 from server.api.patience import Patience
+from server.api.responses import response_bytes
 from server.errors import BadRequest, FerryError, HeadTooLarge, TooSlow
 
 MOST_HEAD_BYTES = 65536
@@ -164,7 +165,9 @@ class FerryProtocol(HttpToolsProtocol):
         self._ticket = None
         if self.transport.is_closing():
             return
-        self.transport.write_whole(_response(reply, self.server_state.default_headers))  # type: ignore[attr-defined]  # a JoiningTransport
+        assert self._lane is not None, "it is the lane that asks"
+        response = self._lane.responses.encode(reply, self.server_state.default_headers)
+        self.transport.write_whole(response)  # type: ignore[attr-defined]  # a JoiningTransport
         if self._is_leaving:
             self.transport.close()
         elif self._held:
@@ -264,7 +267,7 @@ class FerryProtocol(HttpToolsProtocol):
         if error is None or self.transport.is_closing():
             self.transport.close()
             return
-        self.transport.write(_response(error_reply(error), [(b"connection", b"close")]))
+        self.transport.write(response_bytes(error_reply(error), [(b"connection", b"close")]))
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self.timeout_keep_alive_handler)
 
@@ -284,12 +287,6 @@ class _PipelineFlow(FlowControl):
 def _is_known_from_now_on(cycle: Any, scope: Any) -> bool:
     """Whether the parser has just read a head after which the connection stays open, and which asks for nothing in between."""
     return cycle is not None and cycle.scope is scope and cycle.keep_alive and not cycle.waiting_for_100_continue
-
-
-def _response(reply: Reply, more_headers: Headers) -> bytes:
-    status, headers, body = reply
-    lines = [b"%s: %s\r\n" % header for header in (*more_headers, *headers)]
-    return b"".join((STATUS_LINE[status], *lines, b"\r\n", body))
 
 
 def _reason(error: httptools.HttpParserError) -> str:

@@ -45,7 +45,7 @@ class LoadShedder:
         self._busy_clock = busy_clock
         self.share = 0.0
         self._owed = 0.0
-        self._is_overload = False
+        self.is_overload = False
         self._steady = 0.0
         self._spell_s = FIRST_SPELL_S
         self._spell_ends_at = float("-inf")
@@ -86,7 +86,7 @@ class LoadShedder:
             self._ticked_at, self._busy_s, self._in_turns_s = self._turn_began_at, self._busy_clock() - self._turn_s, 0.0
             self._timer = self._loop.call_later(TICK_S, self._tick)
         self._in_turns_s += self._turn_s
-        if self._is_overload:
+        if self.is_overload:
             self._control(turn)
 
     def _control(self, turn: float) -> None:
@@ -99,15 +99,15 @@ class LoadShedder:
         now, busy_s = self._clock(), self._busy_clock()
         # a thread that others keep from its processor works less than its turns take
         busy = max(busy_s - self._busy_s, self._in_turns_s) / (now - self._ticked_at)
-        if self._is_overload:
+        if self.is_overload:
             if now >= self._spell_ends_at:
-                self._is_overload, self.share = False, 0.0
+                self.is_overload, self.share = False, 0.0
             elif busy < FULL or self._longest < WANTED_TURN / 2:
                 self._steady /= 2
                 self.share = min(self.share, self._steady)
         elif busy >= FULL and self._longest > LONG_TURN:
             self._begin(now)
-        self._timer = self._loop.call_later(TICK_S, self._tick) if self._in_turns_s or self._is_overload else None
+        self._timer = self._loop.call_later(TICK_S, self._tick) if self._in_turns_s or self.is_overload else None
         self._ticked_at, self._busy_s, self._in_turns_s, self._longest = now, busy_s, 0.0, 0.0
 
     def _begin(self, now: float) -> None:
@@ -115,5 +115,5 @@ class LoadShedder:
         self._spell_s = min(LONGEST_SPELL_S, 2 * self._spell_s) if again else FIRST_SPELL_S
         if not again:
             self._steady = 0.0
-        self._is_overload, self._spell_ends_at = True, now + self._spell_s
+        self.is_overload, self._spell_ends_at = True, now + self._spell_s
         self._control(self._longest)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from server.contract.errors import ContractError
+from server.core.types import InferRequest
 from server.recording.facts import Facts
 from server.recording.known import read_costs
 from server.recording.ring import NAME, Chunk
@@ -36,6 +37,10 @@ class Header:
     def allowed_s(self, within_s: float) -> float:
         """What a request was allowed whose batch had to end so long after its arrival."""
         return max(within_s + self.reply_s, within_s / (1 - self.reply_share))
+
+    def left_s(self, request: InferRequest[None], at: float) -> float:
+        """How much of what it was allowed is left at that time; negative: it is late."""
+        return request.arrived_at + self.allowed_s(request.deadline_at - request.arrived_at) - at
 
 
 class Line(NamedTuple):

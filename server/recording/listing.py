@@ -8,7 +8,7 @@ from enum import Enum
 
 from server.core.types import GenerateRequest, InferRequest
 from server.recording.facts import Facts
-from server.recording.file import BadRecording, Recording
+from server.recording.file import BadRecording, Header, Recording
 from server.recording.known import read_model, read_request
 from server.recording.replay import Player
 
@@ -23,21 +23,17 @@ class Which(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request and its end, if that is an answer or a refusal. `why`: that of a refusal. `first_at`: when it had what its deadline is
-    for, the answer or, where tokens come one by one, the first of them; None: before the recording."""
+    """A request and its end, if that is an answer or a refusal. `why`: that of a refusal. `late_s`: by how much it had late, negative if
+    early, what its deadline is for, the answer or, where tokens come one by one, the first of them; None: it had it before the recording."""
 
     request: InferRequest[None]
     at: float
     why: str | None
-    first_at: float | None
+    late_s: float | None
 
     @property
     def latency_s(self) -> float:
         return self.at - self.request.arrived_at
-
-    @property
-    def late_s(self) -> float:
-        return float("-inf") if self.first_at is None else self.first_at - self.request.deadline_at
 
 
 def listed(recording: Recording, which: Which, most: int) -> tuple[list[Ended], int]:
@@ -51,7 +47,7 @@ def listed(recording: Recording, which: Which, most: int) -> tuple[list[Ended], 
 def ended(recording: Recording) -> Iterator[Ended]:
     """Every request that was answered or refused, in that order. Decisions are taken as they were recorded. Raises BadRecording."""
     player = Player(recording.parts[0])
-    books = _Books(player)
+    books = _Books(player, recording.header)
     for part in recording.parts:
         for line in part.lines:
             if line.event[0] == "submit":
@@ -67,7 +63,8 @@ def ended(recording: Recording) -> Iterator[Ended]:
 class _Books:
     """Who has no outcome yet, in which batch, and since when with a token."""
 
-    def __init__(self, player: Player) -> None:
+    def __init__(self, player: Player, header: Header) -> None:
+        self._header = header
         self.requests = player.known.requests
         self._batches = {number: [one.id for one in batch.requests] for number, batch in player.known.batches.items()}
         self._first_at: dict[int, float | None] = dict.fromkeys(_with_tokens(player))
@@ -78,14 +75,18 @@ class _Books:
         elif facts[0] == "answer":
             numbers = self._batches.pop(facts[1])
             for number in numbers if facts[2] is None else facts[2]:
-                yield Ended(self.requests.pop(number), at, None, at)
+                yield self._ended(number, at, None, at)
         elif facts[0] == "emit":
             for number in facts[2]:
                 self._first_at.setdefault(number, at)
             for number in facts[3]:
-                yield Ended(self.requests.pop(number), at, None, self._first_at.pop(number))
+                yield self._ended(number, at, None, self._first_at.pop(number))
         elif facts[0] == "refuse":
-            yield Ended(self.requests.pop(facts[1]), at, facts[2], at)
+            yield self._ended(facts[1], at, facts[2], at)
+
+    def _ended(self, number: int, at: float, why: str | None, first_at: float | None) -> Ended:
+        request = self.requests.pop(number)
+        return Ended(request, at, why, None if first_at is None else -self._header.left_s(request, first_at))
 
 
 def _with_tokens(player: Player) -> Iterator[int]:
@@ -100,8 +101,12 @@ def _latency(one: Ended) -> float:
     return one.latency_s
 
 
+def _lateness(one: Ended) -> float:
+    return float("-inf") if one.late_s is None else one.late_s
+
+
 _ASKED: dict[Which, tuple[Callable[[Ended], bool], Callable[[Ended], float]]] = {
-    Which.LATE: (lambda one: one.why is None and one.late_s > 0, lambda one: one.late_s),
+    Which.LATE: (lambda one: one.why is None and _lateness(one) > 0, _lateness),
     Which.REFUSED: (lambda one: one.why is not None, lambda one: one.at),
     Which.SLOW: (lambda one: one.why is None, _latency),
 }

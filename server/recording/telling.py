@@ -56,10 +56,10 @@ def story_lines(story: Story, header: Header) -> Iterator[str]:
     came = story.admission if story.stay is None else story.stay.came_at
     if came is None:
         yield f"  {'':>12}  how it was admitted is not in the recording, which begins later, or its model was not open"
-    for at, text in _ridden(story) if story.stay is None else stay_lines(story, story.stay):
+    for at, text in _ridden(story) if story.stay is None else stay_lines(story, story.stay, header):
         yield f"  {'':>12}  {text}" if at is None else line(at, text)
     if story.end is not End.OPEN:
-        yield line(story.ended_at, _ending(story) if story.stay is None else ending(story, story.stay))
+        yield line(story.ended_at, _ending(story, header) if story.stay is None else ending(story, story.stay))
     yield f"why: {why(story, header)}"
 
 
@@ -87,10 +87,10 @@ def _ridden(story: Story) -> Iterator[tuple[float | None, str]]:
 def why(story: Story, header: Header) -> str:
     """The reason for the end, with its numbers and, where there is one, the remedy."""
     if story.stay is not None:
-        return why_so(story, story.stay)
+        return why_so(story, story.stay, header)
     match story.end:
         case End.ANSWERED:
-            left_s = story.request.deadline_at - story.ended_at
+            left_s = header.left_s(story.request, story.ended_at)
             return f"in time, {ms(left_s)} were left." if left_s >= 0 else _why_late(story, -left_s)
         case End.REFUSED:
             return _why_refused(story, header)
@@ -156,13 +156,13 @@ def _measured(ride: Ride) -> str:
     return f"took {ms(ride.took_s)}, {ms(ride.expected_s)} predicted ({ride.took_s / ride.expected_s:.2f} times)"
 
 
-def _ending(story: Story) -> str:
-    left_s = story.request.deadline_at - story.ended_at
+def _ending(story: Story, header: Header) -> str:
+    left_s = header.left_s(story.request, story.ended_at)
     if story.end is End.REFUSED:
         again = f", to be tried again in {ms(story.retry_after_s)}" if story.retry_after_s is not None else ""
         return f"refused: {story.why}{again}"
     if story.end is End.ANSWERED:
-        return f"answered, {ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the deadline"
+        return f"answered, {ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the end of the time allowed"
     return str(story.end.value)
 
 
@@ -246,8 +246,8 @@ def list_lines(header: Header, names: dict[int, str], found: Sequence[Ended]) ->
     """A table of requests and their ends."""
     yield f"{'request':>12}  {'arrived (UTC)':<12}  {'model':<20} {'latency':>12}  {'deadline':>18}  name"
     for one in found:
-        number, left_s = one.request.id, -one.late_s
-        left = "not known" if one.first_at is None else f"{ms(abs(left_s))} {'left' if left_s >= 0 else 'LATE'}"
+        number, late_s = one.request.id, one.late_s
+        left = "not known" if late_s is None else f"{ms(abs(late_s))} {'LATE' if late_s > 0 else 'left'}"
         outcome = f"refused: {one.why}" if one.why else left
         when = calendar(header, one.request.arrived_at).strftime("%H:%M:%S.%f")[:-3]
         name = repr(names[number]) if number in names else ""  # it is a client's: it may hold what a terminal obeys

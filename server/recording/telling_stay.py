@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from server.core.types import Failure, Refusal
+from server.recording.file import Header
 from server.recording.stay import Stay
 from server.recording.story import End, Story
 from server.recording.units import ms
@@ -21,7 +22,7 @@ WHY_REFUSED = {
 }
 
 
-def stay_lines(story: Story, stay: Stay) -> Iterator[tuple[float, str]]:
+def stay_lines(story: Story, stay: Stay, header: Header) -> Iterator[tuple[float, str]]:
     """What happened, each with its time."""
     request = story.request
     if stay.came_at is not None:
@@ -37,8 +38,8 @@ def stay_lines(story: Story, stay: Stay) -> Iterator[tuple[float, str]]:
         yield stay.slot_at, f"got a slot on instance {stay.instance}{known}"
     yield from happened
     if stay.first_at is not None:
-        left_s = request.deadline_at - stay.first_at
-        yield stay.first_at, f"first token, {ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the deadline"
+        left_s = header.left_s(request, stay.first_at)
+        yield stay.first_at, f"first token, {ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the end of the time allowed"
 
 
 def ending(story: Story, stay: Stay) -> str:
@@ -51,11 +52,11 @@ def ending(story: Story, stay: Stay) -> str:
     return f"{story.end.value}, with {stay.n_tokens} of its tokens"
 
 
-def why_so(story: Story, stay: Stay) -> str:
+def why_so(story: Story, stay: Stay, header: Header) -> str:
     """The reason for the end, as far as it is known."""
     match story.end:
         case End.ANSWERED:
-            return _why_answered(story, stay)
+            return _why_answered(story, stay, header)
         case End.REFUSED:
             return WHY_REFUSED[Refusal(story.why)]
         case End.FAILED:
@@ -68,12 +69,12 @@ def why_so(story: Story, stay: Stay) -> str:
             return "it had not ended yet when the recording ended."
 
 
-def _why_answered(story: Story, stay: Stay) -> str:
+def _why_answered(story: Story, stay: Stay, header: Header) -> str:
     gap_s = stay.worst_gap_s
     gaps = "" if gap_s is None else f" The longest time between two tokens was {ms(gap_s)}."
     if stay.first_at is None:
         return f"when its first token came is not in the recording.{gaps}"
-    left_s = story.request.deadline_at - stay.first_at
+    left_s = header.left_s(story.request, stay.first_at)
     if left_s >= 0:
         return f"its first token was in time, {ms(left_s)} were left.{gaps}"
     waited = ""

@@ -95,6 +95,4 @@ class QueueEntrance(Entrance["ServedModel"]):
 
     def turned_away(self, model: ServedModel, waited_s: float, error: Refused) -> None:
         """Satisfies serving.ServingEngine."""
-        now = self._clock()
-        model.stats.arrived()
-        model.stats.ended(now - waited_s, error, now)
+        model.stats.turned_away(error.label, 1, waited_s)

@@ -175,7 +175,7 @@ class Generating:
         known = [request.payload.n_known for request in firsts]
         told = Told(
             [now - request.arrived_at for request in firsts], gaps_s, whole_s, sum([request.length for request in firsts]), sum(known),
-            sum([n_known > 0 for n_known in known]), sum([now > request.deadline_at for request in firsts]),
+            sum([n_known > 0 for n_known in known]), sum([now - request.arrived_at > request.payload.allowed_s for request in firsts]),
         )  # fmt: skip
         model.stats.told(told, now)
 

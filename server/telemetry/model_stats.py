@@ -123,7 +123,7 @@ class ModelStats:
         self._add_compute(self._by_size.setdefault(rows, _BatchSize()), step, 1)
 
     def answered(self, requests: Sequence[InferRequest[Any]], step: Step, now: float) -> None:
-        """These requests got their answers from `step`. Their payloads say how long their arrays were in the making."""
+        """These requests got their answers from `step`. Their payloads say what they were allowed, and how long their arrays were in the making."""
         metrics, began_at = self._metrics, step.began_at
         latencies_s = [now - request.arrived_at for request in requests]
         prepared_s = [request.payload.prepared_s for request in requests]
@@ -131,7 +131,7 @@ class ModelStats:
         metrics.request_seconds.observe(latencies_s)
         metrics.queue_seconds.observe(queued_s)
         metrics.window.record(latencies_s, now)
-        if n_late := sum([now > request.deadline_at for request in requests]):
+        if n_late := sum([seconds > request.payload.allowed_s for seconds, request in zip(latencies_s, requests, strict=True)]):
             self._n_late += n_late
             metrics.late.inc(n_late)
         self._success.add_all(latencies_s)
@@ -149,7 +149,7 @@ class ModelStats:
         self._fail.add(now - arrived_at)
 
     def turned_away(self, label: str, count: int, waited_s: float) -> None:
-        """So many requests were refused unread by a front end, after `waited_s` in all."""
+        """So many requests were refused unread, after `waited_s` in all."""
         self._metrics.ended[label].inc(count)
         self._n_refused += count
         self._fail.add(waited_s / count, count)

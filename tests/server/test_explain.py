@@ -40,7 +40,7 @@ def late(tmp_path: Path) -> Path:
 
 def test_a_request_of_a_file(late: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ferry(ExplainVerb(), "1", "--file", str(late)) == 0
-    assert "why: 13.0 ms late" in capsys.readouterr().out
+    assert "why: 12.5 ms late" in capsys.readouterr().out
 
 
 def test_all_requests_that_are_called_so(late: Path, capsys: pytest.CaptureFixture[str]) -> None:

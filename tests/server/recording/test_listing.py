@@ -50,7 +50,7 @@ def test_the_table() -> None:
     refused, _ = listed(recording, Which.REFUSED, 10)
     assert list(list_lines(HEADER, recording.names, late + refused)) == [
         "     request  arrived (UTC)  model                     latency            deadline  name",
-        "           2  22:11:40.001   m/1                       39.0 ms        20.0 ms LATE",
-        "           3  22:11:40.001   m/1                       39.0 ms        15.0 ms LATE  'order-17'",
+        "           2  22:11:40.001   m/1                       39.0 ms        19.5 ms LATE",
+        "           3  22:11:40.001   m/1                       39.0 ms        14.5 ms LATE  'order-17'",
         "           4  22:11:40.001   m/1                       0.00 ms   refused: deadline",
     ]

@@ -91,9 +91,9 @@ def test_one_that_got_all_its_tokens() -> None:
         "      +0.00 ms  got a slot on instance 1",
         "      +0.00 ms  tokens 0 to 128 of its prompt in step 1",
         "     +25.00 ms  tokens 128 to 300 of its prompt in step 2",
-        "     +47.00 ms  first token, 13.0 ms before the deadline",
+        "     +47.00 ms  first token, 13.5 ms before the end of the time allowed",
         "     +54.00 ms  its last token, of 3",
-        "why: its first token was in time, 13.0 ms were left. The longest time between two tokens was 4.0 ms.",
+        "why: its first token was in time, 13.5 ms were left. The longest time between two tokens was 4.0 ms.",
     ]
 
 
@@ -108,7 +108,7 @@ def test_first_token_too_late() -> None:
     stream.done(57.0, second)
     recording = stream.recording()
     assert text_of(recording, 2)[-1] == (
-        "why: its first token was 15.0 ms late: it waited 30.0 ms for its slot, and its prompt took 25.0 ms. The longest time between two "
+        "why: its first token was 14.5 ms late: it waited 30.0 ms for its slot, and its prompt took 25.0 ms. The longest time between two "
         "tokens was 2.0 ms."
     )
     assert [one.request.id for one in listed(recording, Which.LATE, 9)[0]] == [2]
@@ -173,7 +173,7 @@ def test_of_one_that_was_there_before_the_recording_no_first_token_is_told() -> 
         lines[-1] == "why: when its first token came is not in the recording. The longest time between two tokens was 6.0 ms."
     )
     (ended,), _ = listed(recording, Which.SLOW, 9)
-    assert ended.first_at is None
+    assert ended.late_s is None
     assert "not known" in list(list_lines(HEADER, {}, [ended]))[1]
     assert not listed(recording, Which.LATE, 9)[0]
 

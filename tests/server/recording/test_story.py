@@ -41,8 +41,8 @@ def test_a_request_that_was_answered_in_time() -> None:
         "      +5.00 ms  batch 2 formed alone: 1 row; 0 were left waiting. Closed: idle (everything that waited was in it)",
         "                before it: batch 1, 2 rows, took 6.0 ms, 6.0 ms predicted (1.00 times), ended +5.00 ms",
         "     +10.00 ms  batch 2 ended: took 5.0 ms, 5.0 ms predicted (1.00 times)",
-        "     +10.00 ms  answered, 40.0 ms before the deadline",
-        "why: in time, 40.0 ms were left.",
+        "     +10.00 ms  answered, 40.5 ms before the end of the time allowed",
+        "why: in time, 40.5 ms were left.",
     ]
 
 
@@ -52,8 +52,8 @@ def test_late_because_its_own_batch_took_longer() -> None:
     tape.done(33.0)
     story, text, reason = told(tape.recording(), 1)
     assert story.end is End.ANSWERED
-    assert "answered, 13.0 ms AFTER the deadline" in text
-    assert reason.startswith("13.0 ms late: its own batch took 28.0 ms longer than predicted (33.0 ms instead of 5.0 ms).")
+    assert "answered, 12.5 ms AFTER the end of the time allowed" in text
+    assert reason.startswith("12.5 ms late: its own batch took 28.0 ms longer than predicted (33.0 ms instead of 5.0 ms).")
 
 
 def test_late_because_no_instance_took_its_batch_up() -> None:
@@ -62,7 +62,7 @@ def test_late_because_no_instance_took_its_batch_up() -> None:
     tape.done(33.0, began_ms=28.0)
     _, text, reason = told(tape.recording(), 1)
     assert "of which 28.0 ms until an instance took it up" in text
-    assert reason.startswith("13.0 ms late: an instance took its batch up only 28.0 ms after it was formed.")
+    assert reason.startswith("12.5 ms late: an instance took its batch up only 28.0 ms after it was formed.")
 
 
 def test_late_because_the_batch_before_took_longer() -> None:
@@ -73,7 +73,7 @@ def test_late_because_the_batch_before_took_longer() -> None:
     tape.done(32.0)
     _, _, reason = told(tape.recording(), 2)
     assert reason == (
-        "2.0 ms late: its batch began 17.0 ms later than predicted when it came. The most, 17.0 ms, came from batch 1: took 22.0 ms, "
+        "1.5 ms late: its batch began 17.0 ms later than predicted when it came. The most, 17.0 ms, came from batch 1: took 22.0 ms, "
         "5.0 ms predicted (4.40 times)."
     )
 
@@ -233,7 +233,7 @@ def test_late_or_refused_before_the_recording_began_is_told_as_far_as_it_is_know
     tape.ring = Ring(tape.scheduler)
     tape.feed(26.0, Wake())
     tape.done(28.0)
-    assert told(tape.recording(), 1)[2] == "8.0 ms late; its batch took 28.0 ms, 5.0 ms were predicted."
+    assert told(tape.recording(), 1)[2] == "7.5 ms late; its batch took 28.0 ms, 5.0 ms were predicted."
     assert told(tape.recording(), 2)[2] == "deadline; what the scheduler reckoned with is not in the recording."
 
 

@@ -28,6 +28,7 @@ class Step:
 @dataclass(frozen=True)
 class Payload:
     prepared_s: float = 0.0
+    allowed_s: float = 1.0
 
 
 def request(number: int, arrived_at: float = 0.9, rows: int = 1, prepared_s: float = 0.0) -> InferRequest[Payload]:
