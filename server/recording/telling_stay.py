@@ -39,7 +39,10 @@ def stay_lines(story: Story, stay: Stay, header: Header) -> Iterator[tuple[float
     yield from happened
     if stay.first_at is not None:
         left_s = header.left_s(request, stay.first_at)
-        yield stay.first_at, f"first token, {ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the end of the time allowed"
+        yield (
+            stay.first_at,
+            f"first token, {ms(abs(left_s))} {'before' if left_s >= 0 else 'AFTER'} the end of the time allowed",
+        )
 
 
 def ending(story: Story, stay: Stay) -> str:
