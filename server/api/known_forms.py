@@ -6,6 +6,7 @@ when the decoder read them.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ MOST_FORMS = 512
 LONGEST_FORM = 1024
 
 _DATA = b'"data":'
+_LISTS = re.compile(rb"[\s\d+\-.eE,\[\]]*\]")
 _NUMBERS = "fiu"
 _PLACEHOLDER = ["ferry"]
 
@@ -121,9 +123,11 @@ class FormDecoder:
 
     def _learn_json(self, body: bytes, call: InferCall, tensors: list[_Tensor]) -> None:
         start = body.find(_DATA) + len(_DATA)
-        end = body.find(b"]", start) + 1
-        head, tail = body[:start], body[end:]
-        if not end or not _is_plain(head + tail):
+        lists = _LISTS.match(body, start)
+        if lists is None:
+            return
+        head, tail = body[:start], body[lists.end() :]
+        if not _is_plain(head + tail):
             return
         if _is_all_but_the_numbers(head, tail, orjson.loads(body)):
             self._json[head] = _JsonForm(_without_inputs(call), tensors[0], tail)
@@ -142,11 +146,11 @@ def _is_plain(form: bytes) -> bool:
 
 
 def _is_all_but_the_numbers(head: bytes, tail: bytes, request: dict[str, Any]) -> bool:
-    """Whether any list of numbers between the two is the data of the one input, and nothing else changes with it."""
+    """Whether any list of numbers, flat or nested, between the two is the data of the one input, and nothing else changes with it."""
     try:
         other = orjson.loads(b"".join((head, orjson.dumps(_PLACEHOLDER), tail)))
     except orjson.JSONDecodeError:
-        return False  # the numbers are nested
+        return False  # what follows is not as it seemed
     if other["inputs"][0]["data"] != _PLACEHOLDER:
         return False
     other["inputs"][0]["data"] = request["inputs"][0]["data"]

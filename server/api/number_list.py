@@ -31,14 +31,16 @@ class NumberLists:
         self._parser = simdjson.Parser()
 
     def read(self, text: Body, dtype: np.dtype[Any]) -> Array | None:
-        """A flat list of numbers that `dtype` (float, signed or unsigned) can hold, as [n]; 64-bit integers are exact."""
+        """A list of numbers that `dtype` (float, signed or unsigned) can hold, flat or nested evenly, as [n] in row-major order;
+        64-bit integers are exact."""
         text = bytes(text)
-        if text.find(b"[", 1) >= 0:
-            return None  # nested: its shape would be lost
+        n_lists = text.count(b"[")
         letter, wide = _KINDS[dtype.kind]
         parser = self._parser if len(text) <= MOST_KEPT_BYTES else simdjson.Parser()
         try:
             found: Any = parser.parse(text)
+            if n_lists > 1 and not _is_even(found, n_lists):
+                return None
             numbers: Array = np.frombuffer(found.as_buffer(of_type=letter), wide)
             if dtype == wide:
                 return numbers
@@ -48,6 +50,18 @@ class NumberLists:
         except (ValueError, TypeError, AttributeError, FloatingPointError, RuntimeError):
             return None  # not JSON; not numbers, or not of this kind; no list; too large; past 64 bits
         return _narrowed(numbers, dtype)
+
+
+def _is_even(found: Any, n_lists: int) -> bool:
+    """Whether a list that holds so many lists, itself included, has all its numbers at one depth, and at each level lists of
+    one length: an array, whose numbers in order are the same flat. Raises TypeError when a number stands beside a list."""
+    level, n_seen = [found], 1
+    while n_seen < n_lists:
+        if len({len(one) for one in level}) > 1:
+            return False
+        level = [part for one in level for part in one]
+        n_seen += len(level)
+    return n_seen == n_lists and len({len(one) for one in level}) == 1
 
 
 def _narrowed(numbers: Array, dtype: np.dtype[Any]) -> Array | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +73,17 @@ def test_a_form_is_learnt_once_and_the_numbers_are_each_requests_own() -> None:
         assert forms.n_known == 1
 
 
+@pytest.mark.parametrize(
+    "dumps", [orjson.dumps, lambda value: json.dumps(value, indent=1).encode(), lambda value: json.dumps(value).encode()]
+)
+def test_however_a_client_sets_its_spaces_and_nests_its_lists(dumps: Callable[[object], bytes]) -> None:
+    forms = FormDecoder(plain(TWO_FLOATS))
+    for numbers in ([[1.0, 2.0]], [[3.5, -4.0]], [5, 6], [[[7.0], [8.0]]], [[9.0], [1.0, 2.0]]):
+        sent = dumps({"inputs": [tensor(numbers)], "outputs": [{"name": "y"}]})
+        assert said(forms, sent) == said(plain(TWO_FLOATS), sent)
+        assert forms.n_known == 1
+
+
 def test_the_same_for_tensors_after_the_json() -> None:
     forms = FormDecoder(plain(TWO_FLOATS, ONE_INTEGER))
     for number in range(4):
@@ -93,7 +106,6 @@ def test_what_is_wrong_with_the_numbers_is_told_as_ever(numbers: bytes) -> None:
 
 
 UNUSUAL = [
-    body(tensor([[1.0, 2.0]])),
     body({"parameters": {"data": [7.0, 8.0]}, **tensor([1.0, 2.0])}),
     orjson.dumps({"parameters": {"data": 1}, "inputs": [tensor([1.0, 2.0])]}),
     body(tensor([1.0, 2.0])).replace(b'"data":[1.0,2.0]', b'"data":[7.0,8.0],"data":[1.0,2.0]'),

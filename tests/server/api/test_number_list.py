@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ numbers = st.one_of(
     st.integers(-(2**70), 2**70), st.integers(-300, 300), st.floats(allow_nan=False, allow_infinity=False),
     st.floats(width=32, allow_nan=False, allow_infinity=False), st.booleans(), st.none(), st.just("1"),
 )  # fmt: skip
-lists = st.one_of(st.lists(numbers, max_size=6), st.lists(st.lists(numbers, max_size=3), max_size=3))
+lists = st.one_of(
+    st.lists(numbers, max_size=6),
+    st.lists(st.lists(numbers, max_size=3), max_size=3),
+    st.recursive(st.lists(st.integers(0, 9), max_size=2), lambda inner: st.lists(inner, max_size=3), max_leaves=8),
+    st.recursive(st.integers(0, 9), lambda inner: st.lists(inner, max_size=2), max_leaves=8).map(lambda one: [one]),
+)
 
 
 def written(value: Any) -> bytes:
@@ -36,13 +42,16 @@ def written(value: Any) -> bytes:
 @example(data=[1e39], datatype="FP32")
 @example(data=[128], datatype="INT8")
 @example(data=[-0.0, 5e-324], datatype="FP64")
-@example(data=[[1.0], [2.0]], datatype="FP32")
+@example(data=[[1.0, 3.0], [2.0, 4.0]], datatype="FP32")
+@example(data=[[[1], [2]], [[3], [4]]], datatype="UINT8")
+@example(data=[[5, [[1]]]], datatype="INT32")
+@example(data=[[], [1]], datatype="INT32")
 def test_what_it_reads_is_what_the_decoder_reads(data: list[Any], datatype: str) -> None:
     dtype, text = np.dtype(DATATYPES[datatype]), written(data)
     found = NumberLists().read(text, dtype)
     if found is None:
         return
-    expected = from_json("x", orjson.loads(text), [len(data)], dtype, datatype)
+    expected = from_json("x", orjson.loads(text), [found.size], dtype, datatype)
     assert found.dtype == expected.dtype
     assert found.tobytes() == expected.tobytes()
 
@@ -51,7 +60,7 @@ def test_what_it_reads_is_what_the_decoder_reads(data: list[Any], datatype: str)
     ("datatype", "data"), [("FP32", [1, 2.5, -3e-7]), ("INT64", [-(2**63), 2**63 - 1]), ("UINT8", [0, 255]), ("FP64", [])]
 )
 def test_plain_lists_are_read(datatype: str, data: list[Any]) -> None:
-    for text in (orjson.dumps(data), memoryview(orjson.dumps(data))):
+    for text in (orjson.dumps(data), memoryview(orjson.dumps(data)), b" " + json.dumps(data).encode()):
         found = NumberLists().read(text, np.dtype(DATATYPES[datatype]))
         assert found is not None
         assert found.tolist() == np.array(data, DATATYPES[datatype]).tolist()
@@ -59,12 +68,35 @@ def test_plain_lists_are_read(datatype: str, data: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"[1,", b"[1]]", b"[1] 2", b"[NaN]", b"[01]", b"[1e999]", b"[true]", b"[null]", b'["1"]', b"1", b"{}", b"", b"[[1]]"],
+    [
+        b"[1,",
+        b"[1]]",
+        b"[1] 2",
+        b"[NaN]",
+        b"[01]",
+        b"[1e999]",
+        b"[true]",
+        b"[null]",
+        b'["1"]',
+        b"1",
+        b"{}",
+        b"",
+        b"[[1],[2,3]]",
+        b"[1,[2]]",
+        b"[[1,[2]],[3,[4]]]",
+    ],
 )
 def test_all_else_is_left_to_the_decoder(text: bytes) -> None:
     lists = NumberLists()
     assert lists.read(text, np.dtype("f4")) is None
     assert lists.read(b"[1]", np.dtype("f4")) is not None, "what was wrong is forgotten"
+
+
+def test_lists_within_lists_are_read_in_row_major_order() -> None:
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    found = NumberLists().read(json.dumps(array.tolist()).encode(), array.dtype)
+    assert found is not None
+    assert found.tolist() == list(range(24))
 
 
 def test_long_lists_are_read_beside_each_other() -> None:
