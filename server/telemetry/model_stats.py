@@ -73,7 +73,7 @@ class ModelStats:
         self._key = key
         self._metrics = metrics
         self._last_inference_ms = 0
-        self._drift = Drift.NONE
+        self._drift_told = Drift.NONE
         self._drift_told_at = float("-inf")
         self._n_rows = 0
         self._n_batches = 0
@@ -101,7 +101,7 @@ class ModelStats:
     def costs_from(self, source: str) -> None:
         """Show what the expectations rest on."""
         self._metrics.source = source
-        self._drift = Drift.NONE
+        self._drift_told = Drift.NONE
 
     def arrived(self) -> None:
         """One request more without an outcome."""
@@ -185,19 +185,20 @@ class ModelStats:
         }
 
     def _tell_drift(self, now: float) -> None:
-        """When the alarm goes on, but not again soon: a device between two moods would fill the log."""
+        """When the alarm goes on, but not again soon: a device between two moods would fill the log. When it goes off, if it was told."""
         lane = self._metrics.lane
-        if lane is None or lane.forecast.drift is self._drift:
+        if lane is None or lane.forecast.drift is self._drift_told:
             return
-        self._drift = lane.forecast.drift
-        if self._drift is Drift.NONE:
+        drift = lane.forecast.drift
+        if drift is Drift.NONE:
+            self._drift_told = drift
             log.info("%s: batches take what the profile says again", self._key)
         elif now - self._drift_told_at >= TELL_DRIFT_EVERY_S:
-            self._drift_told_at = now
+            self._drift_told, self._drift_told_at = drift, now
             log.warning(
                 "%s: the device is %s than the profile says, batches take %.2f times as long. The scheduler corrects for it; if it "
                 "stays so, look what else runs here, or measure again: `ferry optimize --force` with an empty --cache",
-                self._key, self._drift.value, lane.forecast.ratio,
+                self._key, drift.value, lane.forecast.ratio,
             )  # fmt: skip
 
     def _add_compute(self, total: _BatchSize, step: Step, count: int) -> None:

@@ -182,16 +182,21 @@ def test_a_device_between_two_moods_is_told_of_now_and_then(caplog: pytest.LogCa
     forecast = Forecast(linear_costs(0.001, 0.004, 4))
     stats.follow(Lane(forecast))
     warned_at: list[float] = []
+    n_calmed = 0
     now = 0.0
+    caplog.set_level("INFO")
     for factor in (2.0, 1.0) * 6:
         for _ in range(200):
             now += 2000 / 2400
             forecast.learn(2, 0, factor * forecast.costs.batch_s(2, 0))
             stats.stepped(Step(ended_at=now), Close.IDLE, 2, 0.0)
-            if caplog.records and caplog.records[-1].levelname == "WARNING":
-                warned_at.append(now)
+            if caplog.records:
+                [record] = caplog.records
+                warned_at += [now] * (record.levelname == "WARNING")
+                n_calmed += record.levelname == "INFO"
             caplog.clear()
     assert 2 <= len(warned_at) <= 4
+    assert n_calmed == len(warned_at), "that all is well again is news only for who was warned"
     assert min(later - one for one, later in pairwise(warned_at)) >= 600
 
 
