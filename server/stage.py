@@ -109,7 +109,7 @@ def _version(files: VersionFiles, wants: Wants, form: Form) -> Version:
     assert terms.profile is not None, "what was measured is known"
     assert isinstance(terms.costs, CostTable), "what was measured is known"
     return Version(
-        key, terms.profile, terms.placement, terms.costs, terms.limits, terms.mixing, terms.inline, terms.device,
+        key, terms.profile, terms.placement, terms.costs, terms.limits, terms.mixing, terms.device,
         wire_of(manifest, form),
     )  # fmt: skip
 

@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 HAND_OFF_S = 100e-6
 """Forming a batch and waking the instance, which the profile (measured at the Session) does not contain."""
 
+START_S = 20e-6
+"""The same for a brief batch, which the event loop runs itself."""
+
 KNEE = 0.95
 """A batch this close to the best rate is large enough: more rows only add waiting."""
 
@@ -71,23 +74,26 @@ class CostTable:
     """Costs in seconds by rows and length. Lengths are rounded up to 1/64 of the longest measured one, and cost what that
     one does past it (the contract refuses them earlier).
 
+    A batch that takes less than `brief_s` is brief: nobody hands it to another thread, so it costs less to begin.
     Built once per model version: O(rows × 64) predictions, then a look-up per length.
     """
 
-    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "law", "max_rows")
+    __slots__ = ("_batch", "_guard", "_knee", "_longest", "_row", "brief_s", "law", "max_rows")
 
-    def __init__(self, law: Law, max_rows: int) -> None:
+    def __init__(self, law: Law, max_rows: int, brief_s: float = 0.0) -> None:
         longest = law.measured_lengths[-1]
         step = max(1, -(-longest // _STEPS))
         lengths = range(0, longest + step, step)
         rows = range(1, max_rows + 1)
-        batch = [[HAND_OFF_S + law.predict(r, n) for r in rows] for n in lengths]
+        runs = [[law.predict(r, n) for r in rows] for n in lengths]
+        batch = [[run_s + (START_S if run_s < brief_s else HAND_OFF_S) for run_s in line] for line in runs]
         guard = [[law.predict_p99(r, n) - law.predict(r, n) for r in rows] for n in lengths]
         row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in batch]
         knee = [targets(line)[0] for line in batch]
         rounded = [-(-length // step) for length in range(longest + 1)]
         self.law = law
         self.max_rows = max_rows
+        self.brief_s = brief_s
         self._longest = longest
         self._batch = [batch[n] for n in rounded]
         self._guard = [guard[n] for n in rounded]
@@ -97,6 +103,10 @@ class CostTable:
     def batch_s(self, rows: int, length: int) -> float:
         """Median time of a batch, hand-off included."""
         return self._batch[length if length < self._longest else -1][rows - 1]
+
+    def is_brief(self, rows: int, length: int) -> bool:
+        """Whether a batch is expected to take less than changing threads for it would cost."""
+        return self._batch[length if length < self._longest else -1][rows - 1] < self.brief_s + START_S
 
     def guard_s(self, rows: int, length: int) -> float:
         """How much later than the median the 99th percentile is."""

@@ -130,9 +130,9 @@ def request_facts(request: InferRequest[Any]) -> Facts:
 def costs_facts(costs: Costs) -> dict[str, Any]:
     """What they were made from. Raises TypeError for costs of a kind that this module does not know."""
     if isinstance(costs, CostTable) and isinstance(costs.law, Profile):
-        return {"max_rows": costs.max_rows, "profile": Profiles((costs.law,)).to_json()}
+        return {"max_rows": costs.max_rows, "brief_s": costs.brief_s, "profile": Profiles((costs.law,)).to_json()}
     if isinstance(costs, CostTable) and isinstance(costs.law, Drawn):
-        return {"max_rows": costs.max_rows, "drawn": tuple(costs.law)}
+        return {"max_rows": costs.max_rows, "brief_s": costs.brief_s, "drawn": tuple(costs.law)}
     if isinstance(costs, Unmeasured):
         return {"unmeasured": tuple(costs)}
     if isinstance(costs, StepTable):

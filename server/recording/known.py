@@ -55,11 +55,12 @@ def read_costs(facts: dict[str, Any]) -> Costs:
 
 def read_table(facts: dict[str, Any]) -> CostTable:
     """The same, of models whose requests take one step."""
+    max_rows, brief_s = facts["max_rows"], facts.get("brief_s", 0.0)
     if "drawn" in facts:
         longest, least, costs, spread = facts["drawn"]
-        return CostTable(Drawn(longest, tuple(least), tuple(costs), spread), facts["max_rows"])
+        return CostTable(Drawn(longest, tuple(least), tuple(costs), spread), max_rows, brief_s)
     (profile,) = Profiles.from_json(facts["profile"], "profile").profiles
-    return CostTable(profile, facts["max_rows"])
+    return CostTable(profile, max_rows, brief_s)
 
 
 def read_open(facts: dict[str, Any]) -> CostTable | Unmeasured:

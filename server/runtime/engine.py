@@ -37,7 +37,7 @@ from server.runtime.clock import Clock
 from server.runtime.driver import Driver
 from server.runtime.entrance import QueueEntrance
 from server.runtime.generating import Generating
-from server.runtime.instance import InlineInstances, Instances, Runner, StepResult, ThreadInstances, WorkBatch
+from server.runtime.instance import Instances, Runner, StepResult, WorkBatch
 from server.runtime.measuring import Trial
 from server.runtime.refusals import failure, refused
 from server.runtime.reply_time import within_s
@@ -254,10 +254,12 @@ class Engine(QueueEntrance):
         def lost(batch: WorkBatch, detail: str) -> None:
             self._instance_lost(model, batch, detail)
 
+        def is_brief(batch: WorkBatch) -> bool:
+            return lane.costs.is_brief(batch.rows, batch.length)
+
+        lane = self._driver.scheduler.lane(model.key)
         runner = Runner(model.session, model.assembler, self._clock)
-        if model.inline:
-            return InlineInstances(runner, self._loop, report, lost)
-        return ThreadInstances(str(model.key), runner, self._loop, report, lost)
+        return Instances(str(model.key), runner, self._loop, report, lost, is_brief)
 
     def _add_instance(self, model: ServedModel) -> None:
         self._instances[model.key].add()

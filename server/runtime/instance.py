@@ -1,4 +1,4 @@
-"""Instances of a model: they run batches and report back on the event loop, where both callbacks are called."""
+"""Instances of a model: they run batches and report back on the event loop, where all callbacks are called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol
 
 from server.backends.base import Array, BatchError, Session
 from server.core.types import Batch
@@ -34,25 +33,12 @@ class StepResult:
 
 Report = Callable[[StepResult], None]
 Lost = Callable[[WorkBatch, str], None]
+IsBrief = Callable[[WorkBatch], bool]
 
-
-class Instances(Protocol):
-    """All instances of one model version. Each runs one batch at a time; whichever is free takes the next one given."""
-
-    def add(self) -> None:
-        """One more instance."""
-
-    def start(self, batch: WorkBatch) -> None:
-        """Take a batch and return at once; its StepResult is reported later."""
-
-    def hurry(self) -> None:
-        """Run at once what was going to run on the event loop after its current turn."""
-
-    def stop(self) -> None:
-        """Take no more batches."""
-
-    def join(self) -> None:
-        """Wait until nothing runs any more. Blocks: not for the event loop."""
+NOT_BRIEF_S = 0.05
+MOST_OF_LOOP = 0.01
+"""When a batch that was believed to be brief kept the event loop from its work for longer than the one, threads run them until it has
+been no more than this share of the time."""
 
 
 class Runner:
@@ -79,91 +65,90 @@ class Runner:
         return StepResult(batch, began_at, joined_at, computed_at, clock(), answers)
 
 
-class ThreadInstances:
-    """A thread for each instance, one queue for all, and one wake-up of the event loop per batch. The default.
+class Instances:
+    """All instances of one model version: a thread for each and one queue for all, so that whichever is free takes the next batch.
 
-    A thread that ends a batch begins the next one given, if there is one, before the event loop has heard of it.
+    A thread that ends a batch begins the next one given, if there is one, before the event loop has heard of it; and wakes the
+    loop once per batch. A brief batch, for which changing threads would cost more than the model, runs on the event loop itself in
+    the place of a free instance: after what the loop has to do in the current turn, so that requests that arrive meanwhile
+    form the next.
     """
 
-    def __init__(self, name: str, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost) -> None:
+    def __init__(
+        self, name: str, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost, is_brief: IsBrief
+    ) -> None:  # fmt: skip
         self._name = name
         self._runner = runner
         self._loop = loop
         self._report = report
         self._lost = lost
-        self._batches: SimpleQueue[WorkBatch | None] = SimpleQueue()
+        self._is_brief = is_brief
         self._threads: list[threading.Thread] = []
+        self._for_threads: SimpleQueue[WorkBatch | None] = SimpleQueue()
+        self._for_loop: deque[WorkBatch] = deque()
+        self._n_free = 0
+        self._loop_again_at = 0.0
 
     def add(self) -> None:
+        """One more instance."""
         thread = threading.Thread(target=self._work, name=f"{self._name}#{len(self._threads)}", daemon=True)
         self._threads.append(thread)
+        self._n_free += 1
         thread.start()
 
     def start(self, batch: WorkBatch) -> None:
-        self._batches.put(batch)
+        """Take a batch and return at once; its StepResult is reported later."""
+        here = self._n_free > 0 and batch.formed_at >= self._loop_again_at and self._is_brief(batch)
+        self._n_free -= 1
+        if here:
+            self._for_loop.append(batch)
+            self._loop.call_soon(self._run_next)
+        else:
+            self._for_threads.put(batch)
 
     def hurry(self) -> None:
-        """The threads do not wait for the event loop."""
+        """Run at once what was going to run on the event loop after its current turn."""
+        while self._for_loop:
+            self._run_next()
 
     def stop(self) -> None:
+        """Take no more batches."""
         for _ in self._threads:
-            self._batches.put(None)
+            self._for_threads.put(None)
 
     def join(self) -> None:
+        """Wait until nothing runs any more. Blocks: not for the event loop."""
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
-        while (batch := self._batches.get()) is not None:
+        while (batch := self._for_threads.get()) is not None:
             try:
                 result = self._runner.run(batch)
             except Exception as error:  # not the batch's fault: the instance is gone and says so, then a new one comes
                 self._loop.call_soon_threadsafe(self._lost, batch, _described(error))
                 return
-            self._loop.call_soon_threadsafe(self._report, result)
+            self._loop.call_soon_threadsafe(self._ended, result)
             del batch, result  # its arrays may be memory that someone waits to have back
 
-
-class InlineInstances:
-    """Run batches on the event loop itself, for models so fast that changing threads would cost more than the model.
-
-    A batch runs after what the loop has to do in the current turn, so requests that arrive meanwhile form the next.
-    """
-
-    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop, report: Report, lost: Lost) -> None:
-        self._runner = runner
-        self._loop = loop
-        self._report = report
-        self._lost = lost
-        self._given: deque[WorkBatch] = deque()
-
-    def add(self) -> None:
-        """All instances are the event loop."""
-
-    def start(self, batch: WorkBatch) -> None:
-        self._given.append(batch)
-        self._loop.call_soon(self._run_next)
-
-    def hurry(self) -> None:
-        while self._given:
-            self._run_next()
-
-    def stop(self) -> None:
-        """Nothing runs between two turns of the loop."""
-
-    def join(self) -> None:
-        """Likewise."""
-
     def _run_next(self) -> None:
-        if not self._given:
+        if not self._for_loop:
             return  # it was in a hurry
-        batch = self._given.popleft()
+        batch = self._for_loop.popleft()
         try:
             result = self._runner.run(batch)
         except Exception as error:  # as above
+            self._for_threads.put(None)  # the thread whose place it took goes, too
             self._lost(batch, _described(error))
-        else:
-            self._report(result)
+            return
+        took_s = result.ended_at - result.began_at
+        if took_s > NOT_BRIEF_S:
+            self._loop_again_at = result.ended_at + took_s / MOST_OF_LOOP
+        self._ended(result)
+
+    def _ended(self, result: StepResult) -> None:
+        self._n_free += 1
+        self._report(result)
 
 
 def _described(error: Exception) -> str:

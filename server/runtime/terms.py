@@ -19,13 +19,13 @@ QUEUED_SLOS = 2.0
 QUEUED_BATCHES = 64
 """While nothing is known of what batches take, so many full ones may wait."""
 
-INLINE_S = 0.0003
-"""A model whose largest batch takes less than this at p99 runs on the event loop: two changes of thread and the wait
-for the interpreter lock cost a batch some 100 µs, and nobody notices a loop that is busy for so short a time."""
+BRIEF_S = 0.0003
+"""A batch that is expected to take less than this runs on the event loop, on a CPU: two changes of thread and the wait for the
+interpreter lock cost a batch some 100 µs, and nobody notices a loop that is busy for so short a time (decision 28)."""
 
 CPU = "cpu"
-"""The device that all models share whose instances are threads. Those on the event loop have it to themselves, one by one, for
-so short a time that nothing is gained by planning it."""
+"""The device that all models share whose instances are threads. Those whose largest batch is brief have it to
+themselves, one by one, for so short a time that nothing is gained by planning it."""
 
 CARD = "card"
 """The device that all models share whose batches a graphics card calculates; ferry uses one card. Their instances only wait for it."""
@@ -45,8 +45,8 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the scheduler and the runtime need to know of a version. `profile`: None while it is learnt. `inline`: its batches
-    run on the event loop. `device`: what it shares with other models; None: nothing. `why`: how the placement was chosen."""
+    """What the scheduler and the runtime need to know of a version. `profile`: None while it is learnt. `inline`: all its
+    batches are brief, and run on the event loop. `device`: what it shares with other models; None: nothing. `why`: how the placement was chosen."""
 
     profile: Profile | None
     source: Source
@@ -69,10 +69,10 @@ def terms_of(manifest: Manifest, wants: Wants, profiles: Profiles, source: Sourc
     chosen = profiles.choose(wants, manifest.max_rows, profiles.device.cores)
     profile, max_rows = chosen.profile, _max_rows(manifest, wants)
     on_card = profile.device.accelerator is not None
-    inline = not on_card and profile.predict_p99(max_rows, profile.measured_lengths[-1]) < INLINE_S
+    costs = CostTable(profile, max_rows, brief_s=0.0 if on_card else BRIEF_S)
+    inline = costs.is_brief(max_rows, profile.measured_lengths[-1])
     limits = Limits(max_rows, _queue_rows(wants, profile, chosen.placement, max_rows), ahead=0 if inline else 1)
     device = None if inline else shared_device(profile.device)
-    costs = CostTable(profile, max_rows)
     return Terms(profile, source, chosen.placement, chosen.why, costs, limits, mixing_of(manifest), inline, device)
 
 

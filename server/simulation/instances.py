@@ -22,6 +22,13 @@ class Instances(Generic[P]):
         self._given.append(batch)
         self._serve()
 
+    def take(self) -> bool:
+        """Whether one is free, whose place somebody else takes until `free` is called."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
     def free(self) -> None:
         """An instance is new, or has ended its batch."""
         self._free += 1

@@ -31,16 +31,20 @@ class Version:
     costs: CostTable
     limits: Limits
     mixing: Mixing
-    inline: bool
     device: str | None
     wire: Wire
+
+    @property
+    def inline(self) -> bool:
+        """Whether all its batches run on the event loop."""
+        return self.costs.is_brief(self.limits.batch_rows, self.profile.measured_lengths[-1])
 
     def served(self, rnd: random.Random, slower: float) -> Served:
         """Ready to be simulated, on a device so many times slower than profiled."""
         limits = self.limits
         return Served(
             self.costs, self.key, self.mixing, self.placement.instances, limits.ahead, limits.queue_rows,
-            Drawn(self.profile, rnd, slower), None, HAND_OVER_S, self.device, self.inline, self.wire,
+            Drawn(self.profile, rnd, slower), None, HAND_OVER_S, self.device, self.wire,
         )  # fmt: skip
 
     def crowded(self, cores_taken: float) -> float:

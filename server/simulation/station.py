@@ -46,8 +46,7 @@ class Times(Protocol):
 @dataclass(frozen=True)
 class Served:
     """A model on offer. `costs`: what the scheduler is told; Unmeasured: nothing. `truth`: what a batch takes, given what `real` predicts
-    (`costs` by default). `hand_over_s`: how long an idle instance takes to begin a batch; one that was formed ahead it begins at once.
-    `inline`: its batches run on the event loop."""
+    (`costs` by default). `hand_over_s`: how long an idle instance takes to begin a batch; one that was formed ahead it begins at once."""
 
     costs: CostTable | Unmeasured
     key: ModelKey = MODEL
@@ -59,12 +58,15 @@ class Served:
     truth: Truth | None = None
     hand_over_s: float = 0.0
     device: str | None = None
-    inline: bool = False
     wire: Wire = NO_WIRE
 
     @property
     def limits(self) -> Limits:
         return Limits(self.costs.max_rows, self.queue_rows, self.ahead)
+
+    def is_brief(self, batch: Batch[int]) -> bool:
+        """Whether the event loop runs it."""
+        return isinstance(self.costs, CostTable) and self.costs.is_brief(batch.rows, batch.length)
 
     def takes_s(self, batch: Batch[int], now: float) -> float:
         """What it really takes, once an instance has begun it."""
@@ -169,7 +171,7 @@ class Station:
         elif isinstance(event, IterationDone):
             self._feed(event, at)
         else:
-            self._run_inline(event.batch, at)
+            self._run_on_loop(event.batch, at)
 
     def _arrives_at(self, request: Request) -> float:
         return request.arrived_at + self._wires[request.model].travel_s / 2
@@ -185,11 +187,12 @@ class Station:
         self._instances[event.batch.model].free()
         self._feed(event, self._awake_at(event.batch.model, at))
 
-    def _run_inline(self, batch: Batch[int], at: float) -> None:
+    def _run_on_loop(self, batch: Batch[int], at: float) -> None:
         began_at = max(at, self._loop_at)
         takes_s = self._models[batch.model].takes_s(batch, began_at)
         self._keep_loop_busy(takes_s, began_at)
         self.tally.worked(batch, takes_s)
+        self._instances[batch.model].free()
         self._feed(StepDone(batch, began_at), self._loop_at)
 
     def _feed(self, event: Event[int], at: float) -> None:
@@ -251,7 +254,7 @@ class Station:
     def _start(self, batch: Batch[int]) -> None:
         self.tally.batches.append(batch)
         model = self._models[batch.model]
-        if model.inline:
+        if model.is_brief(batch) and self._instances[batch.model].take():
             heapq.heappush(self._agenda, (self._loop_at, batch.id, _Begin(batch)))
         else:
             self._begins_at = self._loop_at + model.hand_over_s

@@ -23,8 +23,8 @@ def version(instances: int = 1, threads: int = 1, wire: Wire = NO_WIRE, inline: 
     """l(b) = b + 4 ms, with 2 % noise; the hand-off that the scheduler reckons with is part of it. `scale`: so many times faster."""
     profile = linear_profile(ALPHA_S / scale, BETA_S / scale - HAND_OFF_S, ROWS, instances=instances, noise=0.02)
     return Version(
-        KEY, profile, Placement(instances, threads), CostTable(profile, MAX_ROWS), Limits(MAX_ROWS, 10**6, 0 if inline else 1),
-        Mixing.ANY, inline, None, wire,
+        KEY, profile, Placement(instances, threads), CostTable(profile, MAX_ROWS, brief_s=FULL_S if inline else 0.0), Limits(MAX_ROWS, 10**6, 0 if inline else 1),
+        Mixing.ANY, None, wire,
     )  # fmt: skip
 
 

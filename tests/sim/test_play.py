@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from server.contract.profile import Cell, Placement, Profile
-from server.core.costs import HAND_OFF_S
+from server.core.costs import HAND_OFF_S, CostTable
 from server.core.types import Limits
 from server.simulation.capacity import Capacity, Limit, capacity, lasts_s
 from server.simulation.drawn import Drawn
@@ -16,7 +16,7 @@ from server.simulation.laws import DEVICE
 from server.simulation.play import Played, play
 from server.simulation.sizing import Size, size
 from server.simulation.wire import HAND_OVER_S, JOIN_S, Wire, Work
-from tests.sim.setting import ALPHA_S, BETA_S, FULL_S, KEY, PEAK, setting, traffic, version
+from tests.sim.setting import ALPHA_S, BETA_S, FULL_S, KEY, MAX_ROWS, PEAK, setting, traffic, version
 
 N = 500
 
@@ -87,6 +87,12 @@ def test_batches_of_an_inline_model_keep_the_event_loop_busy() -> None:
     assert fast.loop_busy == pytest.approx(0.2 + fast.device_busy[KEY], abs=0.01)
     assert fast.traffic[0].refused == 0
     assert fast.mean_batch(KEY) > 1.03, "who comes while a batch runs is in the next one"
+
+
+def test_only_the_brief_batches_of_a_model_keep_it_busy() -> None:
+    some = replace(version(), costs=CostTable(version().profile, MAX_ROWS, brief_s=BETA_S + 2.5 * ALPHA_S))
+    played = play(setting(some), [traffic(0.5 * PEAK)], 1.0, 5.0)
+    assert 0 < played.loop_busy < played.device_busy[KEY]
 
 
 def test_a_slower_device_has_less_capacity() -> None:

@@ -3,7 +3,7 @@
 import math
 
 from server.contract.profile import Cell, Placement, Profile
-from server.core.costs import HAND_OFF_S, CostTable, targets
+from server.core.costs import HAND_OFF_S, START_S, CostTable, targets
 from server.simulation.laws import DEVICE, linear_profile
 
 
@@ -15,6 +15,16 @@ def test_costs_are_the_profile_plus_the_hand_off() -> None:
             assert math.isclose(table.batch_s(rows, length), HAND_OFF_S + profile.predict(rows, length))
     assert table.line(8) == [table.batch_s(rows, 8) for rows in (1, 2, 3, 4)]
     assert table.max_rows == 4
+
+
+def test_brief_batches_are_handed_to_nobody() -> None:
+    profile = linear_profile(0.001, 0.0, lengths=(1, 2))
+    table = CostTable(profile, max_rows=8, brief_s=0.005)
+    assert [rows for rows in range(1, 9) if table.is_brief(rows, 1)] == [1, 2, 3, 4]
+    assert [rows for rows in range(1, 9) if table.is_brief(rows, 2)] == [1, 2]
+    assert math.isclose(table.batch_s(4, 1), START_S + profile.predict(4, 1))
+    assert math.isclose(table.batch_s(5, 1), HAND_OFF_S + profile.predict(5, 1))
+    assert not CostTable(profile, max_rows=8).is_brief(1, 1), "unless somebody says how brief is brief"
 
 
 def test_lengths_are_rounded_up_to_a_64th_of_the_longest() -> None:

@@ -73,6 +73,7 @@ EVENTS: list[Event[None]] = [
     Open(MODEL, Limits(8, 100, 1), Mixing.ANY, Unmeasured(8, 64)),
     Recost(MODEL, Limits(8, 90, 1), TABLE),
     Recost(MODEL, Limits(8, 90, 1), CostTable(Drawn(64, (2, 3), (0.1, 0.2, 0.0, 0.4), 0.05), 8)),
+    Recost(MODEL, Limits(8, 90, 1), CostTable(TABLE.law, 8, brief_s=0.3)),
     OpenResident(MODEL, ResidentLimits(4, 1000, 500, 256, 100, 0.02), STEPS, "cpu"),
     Submit(MODEL, (PROMPT, OTHER_PROMPT)),
     IterationDone(STEP, (PROMPT,), 1.33),

@@ -16,7 +16,7 @@ from server.contract.profile import Cell, Placement, Profile
 from server.contract.profiles import Profiles
 from server.contract.wants import read_wants
 from server.runtime.rationed import REQUEST_S, cost_s
-from server.runtime.terms import CARD, terms_of, terms_to_learn
+from server.runtime.terms import BRIEF_S, CARD, CPU, terms_of, terms_to_learn
 from tests.server.runtime.scripted_world import MODEL, doubled, publish_fake, world
 from tests.server.runtime.test_measuring import HERE, foreign, law, measured, missing
 
@@ -78,6 +78,16 @@ def test_a_client_is_charged_for_the_request_alone_while_it_is_not_known_what_ro
     asyncio.run(scenario())
 
 
+def test_brief_batches_of_a_slower_model_are_known(tmp_path: Path) -> None:
+    """By the median: a slow run while it was measured must not change where a fast model runs."""
+    files = read_version(tmp_path / MODEL, publish_fake(tmp_path))
+    wants = read_wants(tmp_path / MODEL / "model.toml")
+    cells = tuple(Cell(rows, 0, rows * BRIEF_S / 4, 0.5, 0.9, 5, 0) for rows in (1, 8))
+    terms = terms_of(files.manifest, wants, Profiles((Profile(HERE, Placement(1, 1), cells),)))
+    assert (terms.inline, terms.device, terms.limits.ahead) == (False, CPU, 1)
+    assert [rows for rows in range(1, 9) if terms.costs.is_brief(rows, 0)] == [1, 2, 3]  # type: ignore[union-attr]
+
+
 A_CARD = Accelerator("A card", "9.0", "570.1", "12.8")
 
 
@@ -88,6 +98,7 @@ def test_models_on_a_card_share_it_and_wait_beside_the_event_loop(tmp_path: Path
     on_cpu = terms_of(files.manifest, wants, Profiles((Profile(HERE, Placement(1, 1), quick),)))
     on_card = terms_of(files.manifest, wants, Profiles((Profile(replace(HERE, accelerator=A_CARD), Placement(1, 1), quick),)))
     assert (on_cpu.inline, on_cpu.device, on_cpu.limits.ahead) == (True, None, 0)
+    assert not any(on_card.costs.is_brief(rows, 0) for rows in (1, 8))  # type: ignore[union-attr]
     assert (on_card.inline, on_card.device, on_card.limits.ahead) == (False, CARD, 1)
 
 
