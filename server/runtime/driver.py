@@ -19,8 +19,11 @@ CarryOut = Callable[[Action[Any], Any], None]
 class Driver:
     """On the event loop only. Payloads are the affair of whoever submits and carries out."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, carry_out: CarryOut) -> None:
-        """`carry_out`: is given each decision, and what belongs to the event that brought it about."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Clock, carry_out: CarryOut, turn_over: Callable[[], None]
+    ) -> None:  # fmt: skip
+        """`carry_out`: is given each decision, and what belongs to the event that brought it about. `turn_over`: is called after a
+        turn of the event loop in which requests arrived, to flush them."""
         self.scheduler: Scheduler[Any] = Scheduler()
         self.ring = Ring(self.scheduler)
         self.n_requests = 0
@@ -29,6 +32,7 @@ class Driver:
         self._loop = loop
         self._clock = clock
         self._carry_out = carry_out
+        self._turn_over = turn_over
         self._closing: dict[ModelKey, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -41,7 +45,7 @@ class Driver:
     def add(self, request: InferRequest[Any]) -> None:
         """Requests that come in one turn of the event loop reach the scheduler together."""
         if not self.arrived:
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self._turn_over)
         self.n_arrived_rows += request.rows
         self.arrived.setdefault(request.model, []).append(request)
 

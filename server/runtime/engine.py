@@ -56,7 +56,7 @@ class Engine(QueueEntrance):
     """All models of one process. Every method must be called on the event loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
-        super().__init__(clock, Driver(loop, clock, self._carry_out))
+        super().__init__(clock, Driver(loop, clock, self._carry_out, self._hurry))
         self._loop = loop
         self._generating = Generating(loop, clock, self._driver)
         self.ring = self._driver.ring
@@ -272,11 +272,15 @@ class Engine(QueueEntrance):
             self._add_instance(model)
 
     def _hurry(self) -> None:
-        keys = list(self._driver.arrived)
-        self._driver.flush()
-        for key in keys:
-            if key in self._instances:
-                self._instances[key].hurry()
+        """What has arrived reaches the scheduler, and the brief batches that come of it run at once."""
+        hurried = [self._instances[key] for key in self._driver.arrived if key in self._instances]
+        for instances in hurried:
+            instances.hold()
+        try:
+            self._driver.flush()
+        finally:
+            for instances in hurried:
+                instances.hurry()
 
     def _step_ended(self, model: ServedModel, result: StepResult) -> None:
         batch = result.batch

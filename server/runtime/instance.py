@@ -71,7 +71,7 @@ class Instances:
     A thread that ends a batch begins the next one given, if there is one, before the event loop has heard of it; and wakes the
     loop once per batch. A brief batch, for which changing threads would cost more than the model, runs on the event loop itself in
     the place of a free instance: after what the loop has to do in the current turn, so that requests that arrive meanwhile
-    form the next.
+    form the next, or when `hurry` says so, if it was given after `hold`.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Instances:
         self._for_threads: SimpleQueue[WorkBatch | None] = SimpleQueue()
         self._for_loop: deque[WorkBatch] = deque()
         self._n_free = 0
+        self._is_held = False
         self._loop_again_at = 0.0
 
     def add(self) -> None:
@@ -102,14 +103,20 @@ class Instances:
         self._n_free -= 1
         if here:
             self._for_loop.append(batch)
-            self._loop.call_soon(self._run_next)
+            if not self._is_held:
+                self._loop.call_soon(self._run_next)
         else:
             self._for_threads.put(batch)
 
+    def hold(self) -> None:
+        """Brief batches given from now on wait for `hurry`."""
+        self._is_held = True
+
     def hurry(self) -> None:
-        """Run at once what was going to run on the event loop after its current turn."""
+        """Run at once what was to run on the event loop, and what follows from it."""
         while self._for_loop:
             self._run_next()
+        self._is_held = False
 
     def stop(self) -> None:
         """Take no more batches."""

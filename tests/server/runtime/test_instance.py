@@ -109,6 +109,21 @@ def test_brief_batches_run_on_the_event_loop_after_its_turn_and_others_on_thread
     assert [result.error for result in world.results] == [None] * 3
 
 
+def test_what_is_held_runs_when_it_is_in_a_hurry_and_not_before() -> None:
+    async def scene(world: World) -> None:
+        world.instances.hold()
+        world.start(1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not world.ran_on
+        world.instances.hurry()
+        assert [result.batch.id for result in world.results] == [1]
+        world.start(2)
+        await world.reaches(2)
+
+    assert played(1, scene).ran_on == {1: HERE, 2: HERE}
+
+
 @pytest.mark.parametrize(("instances", "where"), [(1, "m#0"), (2, HERE)])
 def test_a_brief_batch_takes_the_place_of_a_free_instance_only(instances: int, where: str) -> None:
     async def scene(world: World) -> None:
