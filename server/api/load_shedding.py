@@ -18,6 +18,11 @@ FULL = 0.95
 LONG_TURN = 0.6
 """There is, when the loop is at work for such a share of the time, and a turn takes such a share of the SLO."""
 
+SURPRISE = 2.5
+MEMORY = 256
+"""A turn counts as no more than so many times what its requests usually take, by the last so many: whoever kept the thread from its
+processor for a moment did not ask too much of it, and few connections can never have a long turn of their own."""
+
 WANTED_TURN = 0.1
 """While there is, such a share of the requests is refused that turns take this share of the SLO: long enough for full batches, and so
 short that no crowd is left, whose connections cost more each because none of them is in the processor's cache."""
@@ -52,7 +57,8 @@ class LoadShedder:
         self._timer: asyncio.TimerHandle | None = None
         self._is_in_turn = False
         self._turn_began_at = self._ticked_at = self._busy_s = self._in_turns_s = 0.0
-        self._longest = self._turn_s = 0.0
+        self._longest = self._turn_s = self._request_s = 0.0
+        self._n_in_turn = 0
         self._least_slo_s = float("inf")
 
     @property
@@ -64,11 +70,13 @@ class LoadShedder:
         """Whether the request that was just read, for a model with this SLO, is to be refused."""
         if not self._is_in_turn:
             self._is_in_turn = True
+            self._n_in_turn = 0
             self._least_slo_s = slo_s
             self._turn_began_at = self._clock()
             self._loop.call_soon(self._turn_ended)
         elif slo_s < self._least_slo_s:
             self._least_slo_s = slo_s
+        self._n_in_turn += 1
         if not self.share:
             return False
         self._owed += self.share
@@ -79,15 +87,26 @@ class LoadShedder:
 
     def _turn_ended(self) -> None:
         self._is_in_turn = False
-        self._turn_s = self._clock() - self._turn_began_at
+        took_s = self._clock() - self._turn_began_at
+        self._turn_s = self._as_usual(took_s)
         turn = self._turn_s / self._least_slo_s
         self._longest = max(self._longest, turn)
         if self._timer is None:
-            self._ticked_at, self._busy_s, self._in_turns_s = self._turn_began_at, self._busy_clock() - self._turn_s, 0.0
+            self._ticked_at, self._busy_s, self._in_turns_s = self._turn_began_at, self._busy_clock() - took_s, 0.0
             self._timer = self._loop.call_later(TICK_S, self._tick)
-        self._in_turns_s += self._turn_s
+        self._in_turns_s += took_s
         if self.is_overload:
             self._control(turn)
+
+    def _as_usual(self, took_s: float) -> float:
+        """What the turn counts as; and its requests become a part of what is usual."""
+        request_s = took_s / self._n_in_turn
+        if self._request_s:
+            request_s = min(request_s, SURPRISE * self._request_s)
+            self._request_s += (request_s - self._request_s) * min(1.0, self._n_in_turn / MEMORY)
+        else:
+            self._request_s = request_s
+        return request_s * self._n_in_turn
 
     def _control(self, turn: float) -> None:
         excess = turn / WANTED_TURN - 1

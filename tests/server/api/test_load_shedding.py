@@ -53,6 +53,28 @@ def test_a_full_loop_with_short_turns_refuses_nobody() -> None:
     assert world.n_refused == 0
 
 
+@pytest.mark.parametrize(("surprise", "is_refused"), [(load_shedding.SURPRISE, False), (float("inf"), True)])
+def test_stops_in_the_middle_of_a_turn_are_not_held_against_the_clients(
+    surprise: float, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few connections whose clients wait for each answer: however often something else has the processor, no turn of theirs can be
+    too long."""
+    monkeypatch.setattr(load_shedding, "SURPRISE", surprise)
+    world = WaitingCrowd(40e-6, 20e-6, 0.02, n_clients=64)
+    for at in (0.5, 0.7, 0.9):
+        world.call_later(at, lambda: setattr(world, "slowness", 10.0))
+        world.call_later(at + 0.005, lambda: setattr(world, "slowness", 1.0))
+    world.play([], seed=1, lasts_s=1.5)
+    assert bool(world.n_refused) is is_refused
+
+
+def test_requests_that_have_become_dearer_are_an_overload_soon() -> None:
+    world = LoopWorld(ANSWER_S, REFUSAL_S, 0.05, n_clients=256)
+    world.call_later(0.5, lambda: setattr(world, "slowness", 10.0))
+    world.play([(0.5 * PEAK, 1.0)], seed=1)
+    assert world.n_refused > 0
+
+
 def test_what_one_long_stop_has_left_behind_is_soon_worked_off() -> None:
     world = LoopWorld(ANSWER_S, REFUSAL_S, 0.05)
     world.call_later(0.5, lambda: world.work(0.2))
