@@ -20,8 +20,9 @@ LONG_TURN = 0.6
 
 SURPRISE = 2.5
 MEMORY = 256
-"""A turn counts as no more than so many times what its requests usually take, by the last so many: whoever kept the thread from its
-processor for a moment did not ask too much of it, and few connections can never have a long turn of their own."""
+"""For the beginning of an overload a turn counts as no more than so many times what its requests usually take, by the last so many that
+were all taken on: whoever kept the thread from its processor for a moment did not ask too much of it, and few connections can
+never have a long turn of their own."""
 
 WANTED_TURN = 0.1
 """While there is, such a share of the requests is refused that turns take this share of the SLO: long enough for full batches, and so
@@ -88,7 +89,7 @@ class LoadShedder:
     def _turn_ended(self) -> None:
         self._is_in_turn = False
         took_s = self._clock() - self._turn_began_at
-        self._turn_s = self._as_usual(took_s)
+        self._turn_s = took_s if self.is_overload else self._as_usual(took_s)
         turn = self._turn_s / self._least_slo_s
         self._longest = max(self._longest, turn)
         if self._timer is None:
