@@ -118,7 +118,8 @@ class Forecast(Pace):
         if rows == self.costs.max_rows:
             self._n_full, self._full_at = self._n_full + 1, self._n
         self.ratio += max(RATE, 1 / self._n) * (ratio / shape - self.ratio)
-        self._trend += DRIFT_RATE * (ratio - self._trend)
+        if not self.costs.is_brief(rows, length):  # those say more about the event loop than about the device
+            self._trend += DRIFT_RATE * (ratio - self._trend)
         size, further = self._places[rows - 1]
         error = ratio / self.ratio - shape
         self._reshape(size, 1 - further, error)

@@ -9,7 +9,7 @@ from server.core.costs import CostTable
 from server.core.forecast import N_TRIALS, Forecast
 from server.core.pace import N_ENOUGH, N_RECENT, N_SETTLED, RATIO_LIMITS
 from server.core.types import Drift
-from server.simulation.laws import DEVICE, linear_costs
+from server.simulation.laws import DEVICE, linear_costs, linear_profile
 from tests.server.core.build import MS, costs
 
 
@@ -115,3 +115,15 @@ def test_the_targets_do_not_depend_on_when_they_were_asked_for() -> None:
             silent.learn(rows, 0, took_s)
             asked.knee(0)
         assert (asked.knee(0), asked.full(0)) == (silent.knee(0), silent.full(0)), f"seed {seed}"
+
+
+def test_brief_batches_raise_no_alarm() -> None:
+    table = CostTable(linear_profile(1e-4, 0.0), 32, brief_s=5.5e-4)
+    forecast = Forecast(table)
+    for _ in range(300):
+        forecast.learn(1, 0, 3 * table.batch_s(1, 0))
+    assert forecast.drift is Drift.NONE
+    assert forecast.takes_s(1, 0) == pytest.approx(3 * table.batch_s(1, 0), rel=0.01)
+    for _ in range(300):
+        forecast.learn(32, 0, 3 * table.batch_s(32, 0))
+    assert forecast.drift is Drift.SLOWER
