@@ -20,7 +20,7 @@ test: $(VENV)/dev            ## lint, types, tests
 	$(MAKE) --no-print-directory lint
 	@if $(MAKE) --no-print-directory $(TENSORRT)/stubs; then $(MAKE) --no-print-directory lint-tensorrt; \
 	else echo "skipped: types of what uses TensorRT; its bindings or a C compiler could not be had"; fi
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -30,13 +32,20 @@ def main(kind: str, descriptor: int) -> int:
         if kind != "stubborn":
             sys.exit(0)
 
+    # A signal that comes just before one waits would be heard only after the wait: its byte ends the wait instead.
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno())
     signal.signal(signal.SIGTERM, end)
     note("began")
     line._socket.send(b"ready\n")
-    while line._socket.recv(1):
-        pass
-    note("orphaned")
-    return 0
+    while True:
+        come, _, _ = select.select([line._socket, heard], [], [])
+        if heard in come:
+            heard.recv(1)
+        elif not line._socket.recv(1):
+            note("orphaned")
+            return 0
 
 
 if __name__ == "__main__":

@@ -6,54 +6,17 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from server import cli
-from server.fleet.child import Orders
-from server.fleet.supervisor import Post, Supervisor
 from server.processes import bound_sockets
-from server.runtime.clock import monotonic_clock
 from tests.child_server import wait_until
-
-LIMIT_S = 30.0
-CHILD = Path(__file__).with_name("fake_child.py")
-
-
-@dataclass(slots=True)
-class Fleet:
-    """A supervisor with fake children, and what they wrote."""
-
-    folder: Path
-    supervisor: Supervisor
-    calls: list[str] = field(default_factory=list)
-
-    def book(self, name: str) -> list[tuple[str, int, float]]:
-        """What a child's bearers noted: what, process, when."""
-        path = self.folder / name
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [(what, int(process), float(at)) for what, process, at in map(str.split, lines)]
-
-    def pid(self, name: str) -> int:
-        return [process for what, process, _ in self.book(name) if what == "began"][-1]
-
-    def began(self, name: str) -> int:
-        return len([1 for what, _, _ in self.book(name) if what == "began"])
-
-    async def reaches(self, true: Callable[[], bool]) -> None:
-        await asyncio.to_thread(wait_until, true, "the state", LIMIT_S)
-
-
-def fleet(folder: Path, engine: str = "good", fronts: tuple[str, ...] = ("good", "good"), patience_s: float = 20.0) -> Fleet:
-    def post(name: str, kind: str) -> Post:
-        return Post([sys.executable, "-m", f"tests.server.fleet.{CHILD.stem}", kind], Orders(name, {}, str(folder)))
-
-    posts = [post(f"front{number}", kind) for number, kind in enumerate(fronts)]
-    return Fleet(folder, Supervisor(post("engine", engine), posts, monotonic_clock, patience_s))
+from tests.server.fleet.fake_fleet import LIMIT_S, Fleet, book, fleet
 
 
 def run(one: Fleet, scenario: Callable[[Fleet], Awaitable[None]]) -> int:
@@ -72,15 +35,20 @@ def run(one: Fleet, scenario: Callable[[Fleet], Awaitable[None]]) -> int:
     return asyncio.run(main())
 
 
-def test_the_engine_comes_first_and_goes_last(tmp_path: Path) -> None:
-    async def scenario(one: Fleet) -> None:
-        await one.reaches(lambda: one.calls == ["serving"])
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    one = fleet(tmp_path)
-    assert run(one, scenario) == 0
-    assert one.calls == ["serving", "closing"]
-    engine, fronts = one.book("engine"), [one.book(f"front{n}") for n in (0, 1)]
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_the_engine_comes_first_and_goes_last(tmp_path: Path, stop: signal.Signals) -> None:
+    """In a process of its own: a signal that is not heard must not end the tests."""
+    said = tmp_path / "said"
+    command = [sys.executable, "-m", "tests.server.fleet.fake_fleet", str(tmp_path)]
+    with said.open("w") as output, subprocess.Popen(command, stdout=output) as supervisor:
+        try:
+            wait_until(lambda: said.read_text() == "serving\n", "its children", LIMIT_S)
+            supervisor.send_signal(stop)
+            assert supervisor.wait(LIMIT_S) == 0
+        finally:
+            supervisor.kill()
+    assert said.read_text() == "serving\nclosing\n"
+    engine, fronts = book(tmp_path, "engine"), [book(tmp_path, f"front{n}") for n in (0, 1)]
     assert [what for what, _, _ in engine] == ["began", "ended"]
     for front in fronts:
         assert [what for what, _, _ in front] == ["began", "ended"]
