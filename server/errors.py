@@ -89,10 +89,16 @@ class NotReady(FerryError):
     status, grpc_status, label, retryable = 503, "UNAVAILABLE", "not_ready", True
 
 
-class EngineAway(NotReady):
+class NotYet(NotReady):
+    """It will soon serve, or be told of better: the model is loading, or a front end has heard that it goes but not yet why."""
+
+    retry_after_s = 1.0
+
+
+class EngineAway(NotYet):
     """A front end has no engine at the moment."""
 
-    label, retry_after_s = "engine_away", 1.0
+    label = "engine_away"
 
 
 class EngineLost(FerryError):

@@ -9,7 +9,7 @@ from server.contract.classes import Classes, ServiceClass
 from server.contract.errors import ContractError
 from server.contract.manifest import Manifest
 from server.core.types import ModelKey
-from server.errors import NotReady
+from server.errors import NotReady, NotYet
 from server.fleet.packing import Packing
 from server.fleet.slots import BrokenLink
 from server.runtime.serving import ServingModel
@@ -86,7 +86,7 @@ class ModelTable:
         """The served version of a model. Raises NotReady."""
         model = self._models.get(name)
         if model is None:
-            raise NotReady(f"model {name!r} does not serve at the moment; try again")
+            raise NotYet(f"model {name!r} does not serve at the moment; try again")
         if version is not None and version != str(model.key.version):
             raise NotReady(f"model {name!r} serves version {model.key.version} now, not {version!r}")
         return model

@@ -14,7 +14,7 @@ from server.contract.errors import ContractError
 from server.contract.layout import check_model_name, model_names, versions
 from server.core.lifecycle import State, step
 from server.core.types import ModelKey
-from server.errors import BadRequest, FerryError, NotFound, NotReady
+from server.errors import BadRequest, FerryError, NotFound, NotReady, NotYet
 from server.generation.grammars import GrammarLibrary
 from server.generation.texts import TextCodecs
 from server.intake.errors import IntakeError
@@ -312,11 +312,13 @@ class Registry:
             return NotFound(f"unknown model {name!r}; this server has {_listing(sorted(self._serving))}")
         status = self.status(name)
         if version is None:
-            return NotReady(f"model {name!r} is not ready: {self.problem(name)}")
+            is_loading = any(entry.state is State.LOADING for entry in status.values())
+            return (NotYet if is_loading else NotReady)(f"model {name!r} is not ready: {self.problem(name)}")
         known = next((entry for number, entry in status.items() if str(number) == version), None)
         if known is None:
             return NotFound(f"model {name!r} has no version {version!r}; it has {_listing(list(map(str, status)))}")
-        return NotReady(f"model {name}/{version} is not ready ({known.state.value}): {known.reason}")
+        why = f"model {name}/{version} is not ready ({known.state.value}): {known.reason}"
+        return NotYet(why) if known.state is State.LOADING else NotReady(why)
 
 
 def _tell_bug(task: asyncio.Task[None]) -> None:

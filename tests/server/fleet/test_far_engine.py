@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from server.backends.base import Array
-from server.errors import Cancelled, EngineAway, EngineLost, FerryError, NotReady, Refused, TooLarge
+from server.errors import Cancelled, EngineAway, EngineLost, FerryError, NotReady, NotYet, Refused, TooLarge
 from server.fleet import link as link_module
 from server.fleet.front_link import FrontLink
 from server.fleet.slots import N_SLOTS, SLOT_BYTES
@@ -200,8 +200,9 @@ def test_a_model_is_retired_only_when_the_front_ends_have_heard_of_it(tmp_path: 
         unloading = asyncio.create_task(b.near.registry.unload(MODEL))
         sent_before_it_heard = b.ask(4.0)
         await b.until(lambda: len(b.far.table) == 0)
-        with pytest.raises(NotReady, match="does not serve"):
+        with pytest.raises(NotYet, match="does not serve") as gone:
             b.far.table.find(MODEL)
+        assert gone.value.retry_after_s == 1.0  # the next try asks the engine, which says why
         assert not unloading.done()
         b.near.script.release()
         assert [await outcome(one) for one in (waiting, sent_before_it_heard)] == [[6.0], [8.0]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.core.lifecycle import State
-from server.errors import BadRequest, NotFound, NotReady
+from server.errors import BadRequest, NotFound, NotReady, NotYet
 from tests.server.runtime.scripted_world import publish_fake, values, world
 
 
@@ -75,6 +75,25 @@ def test_a_new_version_retires_the_old_one_and_both_states_are_told(tmp_path: Pa
             with pytest.raises(NotReady, match="replaced by version 2"):
                 w.registry.find("fake", "1")
             assert w.script.n_open == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("version", [None, "1"])
+def test_who_asks_for_a_model_that_is_being_loaded_is_told_when_to_try_again(tmp_path: Path, version: str | None) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            publish_fake(tmp_path)
+            loading = asyncio.create_task(w.registry.load("fake"))
+            await asyncio.sleep(0)  # it has begun, and cannot end before the loop turns again
+            with pytest.raises(NotYet, match="not ready") as too_early:
+                w.registry.find("fake", version)
+            assert too_early.value.retry_after_s == 1.0
+            await loading
+            await w.registry.unload("fake")
+            with pytest.raises(NotReady) as too_late:
+                w.registry.find("fake", version)
+            assert too_late.value.retry_after_s is None
 
     asyncio.run(scenario())
 
