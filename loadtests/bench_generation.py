@@ -24,7 +24,7 @@ from loadtests.environment import heading
 from loadtests.errors import LoadTestError
 from loadtests.flags import count, duration_s, positive
 from loadtests.generation import company, scenes
-from loadtests.generation.claims import claims
+from loadtests.generation.claims import ENGINE, ENGINE_STATIC, claims
 from loadtests.generation.joining import Joining
 from loadtests.generation.programs import GENERATORS, ROOT, CannotRun, Generator, Program, environment, forms
 from loadtests.generation.streams import Ask, Asked, ask
@@ -36,7 +36,10 @@ from loadtests.verdicts import verdict_values
 
 PROMPT, MEAN, MOST, VOCABULARY = 32, 64.0, 256, 8192
 LONG_PROMPT, BUSY = 300, 0.66
-IN_PROCESS = Generator("ferry's engine in process", "tests.measure.generation_engine", "ferry")
+IN_PROCESS = (
+    Generator(ENGINE, "tests.measure.generation_engine", "ferry"),
+    Generator(ENGINE_STATIC, "tests.measure.generation_static", "ferry"),
+)
 SCENES = ("backlog", "arrivals", "gap", "overload", "company")
 ENCODER_SOURCE = ROOT / "loadtests" / "peers" / "generators" / "encoder.py"
 ENCODER_SLO_S = 0.05
@@ -120,7 +123,7 @@ def run(options: Options) -> Path:
     """Measure, print, write the JSON file and return its path. Raises LoadTestError, also when a scene failed and the others are written."""
     python = environment(options.environment)
     repository = options.work / "repository"
-    made = {**forms(python, options.work, options.threads), IN_PROCESS.form: repository / "patient"}
+    made = {**forms(python, options.work, options.threads), IN_PROCESS[0].form: repository / "patient"}
     for name, slo_s, gap_s in (("patient", 300.0, 10.0), ("prompt", options.slo, options.gap)):
         _publish_decoder(options, made["checkpoint"], repository, name, slo_s, gap_s)
     _publish(options, ENCODER_SOURCE, repository, company.ENCODER, ["--slo", f"{ENCODER_SLO_S:g}s"])
@@ -190,9 +193,9 @@ def _backlog(options: Options, python: Path, made: Any, server: Child, work: Wor
     absent: dict[str, str] = {}
     with ExitStack() as stack:
         programs = []
-        for generator in [IN_PROCESS, *[one for one in GENERATORS if _short(one) in options.peers]]:
+        for generator in [*IN_PROCESS, *[one for one in GENERATORS if _short(one) in options.peers]]:
             try:
-                interpreter = Path(sys.executable) if generator is IN_PROCESS else python
+                interpreter = Path(sys.executable) if generator in IN_PROCESS else python
                 program = Program(interpreter, generator, made[generator.form], work, options.slots, options.threads)
                 programs.append(stack.enter_context(program))
                 seconds[generator.name] = []
@@ -225,7 +228,8 @@ def _beside(
         "tokens_per_s": per_s,
         "ferry_over": ratios,
         "same_answers": same,
-        "of_row_step_ceiling": ratios[static] / work.ceiling(slots),
+        "engine_over_static": _ratio(per_s[ENGINE], per_s[ENGINE_STATIC]),
+        "row_step_ceiling": work.ceiling(slots),
     }
 
 

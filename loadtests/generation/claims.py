@@ -10,8 +10,9 @@ from loadtests.generation.joining import Joining
 from loadtests.verdicts import Side, Verdict
 
 STATIC = Joining.STATIC.value
+ENGINE, ENGINE_STATIC = "ferry's engine in process", "ferry's engine in process, static batches"
 LEAST_OVER: Mapping[str, float] = {
-    STATIC: 2.3, "ferry's engine in process": 0.85, "transformers, static batches": 5.0, "transformers, continuous": 3.0,
+    STATIC: 2.3, ENGINE: 0.85, "transformers, static batches": 5.0, "transformers, continuous": 3.0,
     "onnxruntime-genai, static batches": 2.3, "onnxruntime-genai engine": 2.5, "llama.cpp, continuous": 2.0,
 }  # fmt: skip
 """Tokens per second, as ferry's ÷ the other's; nothing is claimed of waves through ferry's own engine."""
@@ -39,11 +40,10 @@ def together(company: Content, who: str, figure: str) -> float:
 def _backlog(scene: Content) -> Sequence[Verdict]:
     over, same = scene["ferry_over"], scene["same_answers"]
     told = [Verdict(f"ferry / {name}", over[name], Side.AT_LEAST, least) for name, least in LEAST_OVER.items() if name in over]
-    told.append(
-        Verdict(
-            "ferry / static batches, of the row-step ceiling", scene["of_row_step_ceiling"], Side.AT_LEAST, _LEAST_OF_CEILING
-        )
-    )
+    engine = scene["engine_over_static"]
+    told.append(Verdict("in process: continuous / static batches", engine, Side.AT_LEAST, LEAST_OVER[STATIC]))
+    share = engine / scene["row_step_ceiling"]
+    told.append(Verdict("in process: the same, of the row-step ceiling", share, Side.AT_LEAST, _LEAST_OF_CEILING))
     alike = min(found for name, found in same.items() if name not in ROUNDS_OTHERWISE)
     return [*told, Verdict("the same answers from everybody but llama.cpp, the least share", alike, Side.AT_LEAST, 1.0)]
 

@@ -6,7 +6,7 @@ No part of the product: it is the limit beside the server's figures. The setup's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadtests.peers.generators.talk import Answers, Setup, serve
@@ -21,6 +21,9 @@ from server.runtime.registry import Registry
 from server.telemetry.metrics import Metrics
 
 GREEDY = Sampling(temperature=0.0, ends=False)
+
+Ask = tuple[list[int], int]
+"""A prompt, and how many new tokens are wanted."""
 
 
 class Gathered:
@@ -43,9 +46,8 @@ class Gathered:
         self.over.set_exception(error)
 
 
-def load(setup: Setup) -> Callable[[], Answers]:
-    """The engine and the model, on a loop of its own that runs while it is told to."""
-    place = Path(setup.checkpoint)
+def opened(place: Path) -> Callable[[Sequence[Ask]], Answers]:
+    """The engine and the model in folder `place`, on a loop of its own that runs while it answers."""
     runner = asyncio.Runner()
 
     async def open_model() -> tuple[Engine, GeneratingModel]:
@@ -56,15 +58,25 @@ def load(setup: Setup) -> Callable[[], Answers]:
 
     engine, model = runner.run(open_model())
 
-    async def answer_all() -> Answers:
+    async def answers(asked: Sequence[Ask]) -> Answers:
         loop = asyncio.get_running_loop()
-        sinks = [Gathered(loop.create_future()) for _ in setup.prompts]
-        for prompt, n, sink in zip(setup.prompts, setup.new_tokens, sinks, strict=True):
+        sinks = [Gathered(loop.create_future()) for _ in asked]
+        for (prompt, n), sink in zip(asked, sinks, strict=True):
             engine.generate(model, Prompt(prompt, n), GREEDY, sink)
         await asyncio.gather(*(sink.over for sink in sinks))
         return [sink.ids for sink in sinks]
 
-    return lambda: runner.run(answer_all())
+    return lambda asked: runner.run(answers(asked))
+
+
+def everything(setup: Setup) -> list[Ask]:
+    return list(zip(setup.prompts, setup.new_tokens, strict=True))
+
+
+def load(setup: Setup) -> Callable[[], Answers]:
+    """Everything asked at once."""
+    answer = opened(Path(setup.checkpoint))
+    return lambda: answer(everything(setup))
 
 
 if __name__ == "__main__":
