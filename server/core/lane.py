@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic
 
+from server.core.company import Company
 from server.core.costs import CostTable, Unmeasured
 from server.core.device import FLOOR, Device
 from server.core.events import Action, Run
 from server.core.forecast import Forecast
 from server.core.learning import Learning
-from server.core.policy import WINDOW, Choice, cheapest_partition, choose, is_complete, of_one_priority
+from server.core.policy import WINDOW, Choice, choose, is_complete, of_one_priority
 from server.core.tenant import Tenant, WhyNot
 from server.core.types import Batch, Close, Demand, InferRequest, Limits, Mixing, ModelKey, P, Refusal
-from server.core.waiting import Waiting
+from server.core.waiting import Waiting, WaitingByLength
 
 LEAD = 0.25
 """The next batch may be formed when this share of the running one's time is left: early enough for a device that is faster
@@ -44,7 +45,8 @@ class Lane(Tenant[P]):
         self, model: ModelKey, limits: Limits, mixing: Mixing, costs: CostTable | Unmeasured, device: Device[P]
     ) -> None:  # fmt: skip
         self.forecast: Forecast = Learning(costs) if isinstance(costs, Unmeasured) else Forecast(costs)
-        super().__init__(model, Waiting(self.forecast.costs), device)
+        waiting = WaitingByLength if mixing is Mixing.EQUAL else Waiting
+        super().__init__(model, waiting(self.forecast.costs), device)
         self.limits = limits
         self.mixing = mixing
         self.tries_hopeless = isinstance(costs, Unmeasured)
@@ -53,7 +55,7 @@ class Lane(Tenant[P]):
         self.ahead_at: float | None = None
         self.looked_ahead = False
         self.owed_rows: dict[int, float] = {}
-        self._groups: dict[int, Sequence[InferRequest[P]]] = {}
+        self._company = Company(self.waiting, mixing, limits.batch_rows)
         self.spaced_until = float("-inf")
 
     def __repr__(self) -> str:
@@ -183,6 +185,7 @@ class Lane(Tenant[P]):
     def _form(self, choice: Choice, now: float, number: int) -> Batch[P]:
         requests, close = choice.requests, choice.close
         self.waiting.take(requests)
+        self._company.left(requests)
         rows = sum(request.rows for request in requests)
         length = max(request.length for request in requests)
         batch = Batch(number, self.model, tuple(requests), rows, length, now, close)
@@ -193,7 +196,7 @@ class Lane(Tenant[P]):
         """The requests for a batch that starts then, none of them when one should be given up; something must wait."""
         if self.suspects and self.waiting.head.id in self.suspects:
             return Choice((self.waiting.head,), Close.ALONE)
-        window = WINDOW if self.mixing is not Mixing.ANY else 2 * self.limits.batch_rows
+        window = WINDOW if self.mixing is Mixing.PADDED else 2 * self.limits.batch_rows
         owed = self._owed() if self.owed_rows and self.waiting.is_mixed else []
         if owed and self._is_too_late_for_full(owed[0], start_at):
             return Choice((), Close.DEADLINE, owed[0])
@@ -206,24 +209,13 @@ class Lane(Tenant[P]):
         if self.mixing is not Mixing.ANY and self.waiting.is_mixed:
             urgent = of_one_priority(urgent)
         n_waiting = len(self.waiting) - len(self.suspects)
-        group = self._group_in_backlog(urgent)
+        alike = self._company.of(urgent, self.suspects, self.costs, self.device.is_shared)
         limits = self._limits_beside_others(urgent[0], start_at)
         another_at = self._another_at(start_at)
-        choice = choose(urgent, n_waiting, self.mixing, limits, self.forecast, start_at, another_at, group)
-        if group is not None and len(choice.requests) != len(group):
-            self._groups = {}
+        choice = choose(urgent, n_waiting, self.mixing, limits, self.forecast, start_at, another_at, alike)
+        if alike is not None and choice.requests and len(choice.requests) != len(alike):
+            self._company.forget()
         return choice
-
-    def _group_in_backlog(self, urgent: list[InferRequest[P]]) -> Sequence[InferRequest[P]] | None:
-        """The head's group by length, from a partition that is kept while more wait than a window holds twice: none of the
-        newcomers could join it then. Found anew when a head is not in it, so each is reckoned with once, not once a batch."""
-        if self.mixing is not Mixing.PADDED or len(self.waiting) < 2 * WINDOW or self.device.is_shared or self.suspects:
-            self._groups = {}
-            return None
-        if urgent[0].id not in self._groups:
-            groups = cheapest_partition(urgent, self.limits.batch_rows, self.costs)
-            self._groups = {request.id: group for group in groups for request in group}
-        return self._groups[urgent[0].id]
 
     def _owed(self) -> list[InferRequest[P]]:
         """The most urgent of each priority, as many as it is owed by the floor, whatever is more urgent. They join a batch
@@ -312,7 +304,7 @@ class Lane(Tenant[P]):
 
     def _costs_changed(self) -> None:
         self.waiting.recost(self.forecast.costs)
-        self._groups = {}
+        self._company.forget()
         self._plan_ahead()
 
     def add_instance(self, now: float, instance: int = 0) -> None:
@@ -346,7 +338,7 @@ class Lane(Tenant[P]):
     def cancel(self, request: InferRequest[P]) -> None:
         """Forget a request wherever it is; a batch that already runs goes on for its other requests."""
         if self.waiting.remove(request):
-            self._groups = {}
+            self._company.left((request,))
             self.suspects.discard(request.id)
             return
         for running in self.running.values():
@@ -361,7 +353,7 @@ class Lane(Tenant[P]):
     def drop(self, request: InferRequest[P]) -> None:
         """Take a request out of the queue because it has its outcome."""
         self.waiting.remove(request)
-        self._groups = {}
+        self._company.left((request,))
         self.suspects.discard(request.id)
 
     def predicted_end(self, request: InferRequest[P] | Demand, now: float) -> float:

@@ -13,7 +13,8 @@ from server.core.forecast import Forecast
 from server.core.types import Close, InferRequest, Limits, Mixing, P
 
 WINDOW = 128
-"""How many of the most urgent requests a batch is chosen from: bounds both the work and how far one may be overtaken."""
+"""How many of the most urgent requests are partitioned by length for one batch: bounds the work. In a deep queue a partition serves many
+batches, so it is made from more."""
 
 KEEP = 0.98
 """A head is kept while the batch that its deadline allows has this share of the best rate that is possible without it."""
@@ -29,23 +30,23 @@ class Choice(NamedTuple):
 
 def choose(
     urgent: Sequence[InferRequest[P]], n_waiting: int, mixing: Mixing, limits: Limits, forecast: Forecast, now: float,
-    another_at: float = float("inf"), group: Sequence[InferRequest[P]] | None = None,
+    another_at: float = float("inf"), alike: Sequence[InferRequest[P]] | None = None,
 ) -> Choice:  # fmt: skip
     """The batch to run now.
 
-    `urgent`: the most urgent requests in order, out of `n_waiting`. `another_at`: when another instance is free. `group`:
-    that of the head in a cheapest partition by length, where it is known.
+    `urgent`: the most urgent requests in order, out of `n_waiting`. `another_at`: when another instance is free. `alike`: whose lengths
+    suit the head's, the head among them, where that is known: its group in a cheapest partition, or all of its own length, in order.
     The head is always part of the choice; the others join only while the head stays in time. A head that is left so
     little time that its batch would shrink, and the next ones' in turn, is given up: otherwise an overloaded device
     ends up running nothing but small batches.
     """
     company: Sequence[InferRequest[P]]
     if mixing is Mixing.PADDED:
-        company = group or group_of_head(cheapest_partition(urgent, limits.batch_rows, forecast.costs), urgent[0])
+        company = alike or group_of_head(cheapest_partition(urgent, limits.batch_rows, forecast.costs), urgent[0])
         all_fit = Close.IDLE if len(company) == n_waiting else _why_no_more(company, limits, forecast.costs)
         choice = _fit_by_length(company, urgent[0], forecast, now, all_fit)
     else:
-        company = urgent if mixing is Mixing.ANY else [one for one in urgent if one.length == urgent[0].length]
+        company = urgent if mixing is Mixing.ANY else alike or [one for one in urgent if one.length == urgent[0].length]
         others_wait = Close.FULL if mixing is Mixing.ANY else Close.LENGTH
         all_fit = Close.IDLE if len(company) == n_waiting else others_wait
         choice = _fit_in_order(company, limits, forecast, now, all_fit)

@@ -107,6 +107,31 @@ class Waiting(Generic[P]):
             self.work_s = 0.0  # rounding must not pile up over millions of requests
 
 
+class WaitingByLength(Waiting[P]):
+    """Likewise, where only equal lengths may share a batch: knows who is of a length, however far apart they wait."""
+
+    def __init__(self, costs: PerRow) -> None:
+        super().__init__(costs)
+        self._alike: dict[tuple[int, int], list[tuple[float, int, InferRequest[P]]]] = {}
+
+    def alike(self, request: InferRequest[P], count: int) -> list[InferRequest[P]]:
+        """Up to `count` most urgent requests of this one's length and priority."""
+        return [one for _, _, one in self._alike[request.priority, request.length][:count]]
+
+    def add(self, request: InferRequest[P]) -> None:
+        super().add(request)
+        alike = self._alike.setdefault((request.priority, request.length), [])
+        insort(alike, (request.deadline_at, request.id, request))
+
+    def _forget(self, start: int, stop: int) -> None:
+        for _, _, _, request, _ in self._entries[start:stop]:
+            alike = self._alike[request.priority, request.length]
+            del alike[bisect_left(alike, (request.deadline_at, request.id))]
+            if not alike:
+                del self._alike[request.priority, request.length]
+        super()._forget(start, stop)
+
+
 class Newcomers(Waiting[P]):
     """Those who wait for a slot where they stay. `room`: tokens that will be kept for them, all together."""
 

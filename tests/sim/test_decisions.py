@@ -54,7 +54,7 @@ def looks_per_request(costs: CostTable, mixing: Mixing, n_queued: int, n_served:
 
 
 @pytest.mark.parametrize(
-    ("costs", "mixing", "most"), [(PLAIN, Mixing.ANY, 40), (TOKENS, Mixing.PADDED, 50), (TOKENS, Mixing.EQUAL, 200)]
+    ("costs", "mixing", "most"), [(PLAIN, Mixing.ANY, 40), (TOKENS, Mixing.PADDED, 50), (TOKENS, Mixing.EQUAL, 50)]
 )
 def test_7_a_decision_looks_at_few_requests_however_many_wait(costs: CostTable, mixing: Mixing, most: float) -> None:
     with_1000, with_10000 = (looks_per_request(costs, mixing, n) for n in (1_000, 10_000))

@@ -152,8 +152,8 @@ def test_4_a_model_without_a_profile_learns(
 ) -> None:
     """After 50 batches its goodput is that with the right profile, nearly; and before the first one nobody is refused."""
 
-    def goodput(told: CostTable | Unmeasured) -> float:
-        rnd = random.Random(1)
+    def goodput(told: CostTable | Unmeasured, seed: int) -> float:
+        rnd = random.Random(seed)
         lengths = None if mixing is Mixing.ANY else log_normal(60, 0.9, 512)
         peak = n_instances / costs.row_s(60)
         requests = ask(poisson_times(load * peak, int(3_000 * max(1, load)), rnd), rnd, slo_s, length=lengths)
@@ -164,7 +164,8 @@ def test_4_a_model_without_a_profile_learns(
             assert all(request.arrived_at > known_at for request in tally.refused)
         return tally.goodput(tally.batches[50].formed_at)
 
-    assert goodput(Unmeasured(ROWS, 512)) >= 0.97 * goodput(costs)
+    learnt, known = (sum(goodput(told, seed) for seed in (1, 2, 3)) for told in (Unmeasured(ROWS, 512), costs))
+    assert learnt >= 0.97 * known
 
 
 @pytest.mark.parametrize("slower", [3.0, 10.0])
@@ -203,6 +204,22 @@ def test_5_lengths(seed: int) -> None:
     assert serve_naive(requests, costs, Naive(16), steady(NOISE, rnd)).in_time_share() < 0.99
     requests, rnd = texts(2.4 * 330.0)
     assert serve(requests, Served(costs, mixing=Mixing.PADDED, truth=steady(NOISE, rnd))).in_time_share() >= 0.99
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("mixing", "beta_s", "least"), [(Mixing.EQUAL, 0.002, 0.6), (Mixing.EQUAL, 0.01, 0.33), (Mixing.PADDED, 0.01, 0.77)]
+)
+def test_5_company_in_a_deep_queue(mixing: Mixing, beta_s: float, least: float, seed: int) -> None:
+    """Half as much again as full batches of the middle length could carry, an SLO of a second. Of the 128 most urgent ones alone: 0.40, 0.15
+    and 0.73 of what such batches carry (decision 29)."""
+    costs = linear_costs(1e-5, beta_s, ROWS, lengths=(8, 16, 32, 64, 128, 256, 512), noise=NOISE)
+    rnd = random.Random(seed)
+    full = 1 / costs.row_s(60)
+    requests = ask(poisson_times(1.5 * full, 6_000, rnd), rnd, 1.0, length=log_normal(60, 0.9, 512))
+    tally = serve(requests, Served(costs, mixing=mixing, ahead=1, truth=steady(NOISE, rnd)))
+    assert tally.goodput() >= least * full
+    assert tally.n_late() <= 0.02 * len(tally.answered)
 
 
 TIGHT, LOOSE = ModelKey("tight", 1), ModelKey("loose", 1)

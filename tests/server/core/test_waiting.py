@@ -9,14 +9,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from server.core.waiting import Newcomers, Waiting
+from server.core.waiting import Newcomers, Waiting, WaitingByLength
 from tests.server.core.build import Request, costs, prompt, request
 
 COSTS = costs(lengths=(1, 16))
 
 
-def waiting(*requests: Request) -> Waiting[str]:
-    queue: Waiting[str] = Waiting(COSTS)
+def waiting(*requests: Request) -> WaitingByLength[str]:
+    queue: WaitingByLength[str] = WaitingByLength(COSTS)
     for one in requests:
         queue.add(one)
     return queue
@@ -94,6 +94,9 @@ class AgainstAList(RuleBasedStateMachine):
             heads = {one.priority: one for one in reversed(self.model)}
             assert list(self.queue.heads()) == [heads[priority] for priority in sorted(heads)]
             assert self.queue.is_mixed == (len(heads) > 1)
+        for one in self.model:
+            of_its_length = [other for other in self.model if (other.priority, other.length) == (one.priority, one.length)]
+            assert self.queue.alike(one, 2) == of_its_length[:2]
         for priority in (-1, 0, 1):
             alike = [one for one in self.model if one.priority == priority]
             assert self.queue.first_of(priority, 3) == alike[:3]
