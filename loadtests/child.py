@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
 import socket
@@ -21,6 +22,8 @@ from loadtests.errors import ChildFailed, LoadTestError
 from loadtests.wire import get_request
 
 HOST = "127.0.0.1"
+_PORTS = range(20_000, 32_768)
+"""Below those of outgoing connections, as systems are set by default."""
 _POLL_S = 0.01
 _STOP_TIMEOUT_S = 20.0
 _KILL_TIMEOUT_S = 5.0
@@ -37,9 +40,12 @@ class Child:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.create_server((HOST, 0)) as sock:
-        return int(sock.getsockname()[1])
+    """A loopback port that is free, and of those that the system gives to nobody by itself: no connection takes it before its server does.
+    Raises ChildFailed."""
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
+    raise ChildFailed(f"no free port was found in {_PORTS.start} to {_PORTS.stop - 1}")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from tests.loadtests import fake_v2
 
 def command(port: int) -> list[str]:
     return [sys.executable, fake_v2.__file__, "--port", str(port), "--host", HOST]
+
+
+def test_a_free_port_can_be_taken_and_no_connection_is_given_it() -> None:
+    ports = {free_port() for _ in range(20)}
+    assert len(ports) > 10
+    assert max(ports) < 32_768
+    for port in ports:
+        with socket.create_server((HOST, port)):
+            pass
 
 
 def test_a_server_answers_while_it_runs_and_leaves_nothing() -> None:
