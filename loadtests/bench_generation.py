@@ -6,6 +6,7 @@ Everything runs on the same random 32 M parameters in float32 with the same thre
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import statistics
 import subprocess
@@ -40,9 +41,12 @@ IN_PROCESS = (
     Generator(ENGINE, "tests.measure.generation_engine", "ferry"),
     Generator(ENGINE_STATIC, "tests.measure.generation_static", "ferry"),
 )
-SCENES = ("backlog", "arrivals", "gap", "overload", "company")
+SCENES = ("backlog", "chosen", "arrivals", "gap", "overload", "company")
 ENCODER_SOURCE = ROOT / "loadtests" / "peers" / "generators" / "encoder.py"
 ENCODER_SLO_S = 0.05
+RECIPE = ROOT / "loadtests" / "generation" / "chosen.toml"
+PATIENT_S = (300.0, 10.0)
+"""Objectives of a model whose requests may all come at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         "--server", default=f"{ferry} serve --metrics-port 0 --grpc-port off", help="takes --repository, --port"
     )
     parser.add_argument(
-        "--optimize", default=f"{ferry} optimize --plain", help="takes a folder, --slo, --gap, --name, --repository"
+        "--optimize", default=f"{ferry} optimize", help="takes a source, --slo, --gap, --name, --repository, --plain, --recipe"
     )
     parser.add_argument("--peers", type=_words(modules), default=modules, help=f"of {','.join(modules)}, or none")
     parser.add_argument("--scenes", type=_words(SCENES), default=list(SCENES), help=f"of {','.join(SCENES)}")
@@ -124,9 +128,12 @@ def run(options: Options) -> Path:
     python = environment(options.environment)
     repository = options.work / "repository"
     made = {**forms(python, options.work, options.threads), IN_PROCESS[0].form: repository / "patient"}
-    for name, slo_s, gap_s in (("patient", 300.0, 10.0), ("prompt", options.slo, options.gap)):
-        _publish_decoder(options, made["checkpoint"], repository, name, slo_s, gap_s)
-    _publish(options, ENCODER_SOURCE, repository, company.ENCODER, ["--slo", f"{ENCODER_SLO_S:g}s"])
+    plain = [("patient", *PATIENT_S), ("prompt", options.slo, options.gap)]
+    for name, slo_s, gap_s in plain:
+        _publish_decoder(options, made["checkpoint"], repository, name, slo_s, gap_s, ["--plain"])
+    if "chosen" in options.scenes:
+        _publish_decoder(options, made["checkpoint"], repository, "chosen", *PATIENT_S, ["--recipe", str(RECIPE)])
+    _publish(options, ENCODER_SOURCE, repository, company.ENCODER, ["--plain", "--slo", f"{ENCODER_SLO_S:g}s"])
     work = draw(options.requests, PROMPT, MEAN, MOST, VOCABULARY, seed=1)
     content: dict[str, Any] = {
         "kind": KIND,
@@ -160,8 +167,11 @@ def run(options: Options) -> Path:
     return file
 
 
-def _publish_decoder(options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float) -> None:
-    if _publish(options, checkpoint, repository, name, ["--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s"]):
+def _publish_decoder(
+    options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float, tried: Sequence[str]
+) -> None:
+    """`tried`: the flags that say what is tried."""
+    if _publish(options, checkpoint, repository, name, [*tried, "--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s"]):
         wants = repository / name / "model.toml"
         wants.write_text(wants.read_text() + f"slots = {options.slots}\nthreads = {options.threads}\ninstances = 1\n")
 
@@ -182,8 +192,10 @@ def _asking(server: Child, model: str) -> Ask:
     return partial(ask, server.port, model)
 
 
-def _once(options: Options, server: Child, work: Work, joining: Joining = Joining.CONTINUOUS) -> tuple[float, list[str]]:
-    return scenes.backlog(_asking(server, "patient"), work, joining, options.slots)
+def _once(
+    options: Options, server: Child, work: Work, joining: Joining = Joining.CONTINUOUS, model: str = "patient"
+) -> tuple[float, list[str]]:
+    return scenes.backlog(_asking(server, model), work, joining, options.slots)
 
 
 def _backlog(options: Options, python: Path, made: Any, server: Child, work: Work) -> dict[str, Any]:
@@ -236,6 +248,28 @@ def _beside(
 def _ratio(ours: Sequence[float], others: Sequence[float]) -> float:
     """Median over the rounds."""
     return statistics.median(one / other for one, other in zip(ours, others, strict=True))
+
+
+def _chosen(options: Options, server: Child, per_s: float) -> dict[str, Any]:
+    """What `ferry optimize` chose beside the plain export, in turns on one server, with the same slots and threads."""
+    work = draw(options.requests, PROMPT, MEAN, MOST, VOCABULARY, seed=1)
+    found: dict[str, list[float]] = {"patient": [], "chosen": []}
+    for at in range(options.rounds + 1):
+        for model, per_second in found.items():
+            took_s, _ = _once(options, server, work, model=model)
+            if at:  # the first ones allocate and plan
+                per_second.append(work.n_tokens / took_s)
+    told = json.loads((options.work / "repository" / "chosen" / "1" / "report.json").read_text())
+    tried = {one["name"]: one for one in told["candidates"]}
+    plain, chosen = tried["fp32"], tried[told["published"]]
+    return {
+        "headline": told["headline"],
+        "compared_on": told["compared_on"],
+        "candidate": {key: chosen[key] for key in ("name", "n_bytes", "perplexity", "top1", "kl")},
+        "tokens_per_s": {"plain": found["patient"], "chosen": found["chosen"]},
+        "over_plain": _ratio(found["chosen"], found["patient"]),
+        "times_smaller": plain["n_bytes"] / chosen["n_bytes"],
+    }
 
 
 def _arrivals(options: Options, server: Child, per_s: float) -> dict[str, Any]:
@@ -302,7 +336,7 @@ def _company(options: Options, server: Child, per_s: float) -> dict[str, Any]:
     }
 
 
-_SCENES = {"company": _company, "arrivals": _arrivals, "gap": _gap, "overload": _overload}
+_SCENES = {"chosen": _chosen, "company": _company, "arrivals": _arrivals, "gap": _gap, "overload": _overload}
 
 
 if __name__ == "__main__":

@@ -74,6 +74,24 @@ def _backlog(scene: Content) -> Cells:
     return ("all at once", "tokens/s", "ferry ÷ it", "same answers"), lines
 
 
+def _chosen(scene: Content) -> Cells:
+    one, per_s = scene["candidate"], {name: statistics.median(found) for name, found in scene["tokens_per_s"].items()}
+    header = (
+        "what ferry optimize chose",
+        "tokens/s",
+        "plain export",
+        "times as fast",
+        "times smaller",
+        "same likeliest token",
+        "KL nats",
+    )
+    cells = [
+        one["name"], number(per_s["chosen"]), number(per_s["plain"]), f"{scene['over_plain']:.2f}", f"{scene['times_smaller']:.2f}",
+        f"{one['top1']:.1%}", f"{one['kl']:.2g}",
+    ]  # fmt: skip
+    return header, [cells]
+
+
 def _arrivals(scene: Content) -> Cells:
     keys = ("first_p50_s", "first_p95_s", "whole_p50_s")
     found = {one.value: [statistics.median(at[one.value][key] for at in scene["rounds"]) for key in keys] for one in Joining}
@@ -115,7 +133,7 @@ def _p99(rounds: Sequence[Content], key: str, factor: float) -> str:
 
 
 _CELLS: Mapping[str, Callable[[Content], Cells]] = {
-    "backlog": _backlog, "arrivals": _arrivals, "overload": _overload, "company": _company,
+    "backlog": _backlog, "chosen": _chosen, "arrivals": _arrivals, "overload": _overload, "company": _company,
 }  # fmt: skip
 
 
@@ -128,6 +146,10 @@ def _notes(name: str, content: Content) -> list[str]:
             "ferry's figures include HTTP, a stream for each answer and their reader on the same cores; other generators run in their own process "
             "without a network. Static batches calculate every row until the longest answer of the batch ends, in waves the engine drops the rows "
             f"that have ended; only tokens that were wanted count.{absent}"
+        ]
+    if name == "chosen":
+        return [
+            f"Both on one server in turns, compared on {scene['compared_on']}, with the gate of `loadtests/generation/chosen.toml`."
         ]
     if name == "arrivals":
         each = content["work"]["tokens"] / content["work"]["requests"]

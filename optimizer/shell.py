@@ -11,9 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from optimizer.decoder import job as decoder_job
-from optimizer.decoder.climb import Wish
 from optimizer.decoder.job import optimize_decoder
+from optimizer.decoder.recipe import with_recipe
 from optimizer.decoder.summary import print_decoder
+from optimizer.decoder.trial import Gates
+from optimizer.decoder.wish import Wish
 from optimizer.display import Terminal, print_outcome
 from optimizer.errors import OptimizeError
 from optimizer.job import LadderWish, Request, optimize
@@ -60,16 +62,20 @@ def _run_decoder(args: argparse.Namespace, console: Console) -> int:
 
 def _decoder_request(args: argparse.Namespace) -> decoder_job.Request:
     """Raises OptimizeError for flags that mean nothing for a decoder."""
-    others = {"--pad": args.pad, "--tokenizer": args.tokenizer, "--text-input": args.text_input, "--embedding": args.embedding,
-              "--recipe": args.recipe}  # fmt: skip
+    others = {"--pad": args.pad, "--tokenizer": args.tokenizer, "--text-input": args.text_input, "--embedding": args.embedding}
     wrong = next((flag for flag, value in others.items() if value), None)
     if wrong is not None:
         raise OptimizeError(f"{wrong} is not for checkpoint folders, and {args.source} is one; leave it out")
-    wish = Wish(text=args.text, plain=args.plain)
+    _check_recipe(args)
+    wish = Wish(text=args.text)
+    if args.plain:
+        wish = replace(wish, candidates=())
     if args.max_loss is not None:
-        wish = replace(wish, max_rise=args.max_loss)
+        wish = replace(wish, gates=Gates(max_rise=args.max_loss))
     if args.max_rows is not None:
         wish = replace(wish, slots=args.max_rows)
+    if args.recipe is not None:
+        wish = with_recipe(wish, args.recipe)
     repository: Path = args.repository
     return decoder_job.Request(
         source=args.source, repository=repository, cache=args.cache or repository.parent / CACHE, slo_s=args.slo, gap_s=args.gap,
@@ -89,8 +95,7 @@ def _request(args: argparse.Namespace) -> Request:
         raise OptimizeError(
             f"--gap and --text are for checkpoint folders of decoders, and {args.source} is none; leave them out"
         )
-    if args.plain and args.recipe is not None:
-        raise OptimizeError("--plain tries no candidates, --recipe says which to try; give one of the two")
+    _check_recipe(args)
     return Request(
         source=args.source,
         repository=repository,
@@ -110,6 +115,11 @@ def _request(args: argparse.Namespace) -> Request:
         force=args.force,
         ladder=None if args.plain else LadderWish(Here(find_backends()), args.recipe),
     )
+
+
+def _check_recipe(args: argparse.Namespace) -> None:
+    if args.plain and args.recipe is not None:
+        raise OptimizeError("--plain tries no candidates, --recipe says which to try; give one of the two")
 
 
 def _command(args: argparse.Namespace) -> str:

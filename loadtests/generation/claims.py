@@ -23,6 +23,7 @@ ROUNDS_OTHERWISE = ("llama.cpp, continuous",)
 _LEAST_OF_CEILING, _LEAST_KEPT = 0.8, 0.95
 _LEAST_FIRST, _LEAST_WHOLE, _MOST_GAP = 15.0, 3.0, 4.0
 _LEAST_TIGHT, _LEAST_LOOSE = 0.95, 0.80
+_LEAST_CHOSEN, _LEAST_SMALLER = 1.15, 2.5
 
 Content = Mapping[str, Any]
 
@@ -46,6 +47,13 @@ def _backlog(scene: Content) -> Sequence[Verdict]:
     told.append(Verdict("in process: the same, of the row-step ceiling", share, Side.AT_LEAST, _LEAST_OF_CEILING))
     alike = min(found for name, found in same.items() if name not in ROUNDS_OTHERWISE)
     return [*told, Verdict("the same answers from everybody but llama.cpp, the least share", alike, Side.AT_LEAST, 1.0)]
+
+
+def _chosen(scene: Content) -> Sequence[Verdict]:
+    return [
+        Verdict("tokens/s, chosen version / plain export", scene["over_plain"], Side.AT_LEAST, _LEAST_CHOSEN),
+        Verdict("bytes, plain export / chosen version", scene["times_smaller"], Side.AT_LEAST, _LEAST_SMALLER),
+    ]
 
 
 def _arrivals(scene: Content) -> Sequence[Verdict]:
@@ -76,4 +84,4 @@ def _company(scene: Content) -> Sequence[Verdict]:
     ]
 
 
-_TOLD = {"backlog": _backlog, "arrivals": _arrivals, "gap": _gap, "overload": _overload, "company": _company}
+_TOLD = {"backlog": _backlog, "chosen": _chosen, "arrivals": _arrivals, "gap": _gap, "overload": _overload, "company": _company}

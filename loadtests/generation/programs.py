@@ -19,8 +19,8 @@ from loadtests.peers.generators.talk import GO, READY, Setup, written
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = "loadtests.peers.generators"
 PACKAGES = (
-    "transformers==5.23.0", "safetensors>=0.4", "accelerate>=1.0", "tokenizers>=0.21", "onnx>=1.18", "onnxruntime==1.31.1",
-    "onnxruntime-genai==0.18.0", "gguf==0.17.1",
+    "transformers==5.23.0", "safetensors>=0.4", "accelerate>=1.0", "tokenizers>=0.21", "onnx>=1.18", "onnx-ir>=0.1.12",
+    "onnxruntime==1.31.1", "onnxruntime-genai==0.18.0", "gguf==0.17.1",
 )  # fmt: skip
 LLAMA_CPP = "llama-cpp-python==0.3.36"
 _LLAMA_BUILD = "-DGGML_NATIVE=ON " + " ".join(

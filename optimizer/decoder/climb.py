@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +18,12 @@ from optimizer.decoder.loading import load
 from optimizer.decoder.quantize import QuantizeTask
 from optimizer.decoder.reference import ReferenceTask
 from optimizer.decoder.rewrite import DATA, MODEL
-from optimizer.decoder.trial import MAX_RISE, PLAIN, SMALLER, Candidate, Trial, judge_answers, judge_company
+from optimizer.decoder.trial import PLAIN, Candidate, Trial, judge_answers, judge_company
+from optimizer.decoder.wish import Wish
 from optimizer.env import tool_versions
 from optimizer.errors import OptimizeError, StageFailed
 from optimizer.ladder.gates import Failed, Gate
 from optimizer.ladder.isolate import Ended, Task
-from optimizer.ladder.limits import TIME_S, Limits, usual_memory_bytes
 from optimizer.ladder.workshop import Order, Piece, Workshop
 from optimizer.lineage import Line
 from optimizer.stages.base import Result
@@ -32,31 +32,13 @@ from server.backends.base import BatchError
 from server.backends.decoding import DecoderBackend
 from server.contract.device import Device, this_device
 from server.contract.generation import Generation
-from server.contract.layout import describe_file, read_json, write_json
+from server.contract.layout import read_json, write_json
 from server.contract.profile import Placement
 from server.contract.step_profile import StepProfile
 from server.intake.measure import Effort, Progress
-from server.intake.steps import ROWS, STEPS, measure_in_turns
+from server.intake.steps import measure_in_turns
 
 _EXPORT, _REFERENCE = "export", "reference"
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """`text`: a file to compare on; None: what the model itself writes. `max_rise`: of the perplexity, in per cent. `slots`: most rows
-    that are measured. `plain`: try nothing but the plain export."""
-
-    text: Path | None = None
-    max_rise: float = MAX_RISE
-    slots: int = ROWS[-1]
-    plain: bool = False
-    effort: Effort = STEPS
-    limits: Limits = field(default_factory=lambda: Limits(3 * TIME_S, usual_memory_bytes()))
-
-    def config(self) -> dict[str, Any]:
-        """All of it as JSON, for the key of a run."""
-        text = None if self.text is None else describe_file(self.text).sha256
-        return {**asdict(self), "text": text}
 
 
 class Watcher(Protocol):
@@ -106,8 +88,7 @@ class _Climb:
         plain = self._watched(PLAIN, self._plain)
         if plain.failed is not None:
             return Climbed([plain], None, self._said())
-        smaller = () if self._wish.plain else SMALLER
-        trials = [plain, *(self._watched(candidate, lambda one: self._smaller(one, plain)) for candidate in smaller)]
+        trials = [plain, *(self._watched(one, lambda one: self._smaller(one, plain)) for one in self._wish.candidates)]
         self._watcher.begin("steps")
         trials = self._measure(trials)
         if trials[0].failed is not None:
@@ -165,7 +146,7 @@ class _Climb:
             return replace(trial, failed=Failed(Gate.LOADS, str(ended), ended.log))
         data = judged.result.data
         likeness = Likeness.from_json(data["likeness"])
-        failed = judge_answers(trial.candidate, likeness, self._wish.max_rise)
+        failed = judge_answers(trial.candidate, likeness, self._wish.gates)
         if trial.candidate.bits is not None:
             failed = failed or judge_company(data["company"])
         return replace(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from optimizer.decoder import export, quantize, reference
 from optimizer.decoder.checkpoint import Checkpoint, read_checkpoint
-from optimizer.decoder.climb import MODEL_FILES, Watcher, Wish, climb
+from optimizer.decoder.climb import MODEL_FILES, Watcher, climb
 from optimizer.decoder.page import Story, write_data, write_report
 from optimizer.decoder.trial import Trial
+from optimizer.decoder.wish import Wish
 from optimizer.env import tool_versions
 from optimizer.errors import OptimizeError
 from optimizer.lineage import PUBLISH, Line, run_end, write_lineage

@@ -14,8 +14,8 @@ from server.contract.step_profile import StepProfile
 MAX_RISE = 3.0
 """Per cent by which a candidate's perplexity may be above the original's, where nobody says."""
 
-LEAST_TOP1 = 0.85
-"""Whatever its perplexity: with less of its likeliest tokens the original's, it is another model."""
+MIN_TOP1 = 0.85
+"""Whatever its perplexity: with less of its likeliest tokens the original's, it is another model. Where nobody says otherwise."""
 
 _SAME_KL = 1e-3
 """Nats. The export in float32 calculates what the original does, in another order."""
@@ -36,6 +36,15 @@ SMALLER = (
     Candidate("int4", 4, "weights an eighth of the size: least to read for each token"),
 )
 """In the order in which they are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What a smaller candidate must keep. `max_rise`: of the perplexity, in per cent. `min_top1`: share of places whose likeliest token is
+    the original's."""
+
+    max_rise: float = MAX_RISE
+    min_top1: float = MIN_TOP1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +69,20 @@ class Trial:
         return self.candidate.name
 
 
-def judge_answers(candidate: Candidate, likeness: Likeness, max_rise: float) -> Failed | None:
-    """`max_rise`: of the perplexity, in per cent."""
+def judge_answers(candidate: Candidate, likeness: Likeness, gates: Gates) -> Failed | None:
+    """The plain export must be the original; what is smaller, as much like it as was asked for."""
     if candidate.bits is None:
         if likeness.kl <= _SAME_KL:
             return None
         return Failed(
             Gate.ANSWERS, f"KL divergence from the original {likeness.kl:.2g} nats, of an export at most {_SAME_KL:g}"
         )
-    if likeness.top1 < LEAST_TOP1:
-        return Failed(Gate.ANSWERS, f"the same likeliest token in {likeness.top1:.1%} of places, wanted are {LEAST_TOP1:.0%}")
-    if 100 * likeness.rise > max_rise:
+    if likeness.top1 < gates.min_top1:
+        wanted = f"wanted are {100 * gates.min_top1:g}%"
+        return Failed(Gate.ANSWERS, f"the same likeliest token in {likeness.top1:.1%} of places, {wanted}")
+    if 100 * likeness.rise > gates.max_rise:
         figures = f"perplexity {likeness.perplexity:.3f}, the original's {likeness.original:.3f}"
-        return Failed(Gate.SCORE, f"{figures}: {100 * likeness.rise:.1f} % more, allowed are {max_rise:g} %")
+        return Failed(Gate.SCORE, f"{figures}: {100 * likeness.rise:.1f} % more, allowed are {gates.max_rise:g} %")
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,13 +13,10 @@ from optimizer.ladder.families import ENGINES
 from optimizer.ladder.gates import MIN_EDGE_COSINE, MIN_SAME_NEIGHBOUR, Gates
 from optimizer.ladder.limits import TIME_S, Limits, usual_memory_bytes
 from optimizer.ladder.steps import find_step
+from optimizer.recipe_file import limits_of, n_bytes, read_fields, share
 from optimizer.tensorrt.build import Products
-from server.contract.durations import parse_duration
-from server.contract.errors import ContractError
 from server.contract.fields import Fields
 
-_SIZES = {"B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(B|kB|MB|GB)\s*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 
 
@@ -48,21 +44,12 @@ def read_recipe(path: Path, max_loss: float, backends: Collection[str]) -> Recip
 
     Raises ContractError naming file and field, and SourceError for a transform's file that cannot be read.
     """
-    where = str(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ContractError(f"{where}: no such file; give a recipe, or leave --recipe out for the default one") from None
-    except OSError as error:
-        raise ContractError(f"{where}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number or nesting without bounds
-        raise ContractError(f"{where}: not valid TOML: {error}") from None
-    fields = Fields(data, where)
+    fields = read_fields(path)
     fields.only(("gates", "limits", "candidates"))
     gates = _gates(fields.child("gates"), max_loss) if fields.has("gates") else Gates(max_loss)
     recipe = Recipe(gates)
     if fields.has("limits"):
-        recipe = replace(recipe, limits=_limits(fields.child("limits"), recipe.limits))
+        recipe = replace(recipe, limits=limits_of(fields.child("limits"), recipe.limits))
     if fields.has("candidates"):
         recipe = replace(recipe, candidates=_candidates(fields, path.resolve().parent, backends))
     return recipe
@@ -77,11 +64,11 @@ def _gates(fields: Fields, max_loss: float) -> Gates:
         min_cosine=_cosine(fields, "min_cosine"),
         min_worst_cosine=_cosine(fields, "min_worst_cosine"),
         min_edge_cosine=MIN_EDGE_COSINE if edge is None else edge,
-        min_same_neighbour=_share(fields, "min_same_neighbour", MIN_SAME_NEIGHBOUR),
+        min_same_neighbour=share(fields, "min_same_neighbour", MIN_SAME_NEIGHBOUR),
         min_slice_cosine=_cosine(fields, "min_slice_cosine"),
         max_slice_changes=fields.number("max_slice_changes") if fields.has("max_slice_changes") else None,
-        max_bytes=_size(fields, "max_bytes") if fields.has("max_bytes") else None,
-        max_memory_bytes=_size(fields, "max_memory") if fields.has("max_memory") else None,
+        max_bytes=n_bytes(fields, "max_bytes") if fields.has("max_bytes") else None,
+        max_memory_bytes=n_bytes(fields, "max_memory") if fields.has("max_memory") else None,
     )
 
 
@@ -92,30 +79,6 @@ def _cosine(fields: Fields, key: str) -> float | None:
     if value >= 1:
         raise fields.wrong(key, f"must be below 1, which only equal answers reach; write one like 0.999, found {value:g}")
     return value
-
-
-def _share(fields: Fields, key: str, usual: float) -> float:
-    value = fields.number(key) if fields.has(key) else usual
-    if value > 1:
-        raise fields.wrong(key, f"must be a share of 1; write one like {usual:g}, found {value:g}")
-    return value
-
-
-def _limits(fields: Fields, usual: Limits) -> Limits:
-    fields.only(("time", "memory"))
-    return Limits(
-        parse_duration(fields.text("time"), f"{fields.where}: time") if fields.has("time") else usual.time_s,
-        _size(fields, "memory") if fields.has("memory") else usual.memory_bytes,
-    )
-
-
-def _size(fields: Fields, key: str) -> int:
-    text = fields.text(key)
-    match = _SIZE.fullmatch(text)
-    n_bytes = int(float(match[1]) * _SIZES[match[2]]) if match else 0
-    if n_bytes < 1:
-        raise fields.wrong(key, f'must be a positive size with a unit of {", ".join(_SIZES)}, like "30MB"; found {text!r}')
-    return n_bytes
 
 
 def _candidates(fields: Fields, folder: Path, backends: Collection[str]) -> tuple[Candidate, ...]:

@@ -21,7 +21,9 @@ def test_nothing_is_claimed_of_waves_and_of_those_left_out() -> None:
     assert Joining.STATIC.value in LEAST_OVER
 
 
-@pytest.mark.parametrize(("scene", "n"), [("backlog", 7), ("arrivals", 2), ("gap", 1), ("overload", 2), ("company", 2)])
+@pytest.mark.parametrize(
+    ("scene", "n"), [("backlog", 7), ("chosen", 2), ("arrivals", 2), ("gap", 1), ("overload", 2), ("company", 2)]
+)
 def test_a_scene_that_did_not_run_claims_nothing(scene: str, n: int) -> None:
     whole = result()
     assert len(claims(whole)) - len(claims({name: one for name, one in whole.items() if name != scene})) == n

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from optimizer.decoder import export, reference
-from optimizer.decoder.climb import Wish
 from optimizer.decoder.job import Outcome, Request, optimize_decoder
+from optimizer.decoder.trial import Gates
+from optimizer.decoder.wish import Wish
 from optimizer.errors import OptimizeError, StageFailed
 from optimizer.ladder import workshop
 from optimizer.ladder.isolate import OUT, End, Ended, Task
@@ -21,7 +22,7 @@ from server.backends.onnx_decoder import OnnxDecoderBackend
 from server.contract.layout import versions
 from server.intake.measure import Effort, Progress
 
-WISH = Wish(max_rise=1000.0, slots=4, effort=Effort(cell_s=0.0, n_least=3, n_most=3))
+WISH = Wish(gates=Gates(max_rise=1000.0), slots=4, effort=Effort(cell_s=0.0, n_least=3, n_most=3))
 """Any candidate is good enough, and little is measured."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from optimizer.decoder import job
-from optimizer.decoder.trial import SMALLER
+from optimizer.decoder.trial import SMALLER, Gates
 from optimizer.errors import OptimizeError, StageFailed
 from optimizer.lineage import read_lineage
 from optimizer.runs import Verdict
@@ -96,7 +96,7 @@ def test_another_gap_is_decided_anew_from_the_cache(bench: DecoderBench) -> None
 
 
 def test_a_candidate_that_is_not_good_enough_is_not_published(bench: DecoderBench) -> None:
-    outcome = bench.run(wish=replace(WISH, max_rise=-100.0))
+    outcome = bench.run(wish=replace(WISH, gates=Gates(max_rise=-100.0)))
     assert outcome.verdict is Verdict.PUBLISHED
     assert outcome.story is not None
     assert outcome.story.climbed.winner.name == "fp32"
@@ -132,7 +132,7 @@ def test_without_the_plain_export_nothing_is_published(stage: str, bench: Decode
             raise StageFailed("out of luck")
 
     bench.before = before
-    outcome = bench.run(longest=96, wish=replace(WISH, plain=True, slots=2), cache=bench.cache.with_name("other"))
+    outcome = bench.run(longest=96, wish=replace(WISH, candidates=(), slots=2), cache=bench.cache.with_name("other"))
     assert (outcome.verdict, outcome.version, bench.live) == (Verdict.REJECTED, None, [1])
     assert "out of luck" in outcome.report.read_text(encoding="utf-8")
     assert (outcome.report.parent / "tool.log").read_text(encoding="utf-8") == "a log"
@@ -142,12 +142,12 @@ def test_without_the_plain_export_nothing_is_published(stage: str, bench: Decode
 def test_texts_of_ones_own(bench: DecoderBench, tmp_path: Path) -> None:
     text = tmp_path / "own.txt"
     text.write_text("the ship carries the cars over the river and back again, " * 40, encoding="utf-8")
-    outcome = bench.run(wish=replace(WISH, text=text, plain=True))
+    outcome = bench.run(wish=replace(WISH, text=text, candidates=()))
     assert outcome.story is not None
     assert outcome.story.climbed.reference.endswith("texts of 128 tokens, from own.txt")
     text.write_text("short", encoding="utf-8")
     with pytest.raises(OptimizeError, match=r"own.txt: has \d+ tokens; to compare on it, at least 127 are needed"):
-        bench.run(wish=replace(WISH, text=text, plain=True))
+        bench.run(wish=replace(WISH, text=text, candidates=()))
     with pytest.raises(OptimizeError, match=r"none.txt: no such file; give a UTF-8 text"):
         bench.run(wish=replace(WISH, text=tmp_path / "none.txt"))
 

@@ -46,12 +46,51 @@ def test_a_rejected_one_says_where_and_ends_with_1(
     assert bench.live == []
 
 
-@pytest.mark.parametrize("flag", [("--recipe", "r.toml"), ("--pad", "x=0"), ("--embedding", "y"), ("--tokenizer", "t.json")])
+@pytest.mark.parametrize("flag", [("--pad", "x=0"), ("--embedding", "y"), ("--tokenizer", "t.json")])
 def test_flags_that_mean_nothing_for_it_are_refused(
     flag: tuple[str, str], flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*flags, "--slo", "500ms", *flag]) == 2
     assert f"{flag[0]} is not for checkpoint folders, and {flags[0]} is one; leave it out" in capsys.readouterr().err
+
+
+def test_a_recipe_says_what_is_tried_and_what_must_be_kept(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('candidates = ["int8"]\n[gates]\nmin_top1 = 1\nmax_rise = 0\n')
+    assert main([*flags, "--slo", "500ms", "--gap", "10s", "--recipe", str(recipe)]) == 0
+    said = capsys.readouterr().out
+    assert "tiny was published as fp32" in said
+    assert "places, wanted are 100%" in said
+    assert "int4" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('candidates = ["int3"]', "field 'candidates' knows int8 and int4, found 'int3'; the plain export is always tried"),
+        ("candidates = [[1]]", "found [1]"),
+        ("candidates = []", "must name at least one"),
+        ("[gates]\nmin_top1 = 85", "'min_top1' must be a share of 1; write one like 0.85, found 85"),
+        ("[gates]\nmin_cosine = 0.9", "min_cosine"),
+        ('[limits]\ntime = "soon"', "time"),
+    ],
+)
+def test_a_recipe_that_says_something_else_is_refused(
+    text: str, why: str, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(text)
+    assert main([*flags, "--slo", "500ms", "--recipe", str(recipe)]) == 2
+    said = capsys.readouterr().err
+    assert str(recipe) in said
+    assert why in said
+
+
+def test_a_recipe_and_none_at_all_exclude_each_other(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*flags, "--slo", "500ms", "--plain", "--recipe", "r.toml"]) == 2
+    assert "give one of the two" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", [("--gap", "50ms"), ("--text", "t.txt")])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from optimizer.decoder.likeness import Likeness
-from optimizer.decoder.trial import PLAIN, SMALLER, judge_answers, judge_company
+from optimizer.decoder.trial import PLAIN, SMALLER, Gates, judge_answers, judge_company
 from optimizer.ladder.gates import Gate
 
 GOOD = Likeness(n_tokens=100, kl=1e-6, worst_kl=1e-5, top1=1.0, perplexity=10.0, original=10.0, error=1e-4)
@@ -15,24 +15,24 @@ INT8 = SMALLER[0]
 
 
 def test_what_predicts_the_same_passes() -> None:
-    assert judge_answers(PLAIN, GOOD, 0.0) is None
-    assert judge_answers(INT8, GOOD, 0.0) is None
+    assert judge_answers(PLAIN, GOOD, Gates(0.0)) is None
+    assert judge_answers(INT8, GOOD, Gates(0.0)) is None
     assert judge_company(0.0) is None
 
 
 def test_the_plain_export_must_be_the_original_itself() -> None:
-    failed = judge_answers(PLAIN, replace(GOOD, kl=0.01), 100.0)
+    failed = judge_answers(PLAIN, replace(GOOD, kl=0.01), Gates(100.0))
     assert failed is not None
     assert (failed.gate, failed.reason) == (
         Gate.ANSWERS,
         "KL divergence from the original 0.01 nats, of an export at most 0.001",
     )
-    assert judge_answers(INT8, replace(GOOD, kl=0.01), 100.0) is None
+    assert judge_answers(INT8, replace(GOOD, kl=0.01), Gates(100.0)) is None
 
 
 @pytest.mark.parametrize(("perplexity", "passes"), [(9.0, True), (10.29, True), (10.31, False)])
 def test_perplexity_may_rise_by_what_is_allowed(perplexity: float, passes: bool) -> None:
-    failed = judge_answers(INT8, replace(GOOD, perplexity=perplexity), 3.0)
+    failed = judge_answers(INT8, replace(GOOD, perplexity=perplexity), Gates(3.0))
     assert (failed is None) is passes
     if failed is not None:
         assert failed.gate is Gate.SCORE
@@ -40,9 +40,13 @@ def test_perplexity_may_rise_by_what_is_allowed(perplexity: float, passes: bool)
 
 
 def test_another_model_is_refused_whatever_its_perplexity() -> None:
-    failed = judge_answers(INT8, replace(GOOD, top1=0.8, perplexity=1.0), 1000.0)
+    failed = judge_answers(INT8, replace(GOOD, top1=0.8, perplexity=1.0), Gates(1000.0))
     assert failed is not None
     assert (failed.gate, failed.reason) == (Gate.ANSWERS, "the same likeliest token in 80.0% of places, wanted are 85%")
+
+
+def test_how_much_of_its_likeliest_tokens_it_must_keep_is_for_its_owner_to_say() -> None:
+    assert judge_answers(INT8, replace(GOOD, top1=0.8), Gates(min_top1=0.75)) is None
 
 
 def test_not_a_bit_may_depend_on_company() -> None:
