@@ -21,23 +21,18 @@ class Company(Generic[P]):
         self._waiting = waiting
         self._mixing = mixing
         self._batch_rows = batch_rows
-        self._groups: dict[int, Sequence[InferRequest[P]]] = {}
+        self._groups: list[Sequence[InferRequest[P]]] = []
+        self._group_of: dict[int, int] = {}
 
     def forget(self) -> None:
         """Lengths cost something else now, or others are to be found."""
-        self._groups = {}
+        self._groups, self._group_of = [], {}
 
     def left(self, requests: Collection[InferRequest[P]]) -> None:
         """These do not wait any more; whose group they were in still share a batch with each other."""
         gone = {request.id for request in requests}
-        for number in gone:
-            group = self._groups.get(number)
-            if group is None:
-                continue
-            rest = [one for one in group if one.id not in gone]
-            for one in group:
-                self._groups.pop(one.id)
-            self._groups.update((one.id, rest) for one in rest)
+        for place in {self._group_of.pop(number) for number in gone if number in self._group_of}:
+            self._groups[place] = [one for one in self._groups[place] if one.id not in gone]
 
     def of(
         self, urgent: Sequence[InferRequest[P]], suspects: Collection[int], costs: CostTable, is_shared: bool
@@ -54,9 +49,9 @@ class Company(Generic[P]):
     def _group_in_backlog(self, urgent: Sequence[InferRequest[P]], costs: CostTable) -> Sequence[InferRequest[P]]:
         """The head's group by length, from a partition of no more than half of those who wait: none of the newcomers could join it then.
         Found anew when a head is not in it, so each is reckoned with once, not once a batch."""
-        if urgent[0].id not in self._groups:
+        if urgent[0].id not in self._group_of:
             if not self._waiting.is_mixed:
                 urgent = self._waiting.first(min(len(self._waiting) // 2, DEEPEST))
-            groups = cheapest_partition(urgent, self._batch_rows, costs)
-            self._groups = {request.id: group for group in groups for request in group}
-        return self._groups[urgent[0].id]
+            self._groups = list(cheapest_partition(urgent, self._batch_rows, costs))
+            self._group_of = {one.id: place for place, group in enumerate(self._groups) for one in group}
+        return self._groups[self._group_of[urgent[0].id]]

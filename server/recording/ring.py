@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from server.core.events import Action, Event
 from server.core.scheduler import Scheduler
 from server.recording.facts import Costs, action_facts, costs_facts, event_facts, plain
 from server.recording.state import Saved, save
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 4 << 20
 N_CHUNKS = 8
@@ -53,6 +56,7 @@ class Ring:
         self._page_bytes = min(PAGE_BYTES, chunk_bytes)
         self._n_pages = chunk_bytes // self._page_bytes
         self._chunks: deque[Chunk] = deque(maxlen=n_chunks)
+        self._has_stopped = False
         self._begin(state or save(scheduler))
 
     @property
@@ -61,13 +65,25 @@ class Ring:
         return sum(len(chunk.state) + sum(map(len, chunk.pages)) for chunk in self._chunks)
 
     def note(self, event: Event[Any], actions: Sequence[Action[Any]], now: float) -> None:
-        """`actions` are what the scheduler made of `event` at `now`; it has seen nothing since."""
+        """`actions` are what the scheduler made of `event` at `now`; it has seen nothing since. A bug in here costs the rest of the recording,
+        never what was decided."""
+        if self._has_stopped:
+            return
+        try:
+            self._note(event, actions, now)
+        except Exception:
+            self._has_stopped = True
+            log.exception("a bug in ferry: the flight recorder stops here, and the server goes on without it")
+
+    def _note(self, event: Event[Any], actions: Sequence[Action[Any]], now: float) -> None:
         self._page += orjson.dumps((now, event_facts(event), [action_facts(action) for action in actions]), option=_LINE)
         if len(self._page) >= self._page_bytes:
             self._turn()
 
     def name(self, number: int, name: str) -> None:
         """The request of this number has a name of its client's."""
+        if self._has_stopped:
+            return
         self._page += orjson.dumps((NAME, number, plain(name)), option=_LINE)
 
     def chunks(self) -> list[Chunk]:

@@ -2,6 +2,7 @@ import gc
 import weakref
 
 import orjson
+import pytest
 
 from server.core.events import Submit, Wake
 from server.core.scheduler import Scheduler
@@ -52,6 +53,21 @@ def test_what_was_handed_out_does_not_change_any_more() -> None:
     before = b"".join(pieces(HEADER, chunks))
     tape.feed(1.0, Wake())
     assert b"".join(pieces(HEADER, chunks)) == before != tape.data()
+
+
+def test_a_bug_in_it_ends_the_recording_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever decides goes on: those who wait must get their answers."""
+    tape = Tape()
+    tape.ring = Ring(tape.scheduler, chunk_bytes=2000)
+    tape.scheduler.novelty = object()  # type: ignore[attr-defined]  # what a state cannot hold
+    for number in range(1, 100):
+        tape.submit(6.0 * number, number, deadline_ms=6.0 * number + 100)
+        tape.done(6.0 * number + 5)
+    tape.ring.name(100, "too late")
+    assert caplog.text.count("the flight recorder stops here, and the server goes on without it") == 1
+    assert "a object is nothing that a recording can hold" in caplog.text
+    assert b"too late" not in tape.data()
+    assert len(read(tape.data()).parts) == 1
 
 
 def test_names_are_cut() -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import random
+
 import orjson
 import pytest
 
 from server.contract.step_profile import StepProfile
-from server.core.events import OpenResident
+from server.core.events import Cancel, Event, InstanceUp, Open, OpenResident, Run, StepDone, Submit
+from server.core.policy import WINDOW
 from server.core.scheduler import Scheduler
 from server.core.step_costs import StepTable
+from server.core.types import InferRequest, Limits, Mixing
 from server.recording.facts import costs_facts
 from server.recording.file import pieces, read
 from server.recording.known import read_steps
@@ -15,7 +19,7 @@ from server.recording.ring import Ring
 from server.recording.state import Saved, restore, save
 from tests.golden.make import RecordedMixedWorld, RecordedWorld
 from tests.server.contract.examples import STEPS_JSON
-from tests.server.core.build import KEY, LIMITS
+from tests.server.core.build import KEY, LIMITS, costs
 from tests.server.recording.build import HEADER, Tape
 
 N_WORLDS = 20
@@ -44,6 +48,31 @@ def test_a_scheduler_goes_on_from_any_of_its_states_as_it_went_on(kind: type[Rec
     assert n_parts > 2 * N_WORLDS
 
 
+@pytest.mark.parametrize("mixing", [Mixing.PADDED, Mixing.EQUAL])
+def test_groups_that_outlive_a_batch_are_in_its_states(mixing: Mixing) -> None:
+    """A queue so deep that they are kept, with requests that leave it; replayed from each of its states, all decisions are the same."""
+    rnd = random.Random(1)
+    scheduler: Scheduler[None] = Scheduler()
+    ring = Ring(scheduler, chunk_bytes=2000)
+    requests = [InferRequest(n, KEY, 1, rnd.randint(1, 100), 0.0, 1e6 + n, None) for n in range(5 * WINDOW)]
+    told: list[Event[None]] = [
+        Open(KEY, Limits(16, 10**6), mixing, costs(0.1, 4, max_rows=16, lengths=(1, 100))), InstanceUp(KEY), Submit(KEY, tuple(requests)),
+    ]  # fmt: skip
+    now = 0.0
+    while told:
+        event = told.pop(0)
+        actions = scheduler.handle(event, now)
+        ring.note(event, actions, now)
+        now += 0.01
+        for action in actions:
+            if isinstance(action, Run):
+                told += [Cancel(requests[rnd.randrange(len(requests))]), StepDone(action.batch)]
+    recording = read(b"".join(pieces(HEADER, ring.chunks())))
+    assert len(recording.parts) > 4
+    for place in range(len(recording.parts)):
+        assert first_difference(recording._replace(parts=recording.parts[place:])) is None
+
+
 def test_steps_that_were_measured_are_in_a_recording() -> None:
     """Of a model that generates, in the event that opened it and in a state."""
     scheduler: Scheduler[None] = Scheduler()
@@ -53,12 +82,12 @@ def test_steps_that_were_measured_are_in_a_recording() -> None:
     ring.note(opened, scheduler.handle(opened, 0.0), 0.0)
     again, _ = restore(save(scheduler))
     assert first_difference(read(b"".join(pieces(HEADER, ring.chunks())))) is None
-    for costs in (read_steps(costs_facts(table)), again.resident_lane(KEY).forecast.costs):
-        assert [costs.decode_s(rows, 100 * rows) for rows in (1, 3, 9)] == [
+    for read_back in (read_steps(costs_facts(table)), again.resident_lane(KEY).forecast.costs):
+        assert [read_back.decode_s(rows, 100 * rows) for rows in (1, 3, 9)] == [
             table.decode_s(rows, 100 * rows) for rows in (1, 3, 9)
         ]
-        assert costs.prefill_s(100) == table.prefill_s(100)
-        assert costs.guard == table.guard
+        assert read_back.prefill_s(100) == table.prefill_s(100)
+        assert read_back.guard == table.guard
 
 
 def test_what_was_learnt_of_a_model_without_a_profile_is_in_its_states() -> None:
