@@ -71,7 +71,7 @@ class Ring:
             return
         try:
             self._note(event, actions, now)
-        except Exception:
+        except Exception:  # whatever is wrong with the recording, those who wait get their answers
             self._has_stopped = True
             log.exception("a bug in ferry: the flight recorder stops here, and the server goes on without it")
 
