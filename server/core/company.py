@@ -11,7 +11,7 @@ from server.core.types import InferRequest, Mixing, P
 from server.core.waiting import Waiting, WaitingByLength
 
 DEEPEST = 1024
-"""From how many of the most urgent requests groups by length are made at most: more bring little, and are all overtaken by each other."""
+"""From how many of the most urgent requests groups by length are made at most: more bring little, and the last of them would wait longest."""
 
 
 class Company(Generic[P]):
@@ -29,7 +29,7 @@ class Company(Generic[P]):
         self._groups, self._group_of = [], {}
 
     def left(self, requests: Collection[InferRequest[P]]) -> None:
-        """These do not wait any more; whose group they were in still share a batch with each other."""
+        """These do not wait any more; the others of their groups still share a batch."""
         gone = {request.id for request in requests}
         for place in {self._group_of.pop(number) for number in gone if number in self._group_of}:
             self._groups[place] = [one for one in self._groups[place] if one.id not in gone]

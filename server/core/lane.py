@@ -214,7 +214,7 @@ class Lane(Tenant[P]):
         another_at = self._another_at(start_at)
         choice = choose(urgent, n_waiting, self.mixing, limits, self.forecast, start_at, another_at, alike)
         if alike is not None and choice.requests and len(choice.requests) != len(alike):
-            self._company.forget()
+            self._company.forget()  # the rest of a group that a deadline has cut would be a bad batch
         return choice
 
     def _owed(self) -> list[InferRequest[P]]:
