@@ -66,10 +66,12 @@ class Ferry:
     """The ASGI application. Parts are made at start-up, on the event loop that will run them."""
 
     def __init__(self, settings: Settings, frames: Path | None = None) -> None:
-        """`frames`: where front ends in other processes connect; None when there are none."""
+        """`frames`: where front ends in other processes connect; None when there are none. To be set before the start: `broken`,
+        which is called if a bug has ended the engine, and so should this process."""
         self._settings = settings
         self._web = FastAPI(title="ferry", version=__version__, lifespan=self._lifespan, redirect_slashes=False)
         self.metrics = Metrics(monotonic_clock)
+        self.broken: Callable[[], None] = _nothing
         self.fast_lane: FastLane | None = None
         self._infer: InferRoutes | None = None
         self._grpc: GrpcFront | None = None
@@ -157,12 +159,12 @@ class Ferry:
         """Who is not told to ration does not even ask who a client is."""
         settings = self._settings
         if not settings.client_share:
-            return Engine(loop, monotonic_clock), None
+            return Engine(loop, monotonic_clock, self.broken), None
         log.info(
             "client_share: %g of the device's time for each, told apart by %s", settings.client_share, settings.client_header
         )
         clients = Clients(settings.client_header, behind_front_ends=self._frames is not None)
-        return RationedEngine(loop, monotonic_clock, settings.client_share, settings.client_burst_s), clients
+        return RationedEngine(loop, monotonic_clock, settings.client_share, settings.client_burst_s, self.broken), clients
 
     def _bind_grpc(
         self, engine: Engine, registry: Registry, guard: Guard, regions: Regions | None, clients: Clients | None
@@ -218,7 +220,7 @@ def _watch_card(metrics: Metrics) -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """Nothing was begun."""
+    """Nothing is to be done."""
 
 
 def _add_metrics_route(web: FastAPI, metrics: Metrics) -> None:

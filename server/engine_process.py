@@ -27,6 +27,7 @@ def main(descriptor: int) -> int:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(address))
             server = WebServer(web_config(settings, ferry, lambda: ferry.fast_lane), ferry.drain, line.ready)
+            ferry.broken = server.end_after_a_bug
             return run_web_server(server, [listener])
 
     return with_metrics_port(settings, ferry, run)

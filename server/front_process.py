@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from server.api.asgi import Send
@@ -39,6 +39,7 @@ class FrontEnd:
     """The ASGI application: infer requests are decoded here, everything else is passed on to the engine's own application."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
+        """To be set before the start: `broken`, which is called if a bug has made this process useless."""
         self._settings = settings
         self._address = frames_address(folder)
         self._table = ModelTable()
@@ -48,6 +49,7 @@ class FrontEnd:
         self._engine: RemoteEngine | None = None
         self._connecting: asyncio.Task[None] | None = None
         self.fast_lane: FastLane | None = None
+        self.broken: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -62,7 +64,7 @@ class FrontEnd:
         loop = asyncio.get_running_loop()
         engine = RemoteEngine(loop, monotonic_clock, self._address, self._table)
         self._connecting = loop.create_task(engine.stay_connected())
-        self._connecting.add_done_callback(_end_after_a_bug)
+        self._connecting.add_done_callback(self._disconnected)
         await engine.connected(FIRST_CONTACT_S)
         settings, codecs = self._settings, Codecs()
         self._infer = InferRoutes(
@@ -87,12 +89,11 @@ class FrontEnd:
         engine.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-
-def _end_after_a_bug(connecting: asyncio.Task[None]) -> None:
-    """A front end that cannot connect any more is of no use: the supervisor starts another."""
-    if not connecting.cancelled():
-        log.critical("a bug in ferry: the connection to the engine is not kept any more", exc_info=connecting.exception())
-        signal.raise_signal(signal.SIGTERM)
+    def _disconnected(self, connecting: asyncio.Task[None]) -> None:
+        """A front end that cannot connect any more is of no use: the supervisor starts another."""
+        if not connecting.cancelled():
+            log.critical("a bug in ferry: the connection to the engine is not kept any more", exc_info=connecting.exception())
+            self.broken()
 
 
 def main(descriptor: int) -> int:
@@ -103,6 +104,7 @@ def main(descriptor: int) -> int:
     assert orders.listener is not None
     front = FrontEnd(settings, Path(orders.folder))
     server = WebServer(web_config(settings, front, lambda: front.fast_lane), listening=line.ready)
+    front.broken = server.end_after_a_bug
     return run_web_server(server, [socket.socket(fileno=orders.listener)])
 
 

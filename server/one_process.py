@@ -19,7 +19,9 @@ def serve_in_one_process(settings: Settings) -> int:
     ferry = Ferry(settings)
 
     def run() -> int:
-        return run_web_server(WebServer(web_config(settings, ferry, lambda: ferry.fast_lane), ferry.drain))
+        server = WebServer(web_config(settings, ferry, lambda: ferry.fast_lane), ferry.drain)
+        ferry.broken = server.end_after_a_bug
+        return run_web_server(server)
 
     return with_metrics_port(settings, ferry, run)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import socket
 import sys
@@ -17,6 +19,11 @@ from server.api.fast_lane import FastLane
 from server.api.http_protocol import FerryProtocol
 from server.api.patience import Patience
 from server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BUG = os.EX_SOFTWARE
+"""The exit status of a server that a bug of its own has ended."""
 
 
 def web_config(settings: Settings, app: Any, lane: Callable[[], FastLane | None]) -> uvicorn.Config:
@@ -53,6 +60,7 @@ class WebServer(uvicorn.Server):
         listening: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
+        self.status = 0
         self._drain = drain
         self._listening = listening
         self._accepting: Accepting | None = None
@@ -63,6 +71,12 @@ class WebServer(uvicorn.Server):
             self._accepting = Accepting(asyncio.get_running_loop(), self._connected)
             self._accepting.begin([one.fileno() for server in self.servers for one in server.sockets])
             self._listening()
+
+    def end_after_a_bug(self) -> None:
+        """Drain and end, so that whoever sees to this process starts another: its exit status says that it has to."""
+        log.critical("ending after a bug in ferry; please report the traceback above")
+        self.status = BUG
+        self.should_exit = True
 
     def _connected(self) -> asyncio.Protocol:
         """As uvicorn makes it for those whom it accepts itself."""
@@ -79,9 +93,9 @@ class WebServer(uvicorn.Server):
         await draining
 
 
-def run_web_server(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> int:
-    """Until SIGTERM or SIGINT; the exit status. What was accepted by then is answered first."""
+def run_web_server(server: WebServer, sockets: list[socket.socket] | None = None) -> int:
+    """Until SIGTERM or SIGINT, or a bug; the exit status. What was accepted by then is answered first."""
     for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it has drained
+        signal.signal(stop, lambda *_: sys.exit(server.status))  # uvicorn raises the signal again when it has drained
     server.run(sockets)
-    return 0 if server.started else 1
+    return server.status if server.started else 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from server.backends.base import TextError
@@ -29,7 +30,7 @@ from server.core.events import (
 )  # fmt: skip
 from server.core.resident_lane import ResidentLane
 from server.core.types import GenerateRequest, InferRequest, ModelKey, Refusal
-from server.errors import BadText, Cancelled, FerryError
+from server.errors import BadText, Cancelled, EngineLost, FerryError
 from server.generation.options import Finish, Prompt, Sampling, TokenSink
 from server.generation.serving import GeneratingModel
 from server.runtime.assemble import Inputs
@@ -47,6 +48,8 @@ from server.runtime.terms import Terms
 from server.runtime.text_stage import TextRequest, TextStage
 from server.runtime.work import Outcome, Work, WorkRequest
 
+log = logging.getLogger(__name__)
+
 TURN_ROWS = 64
 """When so many rows have come in during one turn of the event loop, they do not wait for its end: under overload a turn
 reads from a thousand connections and takes longer than a small model's SLO."""
@@ -55,9 +58,13 @@ reads from a thousand connections and takes longer than a small model's SLO."""
 class Engine(QueueEntrance):
     """All models of one process. Every method must be called on the event loop's thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
-        super().__init__(clock, Driver(loop, clock, self._carry_out, self._hurry))
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, broken: Callable[[], None] = lambda: None) -> None:
+        """`broken`: is called once if a bug has left the scheduler in nobody knows what state. Then all that were accepted have been
+        told to try again, as is whoever still comes: the process had better end."""
+        super().__init__(clock, Driver(loop, clock, self._carry_out, self._hurry, self._give_up))
         self._loop = loop
+        self._broken = broken
+        self._is_given_up = False
         self._generating = Generating(loop, clock, self._driver)
         self.ring = self._driver.ring
         self._models: dict[ModelKey, ServedModel] = {}
@@ -325,15 +332,35 @@ class Engine(QueueEntrance):
         for request, outputs in answers:
             answer = request.payload.answer
             if not answer.done():  # its task may have been cancelled: that is not its batch-mates' affair
-                answer.set_result(outputs)
+                try:
+                    answer.set_result(outputs)
+                except Exception:  # nor is a bug where it is told
+                    log.exception("request %d could not be told its answer: a bug in ferry", request.id)
         if self._trials:
             requests = tuple([request for request in requests if self._trials.pop(request.id, None) is None])
         self._models[batch.model].stats.answered(requests, result, now)
 
     def _end(self, request: WorkRequest | TextRequest, error: FerryError) -> None:
+        if not request.payload.answer.done():
+            request.payload.answer.set_exception(error)
         model = self._models.get(request.model)
         is_trial = bool(self._trials) and self._trials.pop(request.id, None) is not None
         if model is not None and not is_trial:
             model.stats.ended(request.arrived_at, error, self._clock())
-        if not request.payload.answer.done():
-            request.payload.answer.set_exception(error)
+
+    def _give_up(self, requests: Sequence[InferRequest[Any]]) -> None:
+        """After a bug: each is told, whatever it waits for."""
+        for request in requests:
+            error = EngineLost(
+                f"a bug in ferry ended the engine that had this request for model {request.model}; it starts anew, try again"
+            )
+            try:
+                if isinstance(request, GenerateRequest):
+                    self._generating.fail(request, error)
+                elif not request.payload.answer.done():
+                    self._end(request, error)
+            except Exception:  # what broke may break this too: the others are told all the same
+                log.exception("request %d could not be told of a bug in ferry", request.id)
+        if not self._is_given_up:
+            self._is_given_up = True
+            self._broken()

@@ -133,9 +133,20 @@ class Generating:
                 assert stepped is not None, "tokens come from steps"
                 self._tell(self._models[iteration.model], requests, stepped.got)
             case Refuse(GenerateRequest() as request, why, retry_after_s):
-                self._end(request, refused_generating(self._models.get(request.model), request, why, retry_after_s))
+                self.fail(request, refused_generating(self._models.get(request.model), request, why, retry_after_s))
             case Fail(GenerateRequest() as request, why, detail):
-                self._end(request, failure(request, why, detail))
+                self.fail(request, failure(request, why, detail))
+
+    def fail(self, request: Asking, error: FerryError) -> None:
+        """It gets nothing more but this, unless it is over."""
+        asked = request.payload
+        if asked.is_over:
+            return  # its client is gone, and was counted
+        asked.is_over = True
+        model = self._models.get(request.model)
+        if model is not None:
+            model.stats.ended(request.arrived_at, error, self._clock())
+        asked.sink.failed(error)
 
     def _step_ended(self, model: ServedDecoder, report: StepReport) -> None:
         stepped, iteration = report.stepped, report.iteration
@@ -178,16 +189,6 @@ class Generating:
             sum([n_known > 0 for n_known in known]), sum([now - request.arrived_at > request.payload.allowed_s for request in firsts]),
         )  # fmt: skip
         model.stats.told(told, now)
-
-    def _end(self, request: Asking, error: FerryError) -> None:
-        asked = request.payload
-        if asked.is_over:
-            return  # its client is gone, and was counted
-        asked.is_over = True
-        model = self._models.get(request.model)
-        if model is not None:
-            model.stats.ended(request.arrived_at, error, self._clock())
-        asked.sink.failed(error)
 
     def _add_instance(self, model: ServedDecoder, number: int) -> None:
         self._instances[model.key].add(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from math import inf
 
 from server.core.costs import Unmeasured
@@ -25,9 +26,17 @@ class RationedEngine(Engine):
     """A request is charged what it takes of the device by the model's profile, rows, lengths and instances considered, when
     it is accepted from the wire; what becomes of it later does not matter."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, share: float, burst_s: float) -> None:
-        """`share`: seconds of the device's time per second for each client; who has been quiet may have that of `burst_s` at once."""
-        super().__init__(loop, clock)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        share: float,
+        burst_s: float,
+        broken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`share`: seconds of the device's time per second for each client; who has been quiet may have that of `burst_s` at once.
+        `broken`: see Engine."""
+        super().__init__(loop, clock, broken)
         self._share = share
         self._buckets = Buckets(share, share * burst_s, MOST_CLIENTS)
 

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from server.core.types import Close, Drift, Failure, ModelKey, Refusal
-from server.errors import BadText, RateLimited
+from server.errors import BadText, EngineLost, RateLimited
 from server.runtime.clock import Clock
 from server.telemetry.card_metrics import CardCollector, Reading
 from server.telemetry.generating_metrics import GeneratingMetrics
@@ -134,7 +134,9 @@ class ModelMetrics:
         refusals = {why.value: metrics.refused.labels(*labels, why.value) for why in Refusal}
         failures = {why.value: metrics.failed.labels(*labels, why.value) for why in Failure}
         refusals[RateLimited.label] = metrics.refused.labels(*labels, RateLimited.label)
-        self.ended = refusals | failures | {BadText.label: metrics.failed.labels(*labels, BadText.label)}
+        self.ended = (
+            refusals | failures | {label: metrics.failed.labels(*labels, label) for label in (BadText.label, EngineLost.label)}
+        )
 
 
 class _GaugeCollector(Collector):
