@@ -99,6 +99,14 @@ def _arrivals(scene: Content) -> Cells:
     return header, [[name, *(number(value * 1e3) for value in values)] for name, values in found.items()]
 
 
+def _gap(scene: Content) -> Cells:
+    header = ("a long prompt among rows that decode", "plain step ms", "longest gap ms", "its first token ms")
+    return header, [
+        [f"round {at}", *(number(one[key] * 1e3) for key in ("plain_s", "worst_s", "first_s"))]
+        for at, one in enumerate(scene["rounds"], 1)
+    ]
+
+
 def _overload(scene: Content) -> Cells:
     header = ("load", "tokens/s that kept both objectives", "in time", "refused", "broke the gap")
     lines = [
@@ -133,7 +141,7 @@ def _p99(rounds: Sequence[Content], key: str, factor: float) -> str:
 
 
 _CELLS: Mapping[str, Callable[[Content], Cells]] = {
-    "backlog": _backlog, "chosen": _chosen, "arrivals": _arrivals, "overload": _overload, "company": _company,
+    "backlog": _backlog, "chosen": _chosen, "arrivals": _arrivals, "gap": _gap, "overload": _overload, "company": _company,
 }  # fmt: skip
 
 
@@ -155,6 +163,10 @@ def _notes(name: str, content: Content) -> list[str]:
         each = content["work"]["tokens"] / content["work"]["requests"]
         return [
             f"Poisson arrivals, {scene['rate']:.1f} requests/s, about {scene['rate'] * each:.0f} tokens/s that are wanted; batches are whoever waits."
+        ]
+    if name == "gap":
+        return [
+            f"The model promises {scene['objective_s'] * 1e3:g} ms between tokens; a prompt that comes to rows that decode is read in such pieces that it is kept."
         ]
     if name == "overload":
         return [

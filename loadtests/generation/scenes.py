@@ -15,8 +15,8 @@ from loadtests.generation.joining import Joining, as_they_come, batched_as_they_
 from loadtests.generation.streams import Answer, Ask, Asked, settled
 from loadtests.generation.work import Work
 
-_LONG_AT_TOKEN = 40
-_WAIT_S = 0.005
+_WAIT_S = 1.0
+"""Then the long prompt comes: all others have been read for half of that time, and none has ended."""
 
 
 def asked(work: Work) -> list[Asked]:
@@ -91,7 +91,7 @@ def long_prompt(ask: Ask, rows: Sequence[Asked], long: Asked) -> Gap:
 
     async def both() -> tuple[list[Answer], Answer]:
         decoding = [asyncio.ensure_future(ask(one)) for one in rows]
-        await asyncio.sleep(_LONG_AT_TOKEN * _WAIT_S)
+        await asyncio.sleep(_WAIT_S)
         late = await ask(long)
         return list(await asyncio.gather(*decoding)), late
 
@@ -101,11 +101,9 @@ def long_prompt(ask: Ask, rows: Sequence[Asked], long: Asked) -> Gap:
             f"{len(refused)} requests were not answered, the first with status {refused[0]}: is the machine busy?"
         )
     until = late.token_at[0]
-    before = [gap for one in answers for at, gap in _timed(one) if at < late.asked_at]
+    before = [gap for one in answers for at, gap in _timed(one) if late.asked_at - _WAIT_S / 2 < at < late.asked_at]
     if not before:
-        raise LoadTestError(
-            f"nobody had two tokens after {_LONG_AT_TOKEN * _WAIT_S:g} s, when the long prompt came: is the machine busy?"
-        )
+        raise LoadTestError(f"nobody had two tokens after {_WAIT_S:g} s, when the long prompt came: is the machine busy?")
     during = [gap for one in answers for at, gap in _timed(one) if late.asked_at <= at <= until + max(before)]
     return Gap(statistics.median(before), max(during), late.first_s)
 
