@@ -190,8 +190,8 @@ def _openai_and_generate_routes(
 ) -> App:
     """One behind the other: each passes on what is not its own."""
     openai = OpenAiRoutes(engine, registry, watch, max_body_bytes, web, clients)
-    triton = GenerateRoutes(engine, registry, max_body_bytes, openai)
-    return CompletionRoutes(engine, registry, max_body_bytes, triton)
+    triton = GenerateRoutes(engine, registry, max_body_bytes, openai, clients)
+    return CompletionRoutes(engine, registry, max_body_bytes, triton, clients)
 
 
 def _settle_memory() -> None:

@@ -89,7 +89,7 @@ class FakeEngine:
 
     def generate(
         self, model: GeneratingModel, prompt: Prompt, sampling: Sampling, sink: TokenSink, timeout_s: float | None = None,
-        arrived_at: float | None = None, priority: int = 0,
+        arrived_at: float | None = None, priority: int = 0, client: int = 0,
     ) -> GenerateRequest[object]:  # fmt: skip
         assert prompt.ids
         assert prompt.new_tokens >= 1

@@ -22,7 +22,8 @@ class CallHead(NamedTuple):
 
 
 def read_call_head(scope: Scope, max_body_bytes: int, clients: Clients | None = None) -> CallHead:
-    """The encoding of the body, and what is said of time, class and client. Raises BadRequest or TooLarge."""
+    """The encoding of the body, and what is said of time and class. Who asks is known too, where there are `clients`: by the headers, else
+    by the connection. Raises BadRequest or TooLarge."""
     encoding, timeout, priority, name = IDENTITY, b"", b"", b""
     for header, value in scope["headers"]:
         if header == b"content-length":
@@ -35,5 +36,5 @@ def read_call_head(scope: Scope, max_body_bytes: int, clients: Clients | None = 
             priority = value
         elif header in NAMES and not name:
             name = value
-    client = clients.by_headers(scope["headers"]) if clients is not None else 0
+    client = clients.known(clients.by_headers(scope["headers"]), scope.get("client")) if clients is not None else 0
     return CallHead(encoding, read_head_terms(timeout, priority, client), name.decode("latin-1"))

@@ -82,11 +82,10 @@ class OpenAiRoutes:
         call = read_call(await read_body(receive, head.encoding, self._max_body_bytes))
         served, model = self._find(call.model)
         priority = head_priority(terms, served.classes, model.name)
-        client = self._clients.known(terms.client, scope.get("client")) if self._clients is not None else 0
-        arrived_at = self._engine.arrival(served, scope.get(ARRIVED_AT), priority, client)
+        arrived_at = self._engine.arrival(served, scope.get(ARRIVED_AT), priority, terms.client)
         model.check(call, priority)
         answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
-        request = self._submit(served, model, call, answer, (terms.timeout_s, arrived_at, priority, client))
+        request = self._submit(served, model, call, answer, (terms.timeout_s, arrived_at, priority, terms.client))
         if head.name:
             request.name(head.name)
         self._watch.begin(request.id, receive, request.cancel)

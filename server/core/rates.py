@@ -32,8 +32,12 @@ class Buckets:
         """Take so many tokens if they are there; what `wait_s` says, so 0 when they were taken."""
         wait_s = self.wait_s(key, cost, now)
         if wait_s == 0:
-            self._fill(key, now + self._empty_s(key, now) + cost / self.rate, now)
+            self.charge(key, cost, now)
         return wait_s
+
+    def charge(self, key: int, cost: float, now: float) -> None:
+        """Take so many tokens whether they are there or not: then the bucket is in debt, and nothing can be taken until that is paid."""
+        self._fill(key, now + self._empty_s(key, now) + cost / self.rate, now)
 
     def _empty_s(self, key: int, now: float) -> float:
         """How long the bucket takes until it is full."""
@@ -46,7 +50,7 @@ class Buckets:
             self._full_at[key] = full_at
 
     def _has_room(self, now: float) -> bool:
-        """Forget the bucket that was used longest ago, if it is needed. It is full at the latest when burst ÷ rate have passed."""
+        """Forget the bucket that was used longest ago, if it is needed. Without a debt it is full when burst ÷ rate have passed."""
         if len(self._full_at) < self._most_keys:
             return True
         oldest = next(iter(self._full_at))

@@ -50,10 +50,11 @@ class GeneratingEngine(Protocol):
 
     def generate(
         self, model: GeneratingModel, prompt: Prompt, sampling: Sampling, sink: TokenSink, timeout_s: float | None = None,
-        arrived_at: float | None = None, priority: int = 0,
+        arrived_at: float | None = None, priority: int = 0, client: int = 0,
     ) -> GenerateRequest[object]:  # fmt: skip
         """Queue one request; `sink` is told what becomes of it, later than this returns. The prompt's ids are in the vocabulary and leave
-        room for a token (the caller saw to that). `timeout_s`: until the first token, where it is shorter than the SLO."""
+        room for a token (the caller saw to that). `timeout_s`: until the first token, where it is shorter than the SLO. `client`: who asks,
+        0 for somebody. Raises Refused, where clients are rationed."""
 
     def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:
         """Nobody wants more of its tokens: its sink is told nothing from now on. Harmless when it has ended. `why`: its answer is whole,

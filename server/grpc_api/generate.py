@@ -53,13 +53,14 @@ class Generation:
             return None  # whoever answers the others says why
 
     async def answer(
-        self, model: GeneratingModel, request: ModelInferRequest, remaining_s: float | None
+        self, model: GeneratingModel, request: ModelInferRequest, remaining_s: float | None, client: int = 0
     ) -> AsyncGenerator[ModelInferResponse, None]:
-        """The pieces of its answer. `remaining_s`: until the call's deadline, None without one. When the generator is closed, so is
+        """The pieces of its answer. `remaining_s`: until the call's deadline, None without one. `client`: who asks, where
+        that matters. When the generator is closed, so is
         the request. Raises FerryError."""
         arrived_at = self._clock()
         call = _read(request)
-        job = await make_job(model, call, HeadTerms(remaining_s, "", 0), arrived_at)
+        job = await make_job(model, call, HeadTerms(remaining_s, "", client), arrived_at)
         streams = call.streams is not False
         running = Running(self._engine, model, job, streams)
         told = _Told(model, request, call)

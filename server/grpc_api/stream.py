@@ -64,7 +64,7 @@ class StreamInference:
             if isinstance(request, FerryError) or model is None:
                 stream.replies.put_nowait(tasks.create_task(self._reply(request, remaining_s, client)))
             else:
-                pieces = self._generation.answer(model, request, remaining_s)
+                pieces = self._generation.answer(model, request, remaining_s, client)
                 tasks.create_task(_tell_all(stream, request, pieces))
 
     def _parsed(self, data: bytes) -> ModelInferRequest | FerryError:

@@ -163,9 +163,9 @@ class Engine(QueueEntrance):
 
     def generate(
         self, model: GeneratingModel, prompt: Prompt, sampling: Sampling, sink: TokenSink, timeout_s: float | None = None,
-        arrived_at: float | None = None, priority: int = 0,
+        arrived_at: float | None = None, priority: int = 0, client: int = 0,
     ) -> GenerateRequest[object]:  # fmt: skip
-        """Satisfies serving.GeneratingEngine."""
+        """Satisfies serving.GeneratingEngine. `client` does not matter here: see `rationed`."""
         return self._generating.generate(model, prompt, sampling, sink, timeout_s, arrived_at, priority)
 
     def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:

@@ -7,6 +7,7 @@ import uuid
 from server.api.arrival import ARRIVED_AT
 from server.api.asgi import App, Send, answer_failed
 from server.api.call_head import CallHead, read_call_head
+from server.api.clients import Clients
 from server.api.disconnects import Receive
 from server.api.generation.chat import ChatForm, read_chat
 from server.api.generation.completions import USUAL_TOKENS, CompletionForm, read_completion
@@ -32,11 +33,20 @@ CHAT = "/v1/chat/completions"
 class CompletionRoutes:
     """Over one engine; other paths go to `other`."""
 
-    def __init__(self, engine: GeneratingEngine, models: GeneratingModels, max_body_bytes: int, other: App) -> None:
+    def __init__(
+        self,
+        engine: GeneratingEngine,
+        models: GeneratingModels,
+        max_body_bytes: int,
+        other: App,
+        clients: Clients | None = None,
+    ) -> None:
+        """`clients`: where somebody rations."""
         self._engine = engine
         self._models = models
         self._max_body_bytes = max_body_bytes
         self._other = other
+        self._clients = clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in (COMPLETIONS, CHAT):
@@ -52,7 +62,7 @@ class CompletionRoutes:
         path = scope["path"]
         if scope["method"] != "POST":
             raise wrong_method(path, scope["method"])
-        head = read_call_head(scope, self._max_body_bytes)
+        head = read_call_head(scope, self._max_body_bytes, self._clients)
         fields = BodyFields(read_object(await read_body(receive, head.encoding, self._max_body_bytes)))
         prepare = self._chat if path == CHAT else self._completion
         model, job, form, streams = await prepare(fields, head, scope.get(ARRIVED_AT))
@@ -67,7 +77,7 @@ class CompletionRoutes:
         all_ids = [await text_ids(model, given, "prompt") if isinstance(given, str) else given for given in call.prompts]
         prompts = [make_prompt(model, ids, call.wishes, "prompt", USUAL_TOKENS) for ids in all_ids]
         sampling = await held(model, call.wishes.sampling, call.wishes.schema)
-        job = Job(prompts, sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
+        job = Job(prompts, sampling, call.wishes.stops, call.n, arrived_at, terms, head.name, head.terms.client)
         echoes = [_echo(model, given) if call.echo else "" for given in call.prompts for _ in range(call.n)]
         frame = _frame(model, "cmpl", "text_completion", call.tells_usage)
         return model, job, CompletionForm(frame, model.codec, echoes, sampling.logprobs is not None), call.streams
@@ -80,7 +90,7 @@ class CompletionRoutes:
         terms = _terms(model, head)
         prompt = make_prompt(model, await chat_ids(model, call.messages, "messages"), call.wishes, "messages", None)
         sampling = await held(model, call.wishes.sampling, call.wishes.schema)
-        job = Job([prompt], sampling, call.wishes.stops, call.n, arrived_at, terms, head.name)
+        job = Job([prompt], sampling, call.wishes.stops, call.n, arrived_at, terms, head.name, head.terms.client)
         frame = _frame(model, "chatcmpl", "chat.completion.chunk" if call.streams else "chat.completion", call.tells_usage)
         return model, job, ChatForm(frame, model.codec, call.n, sampling.logprobs is not None), call.streams
 

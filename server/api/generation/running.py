@@ -21,7 +21,8 @@ _SEEDS = 2**64
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be generated: `n` answers to each prompt, in this order. `stops`: texts that end an answer."""
+    """What is to be generated: `n` answers to each prompt, in this order. `stops`: texts that end an answer. `client`: who asks, where that
+    matters; 0: somebody."""
 
     prompts: Sequence[Prompt]
     sampling: Sampling
@@ -30,6 +31,7 @@ class Job:
     arrived_at: float | None = None
     terms: Terms = NO_TERMS
     name: str = ""
+    client: int = 0
 
 
 class Usage(NamedTuple):
@@ -74,7 +76,7 @@ class Running:
             sampling = replace(sampling, seed=(sampling.seed + place % job.n) % _SEEDS)
         terms = job.terms
         request = self._engine.generate(
-            model, job.prompts[place // job.n], sampling, answer, terms.timeout_s, job.arrived_at, terms.priority
+            model, job.prompts[place // job.n], sampling, answer, terms.timeout_s, job.arrived_at, terms.priority, job.client
         )
         if job.name:
             self._engine.named(request.id, job.name)

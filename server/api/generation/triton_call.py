@@ -87,10 +87,10 @@ def read_triton(values: Mapping[str, Any]) -> TritonCall:
 
 
 async def make_job(model: GeneratingModel, call: TritonCall, head: HeadTerms, arrived_at: float | None, name: str = "") -> Job:
-    """`head`: what was said of time and class outside the body; `name`: what the client calls it there. Raises BadRequest."""
+    """`head`: what was said of time, class and client outside the body; `name`: what the client calls it there. Raises BadRequest."""
     body = read_terms(call.terms, model.classes, model.key.name)
     terms: Terms = together(head, head_priority(head, model.classes, model.key.name), body)
     ids = await text_ids(model, call.text, TEXT_INPUT)
     prompt = make_prompt(model, ids, call.wishes, TEXT_INPUT, USUAL_TOKENS)
     sampling = await held(model, call.wishes.sampling, call.wishes.schema)
-    return Job([prompt], sampling, call.wishes.stops, 1, arrived_at, terms, call.id or name)
+    return Job([prompt], sampling, call.wishes.stops, 1, arrived_at, terms, call.id or name, head.client)

@@ -10,6 +10,7 @@ import orjson
 from server.api.arrival import ARRIVED_AT
 from server.api.asgi import App, Send, answer_failed
 from server.api.call_head import read_call_head
+from server.api.clients import Clients
 from server.api.disconnects import Receive
 from server.api.errors_http import error_body, error_reply
 from server.api.generation.answer import News
@@ -49,11 +50,20 @@ def _route(path: str) -> _Route | None:
 class GenerateRoutes:
     """Over one engine; other paths go to `other`."""
 
-    def __init__(self, engine: GeneratingEngine, models: GeneratingModels, max_body_bytes: int, other: App) -> None:
+    def __init__(
+        self,
+        engine: GeneratingEngine,
+        models: GeneratingModels,
+        max_body_bytes: int,
+        other: App,
+        clients: Clients | None = None,
+    ) -> None:
+        """`clients`: where somebody rations."""
         self._engine = engine
         self._models = models
         self._max_body_bytes = max_body_bytes
         self._other = other
+        self._clients = clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = _route(scope["path"]) if scope["type"] == "http" else None
@@ -69,7 +79,7 @@ class GenerateRoutes:
         """Raises a FerryError as long as nothing has been sent."""
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}")
-        head = read_call_head(scope, self._max_body_bytes)
+        head = read_call_head(scope, self._max_body_bytes, self._clients)
         self._models.find_generating(route.name, route.version)  # an unknown model is refused before the body is read
         call = read_triton(flattened(read_object(await read_body(receive, head.encoding, self._max_body_bytes))))
         if call.streams not in (None, route.streams):

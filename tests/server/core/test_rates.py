@@ -58,6 +58,19 @@ def test_it_refuses_only_what_is_not_there_and_says_exactly_when_it_will_be(
         tokens -= cost if wait_s == 0 else 0
 
 
+@given(AMOUNT, AMOUNT, STEPS)
+def test_whoever_is_charged_more_than_there_is_gets_nothing_until_it_is_paid(
+    rate: Fraction, burst: Fraction, steps: list[tuple[Fraction, Fraction]]
+) -> None:
+    buckets = exact(rate, burst)
+    tokens, last = burst, Fraction(0)
+    for now, (_, cost) in zip(accumulate(gap for gap, _ in steps), steps, strict=True):
+        tokens, last = min(burst, tokens + rate * (now - last)) - cost, now
+        buckets.charge(7, cost, now)
+        assert buckets.wait_s(7, burst, now) == (burst - tokens) / rate
+        assert (buckets.take(7, Fraction(0), now) == 0) == (tokens >= 0)
+
+
 def test_keys_do_not_share() -> None:
     buckets = Buckets(1.0, 2.0, 100)
     assert buckets.take(1, 2.0, 0.0) == 0

@@ -113,10 +113,17 @@ class AccidentalBackend(OnnxDecoderBackend):
 class GeneratingWorld:
     """See above."""
 
-    def __init__(self, repository: Path, kept: Path | None, backends: Sequence[Backend], room: Room | None = None) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        kept: Path | None,
+        backends: Sequence[Backend],
+        room: Room | None = None,
+        engine: Engine | None = None,
+    ) -> None:
         self.backend = AccidentalBackend()
         self.metrics = Metrics(monotonic_clock)
-        self.engine = Engine(asyncio.get_running_loop(), monotonic_clock)
+        self.engine = engine or Engine(asyncio.get_running_loop(), monotonic_clock)
         decoders: Mapping[str, DecoderBackend] = {self.backend.name: self.backend}
         self.registry = Registry(
             repository, Backends({one.name: one for one in backends}, decoders=decoders), self.engine, self.metrics, cache=ProfileCache(kept), codecs=IdCodec(),
@@ -130,12 +137,12 @@ class GeneratingWorld:
 
     def ask(
         self, ids: Sequence[int] | Array, new_tokens: int, sampling: Sampling = GREEDY, timeout_s: float | None = None,
-        model: ServedDecoder | None = None,
+        model: ServedDecoder | None = None, who: int = 0,
     ) -> Client:  # fmt: skip
         client = Client()
-        self.clients.append(client)
         prompt = Prompt([int(one) for one in ids], new_tokens)
-        client.request = self.engine.generate(model or self.model, prompt, sampling, client, timeout_s)
+        client.request = self.engine.generate(model or self.model, prompt, sampling, client, timeout_s, client=who)
+        self.clients.append(client)
         return client
 
     def stop(self, client: Client, why: Finish | None = None) -> None:
@@ -173,10 +180,14 @@ class GeneratingWorld:
 
 @asynccontextmanager
 async def generating_world(
-    repository: Path, kept: Path | None = None, backends: Sequence[Backend] = (), room: Room | None = None
+    repository: Path,
+    kept: Path | None = None,
+    backends: Sequence[Backend] = (),
+    room: Room | None = None,
+    engine: Engine | None = None,
 ) -> AsyncIterator[GeneratingWorld]:
     """`kept`: where what is measured is kept. `backends`: for models of other kinds."""
-    world = GeneratingWorld(repository, kept, backends, room)
+    world = GeneratingWorld(repository, kept, backends, room, engine)
     await world.registry.load_all()
     try:
         yield world
