@@ -21,19 +21,16 @@ N_BETWEEN_TRIALS = 64
 """Full batches that are tried under backlog at first, and one after every so many others, whatever is believed of them: what
 is believed may be wrong about just these."""
 
-ERROR_RATE = 0.05
-"""Weight of a new batch in the errors that are shown."""
-
 
 class Forecast(Pace):
     """The ratio of measured to predicted time: of all batches, and of each batch size against all.
 
     Both are moving averages, clamped; the sizes are kept at powers of two and interpolated between. The guard is a rolling high quantile of
-    measured against expected. `error` and `profile_error` are for people: how far batches are from what was expected, on the average.
+    measured against expected.
     """
 
     __slots__ = (
-        "_full_at", "_measured_at", "_n_full", "_places", "_shape", "_shape_used", "_targets", "costs", "error", "profile_error", "ratio",
+        "_full_at", "_measured_at", "_n_full", "_places", "_shape", "_shape_used", "_targets", "costs",
     )  # fmt: skip
 
     def __init__(self, costs: CostTable) -> None:
@@ -43,14 +40,12 @@ class Forecast(Pace):
         """Expect what these costs say, uncorrected."""
         super().__init__()
         self.costs = costs
-        self.ratio = 1.0
         self._places = [_place(rows) for rows in range(1, costs.max_rows + 1)]
         n_sizes = self._places[-1][0] + 2
         self._shape = [1.0] * n_sizes
         self._shape_used = [1.0] * n_sizes
         self._n_full = self._full_at = 0
         self._measured_at = [-SHAPE_MEMORY] * n_sizes
-        self.error = self.profile_error = 0.0
         self._targets: dict[int, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
@@ -109,10 +104,7 @@ class Forecast(Pace):
         predicted_s, shape = self.costs.batch_s(rows, length), self._shape_of(rows)
         measured = took_s / predicted_s
         if self._n >= N_SETTLED:
-            surprise = took_s / (predicted_s * self.ratio * shape)
-            self._remember(surprise)
-            self.error += ERROR_RATE * (abs(surprise - 1) - self.error)
-            self.profile_error += ERROR_RATE * (abs(measured - 1) - self.profile_error)
+            self._remember(took_s / (predicted_s * self.ratio * shape), measured)
         ratio = clamped(measured, RATIO_LIMITS)
         self._n += 1
         if rows == self.costs.max_rows:

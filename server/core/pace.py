@@ -20,17 +20,25 @@ N_SLOWER = 2
 N_SETTLED = 4
 """Runs before a surprise counts: until then it is the profile that is wrong."""
 
+ERROR_RATE = 0.05
+"""Weight of a new measurement in the errors that are shown."""
+
 DRIFT_RATE = 0.02
 DRIFT_LIMITS = (0.8, 1.25)
 
 
 class Pace:
-    """Remembers surprises (measured ÷ expected) and the long-term ratio (measured ÷ predicted by the profile)."""
+    """Remembers surprises (measured ÷ expected) and the ratio of what was measured to what the profile predicted, a recent and a long-term one.
 
-    __slots__ = ("_n", "_ordered", "_recent", "_slow", "_trend")
+    `error` and `profile_error` are for people: how far measurements are from what was expected, and from the profile, on the average.
+    """
+
+    __slots__ = ("_n", "_ordered", "_recent", "_slow", "_trend", "error", "profile_error", "ratio")
 
     def __init__(self) -> None:
         self._n = 0
+        self.ratio = 1.0
+        self.error = self.profile_error = 0.0
         self._trend = 1.0
         self._slow: float | None = None
         self._recent: deque[float] = deque()
@@ -47,7 +55,10 @@ class Pace:
         low, high = DRIFT_LIMITS
         return Drift.SLOWER if self._trend > high else Drift.FASTER if self._trend < low else Drift.NONE
 
-    def _remember(self, surprise: float) -> None:
+    def _remember(self, surprise: float, measured: float) -> None:
+        """`surprise`: measured ÷ expected; `measured`: ÷ predicted by the profile."""
+        self.error += ERROR_RATE * (abs(surprise - 1) - self.error)
+        self.profile_error += ERROR_RATE * (abs(measured - 1) - self.profile_error)
         self._recent.append(surprise)
         insort(self._ordered, surprise)
         if len(self._recent) > N_RECENT:

@@ -11,7 +11,7 @@ class StepForecast(Pace):
     """Measured ÷ predicted, of decoding and of prefill.
 
     A step does both and has but one time: what surprises is attributed to the two by their shares of it (normalised least mean squares),
-    which for a step of only one of them is the moving average.
+    which for a step of only one of them is the moving average. `ratio`: of whole steps, for people.
     """
 
     __slots__ = ("costs", "decode_ratio", "prefill_ratio")
@@ -55,12 +55,14 @@ class StepForecast(Pace):
     def learn(self, decode_s: float, prefill_s: float, took_s: float) -> None:
         """Move towards what a step took for which the profile says so much and so much."""
         predicted_s = decode_s + prefill_s
-        ratio = clamped(took_s / predicted_s, RATIO_LIMITS)
+        measured = took_s / predicted_s
+        ratio = clamped(measured, RATIO_LIMITS)
         expected_s = decode_s * self.decode_ratio + prefill_s * self.prefill_ratio
         if self._n >= N_SETTLED:
-            self._remember(took_s / expected_s)
+            self._remember(took_s / expected_s, measured)
         self._n += 1
         push = max(RATE, 1 / self._n) * (ratio * predicted_s - expected_s) / (decode_s * decode_s + prefill_s * prefill_s)
         self.decode_ratio = clamped(self.decode_ratio + push * decode_s, RATIO_LIMITS)
         self.prefill_ratio = clamped(self.prefill_ratio + push * prefill_s, RATIO_LIMITS)
+        self.ratio += max(RATE, 1 / self._n) * (ratio - self.ratio)
         self._trend += DRIFT_RATE * (ratio - self._trend)

@@ -67,6 +67,7 @@ class Generating:
         terms = model.terms
         self._models[model.key] = model
         self._driver.feed(OpenResident(model.key, terms.limits, terms.costs, terms.device))
+        model.stats.follow(self._driver.scheduler.resident_lane(model.key))
         self._instances[model.key] = ResidentInstances(
             str(model.key), partial(_stepper, model), self._loop, self._clock, partial(self._step_ended, model), partial(self._lost, model)
         )  # fmt: skip

@@ -44,6 +44,7 @@ class GeneratingStats(ModelStats):
 
     def iterated(self, times: StepTimes, n_tokens: int, n_idle: int) -> None:
         """A step ran: so many tokens, and rows that were calculated for nobody."""
+        self._tell_drift(times.ended_at)
         self._n_batches += 1
         self._generating.step_seconds.observe((times.ended_at - times.began_at,))
         self._generating.step_rows.observe((n_tokens,))

@@ -90,7 +90,7 @@ class Objective(Enum):
 
 
 class Forecast(Protocol):
-    """What the scheduler expects of batches, against their profile."""
+    """What the scheduler expects of batches or steps, against their profile."""
 
     @property
     def ratio(self) -> float: ...
@@ -152,8 +152,8 @@ class _GaugeCollector(Collector):
         p50 = GaugeMetricFamily("ferry_request_p50_seconds", "Median latency, last 30 s", labels=LABELS)
         p99 = GaugeMetricFamily("ferry_request_p99_seconds", "99th percentile latency, last 30 s", labels=LABELS)
         rate = GaugeMetricFamily("ferry_requests_per_second", "Answered requests per second, last 30 s", labels=LABELS)
-        ratio = GaugeMetricFamily("ferry_profile_ratio", "Measured time of batches ÷ the profile's", labels=LABELS)
-        guard = GaugeMetricFamily("ferry_profile_guard", "Time of a slow batch ÷ the expected one", labels=LABELS)
+        ratio = GaugeMetricFamily("ferry_profile_ratio", "Measured time of batches or steps ÷ the profile's", labels=LABELS)
+        guard = GaugeMetricFamily("ferry_profile_guard", "Time of a slow batch or step ÷ the expected one", labels=LABELS)
         drift = GaugeMetricFamily(
             "ferry_profile_drift", "1: the device left its profile for good", labels=(*LABELS, "direction")
         )

@@ -90,7 +90,7 @@ class ModelStats:
         return Outcomes(self._success.count, self._n_late, self._n_refused, self._n_lost)
 
     def follow(self, lane: Forecasting) -> None:
-        """Show what the scheduler expects of batches, and how that changes."""
+        """Show what the scheduler expects of batches or steps, and how that changes."""
         self._metrics.lane = lane
 
     def promise(self, objectives: Mapping[Objective, float], n_instances: int) -> None:
@@ -192,11 +192,11 @@ class ModelStats:
         drift = lane.forecast.drift
         if drift is Drift.NONE:
             self._drift_told = drift
-            log.info("%s: batches take what the profile says again", self._key)
+            log.info("%s: the device keeps to the profile again", self._key)
         elif now - self._drift_told_at >= TELL_DRIFT_EVERY_S:
             self._drift_told, self._drift_told_at = drift, now
             log.warning(
-                "%s: the device is %s than the profile says, batches take %.2f times as long. The scheduler corrects for it; if it "
+                "%s: the device is %s than the profile says: it takes %.2f times as long. The scheduler corrects for it; if it "
                 "stays so, look what else runs here, or measure again: `ferry optimize --force` with an empty --cache",
                 self._key, drift.value, lane.forecast.ratio,
             )  # fmt: skip

@@ -275,6 +275,15 @@ def test_both_promises_are_among_the_metrics(talking: ChildServer) -> None:
         assert samples["ferry_slo_seconds", labels] == 30.0
 
 
+def test_how_far_its_steps_are_from_the_profile_is_among_the_metrics(talking: ChildServer) -> None:
+    body = {"model": "talker", "prompt": "x", "max_tokens": 50, **IGNORE}
+    assert talking.call("POST", "/v1/completions", body).status == 200
+    samples, model = talking.metrics(), (("model", "talker"), ("version", "1"))
+    assert samples["ferry_profile_ratio", model] not in (0.0, 1.0)
+    by_profile = (("expected_by", "profile"), *model)
+    assert samples["ferry_profile_error", by_profile] > 0
+
+
 def test_the_examples_of_the_documentation_work(talking: ChildServer, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("openai")
     blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "generation.md").read_text(), re.DOTALL)

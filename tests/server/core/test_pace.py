@@ -13,13 +13,13 @@ def test_at_first_nothing_is_known() -> None:
 def test_the_guard_is_the_slowest_but_one_of_the_recent() -> None:
     pace = Pace()
     for _ in range(N_ENOUGH - 2):
-        pace._remember(1.0)
-    pace._remember(1.5)
+        pace._remember(1.0, 1.0)
+    pace._remember(1.5, 1.0)
     assert pace.guard == 1.0, "not enough of them"
-    pace._remember(2.0)
+    pace._remember(2.0, 1.0)
     assert pace.guard == 1.5
     for _ in range(N_RECENT):
-        pace._remember(0.9)
+        pace._remember(0.9, 1.0)
     assert pace.guard == 1.0, "forgotten, and never below 1"
 
 

@@ -59,6 +59,16 @@ def test_the_margin_is_twice_the_distance_of_the_guard() -> None:
     assert forecast.guard > 1.2
 
 
+def test_people_are_told_the_ratio_of_whole_steps_and_how_far_off_profile_and_forecast_are() -> None:
+    forecast = StepForecast(STEPS)
+    for _ in range(200):
+        forecast.learn(5 * MS, 0.0, 10 * MS)
+        forecast.learn(5 * MS, 4 * MS, 14 * MS)
+    assert forecast.ratio == pytest.approx((2.0 + 14 / 9) / 2, rel=0.05)
+    assert forecast.profile_error == pytest.approx((1.0 + 5 / 9) / 2, rel=0.05)
+    assert forecast.error == pytest.approx(0.0, abs=0.01), "it has learnt both kinds"
+
+
 def test_one_absurd_time_moves_nothing_beyond_the_limits() -> None:
     forecast = StepForecast(STEPS)
     forecast.learn(5 * MS, 0.0, 10.0)

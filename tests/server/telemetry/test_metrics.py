@@ -172,8 +172,8 @@ def test_how_far_the_device_is_from_its_profile_is_shown_and_a_drift_is_told_onc
     assert value(metrics, "ferry_profile_guard") >= 1.0
     warned, calmed = [record.message for record in caplog.records]
     assert "ferry optimize --force" in warned
-    assert "slower than the profile says, batches take 1." in warned or "take 2." in warned
-    assert "what the profile says again" in calmed
+    assert "slower than the profile says: it takes 1." in warned or "takes 2." in warned
+    assert "keeps to the profile again" in calmed
 
 
 def test_a_device_between_two_moods_is_told_of_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
