@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from server.backends.base import Backends, LoadError, TokenizerLibrary
 from server.contract.errors import ContractError
@@ -32,6 +33,8 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.model_stats import ModelStats
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Served = ServedModel | ServedDecoder
 """Of either kind: its requests take one step, or stay for many."""
@@ -78,6 +81,7 @@ class Registry:
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._n_loads = 0
         self._changed = asyncio.Event()
+        self._changing: set[asyncio.Task[Any]] = set()
         self._listeners: list[Callable[[], Awaitable[None]]] = []
 
     @property
@@ -164,7 +168,7 @@ class Registry:
 
         Raises NotFound for an unknown model, BadRequest for one that breaks the contract or cannot be loaded.
         """
-        return await self._load(name, None)
+        return await self._to_the_end(self._load(name, None))
 
     async def _load(self, name: str, version: int | None) -> Served:
         """Likewise for one version; None: the newest."""
@@ -199,6 +203,16 @@ class Registry:
 
     async def unload(self, name: str) -> None:
         """Stop serving a model: accepted requests are answered, then its memory is given back. Raises NotFound."""
+        await self._to_the_end(self._unload(name))
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Who asked for it may go away, as gRPC's callers do at their deadline: half a load or unload would stay one for ever."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        return await asyncio.shield(task)
+
+    async def _unload(self, name: str) -> None:
         self._check_known(name)
         async with self._locks[name]:
             self._failed.pop(name, None)
@@ -209,6 +223,7 @@ class Registry:
 
     async def close(self) -> None:
         """Answer what was accepted, then stop everything."""
+        await asyncio.gather(*self._changing, return_exceptions=True)  # whoever asked for that is told
         models = self.served
         self._serving.clear()
         await asyncio.gather(*(self._retire(model, "the server stopped") for model in models))

@@ -84,11 +84,13 @@ def test_who_asks_for_a_model_that_is_being_loaded_is_told_when_to_try_again(tmp
     async def scenario() -> None:
         async with world(tmp_path) as w:
             publish_fake(tmp_path)
+            w.script.block()
             loading = asyncio.create_task(w.registry.load("fake"))
-            await asyncio.sleep(0)  # it has begun, and cannot end before the loop turns again
+            await w.reaches(lambda: len(w.script.batches) == 1)  # it warms up
             with pytest.raises(NotYet, match="not ready") as too_early:
                 w.registry.find("fake", version)
             assert too_early.value.retry_after_s == 1.0
+            w.script.release()
             await loading
             await w.registry.unload("fake")
             with pytest.raises(NotReady) as too_late:
@@ -145,5 +147,63 @@ def test_a_version_without_warm_up_success_does_not_serve(tmp_path: Path) -> Non
                 await w.registry.load("fake")
             w.script.poison = lambda _: None
             assert values((await w.answers([w.ask(1.0)]))[0]) == [2.0]
+
+    asyncio.run(scenario())
+
+
+def test_a_load_is_carried_through_when_who_asked_for_it_goes_away(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            publish_fake(tmp_path)
+            w.script.block()
+            before = len(w.script.batches)
+            asking = asyncio.create_task(w.registry.load("fake"))
+            await w.reaches(lambda: len(w.script.batches) > before)  # it warms up
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            w.script.release()
+            await w.reaches(lambda: w.registry.find("fake").key.version == 2)
+            assert w.registry.status("fake")[2].state is State.READY
+            await w.reaches(lambda: w.script.n_open == 1)
+            assert (await w.registry.load("fake")).key.version == 2
+
+    asyncio.run(scenario())
+
+
+def test_an_unload_too_and_the_model_can_be_loaded_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            first = await w.blocked(3.0)
+            asking = asyncio.create_task(w.registry.unload("fake"))
+            await w.reaches(lambda: w.registry.status("fake")[1].state is State.UNLOADING)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            w.script.release()
+            assert values((await w.answers([first]))[0]) == [6.0]
+            await w.reaches(lambda: w.registry.status("fake")[1].state is State.UNAVAILABLE)
+            assert w.script.n_open == 0
+            assert (await w.registry.load("fake")).key.version == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_stops_waits_for_what_is_being_loaded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_fake(tmp_path)
+        async with world(tmp_path) as w:
+            publish_fake(tmp_path)
+            w.script.block()
+            before = len(w.script.batches)
+            asking = asyncio.create_task(w.registry.load("fake"))
+            await w.reaches(lambda: len(w.script.batches) > before)
+            closing = asyncio.create_task(w.registry.close())
+            w.script.release()
+            await closing
+            await asking
+            assert w.script.n_open == 0
 
     asyncio.run(scenario())
