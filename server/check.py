@@ -7,7 +7,7 @@ from pathlib import Path
 
 from server.contract.durations import format_duration
 from server.contract.errors import ContractError
-from server.contract.layout import VersionFiles, model_names, read_version, versions
+from server.contract.layout import VersionFiles, check_repository, model_names, read_version, versions
 from server.contract.wants import FILE, read_wants
 
 
@@ -20,8 +20,10 @@ class CheckVerb:
         parser.add_argument("repository", nargs="?", type=Path, default=Path("model_repository"), metavar="FOLDER")
 
     def run(self, args: argparse.Namespace) -> int:
-        if not args.repository.is_dir():
-            print(f"no folder {args.repository}")
+        try:
+            check_repository(args.repository)
+        except ContractError as error:
+            print(error)
             return 2
         problems = 0
         for name in model_names(args.repository):

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from server.contract.errors import ContractError
+from server.contract.layout import check_repository
 from server.settings import Settings, SettingsError, read_settings, tell_libraries
 
 
@@ -33,8 +35,10 @@ class ServeVerb:
         except SettingsError as error:
             print(f"ferry: {error}", file=sys.stderr)
             return 2
-        if not settings.repository.is_dir():
-            print(f"ferry: no model repository at {settings.repository}; make one with `ferry optimize`", file=sys.stderr)
+        try:
+            check_repository(settings.repository)
+        except ContractError as error:
+            print(f"ferry: {error}", file=sys.stderr)
             return 2
         if settings.frontends and settings.shared_memory == "on":
             print(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from server.contract.durations import format_duration
 from server.contract.errors import ContractError
-from server.contract.layout import VersionFiles, model_names, read_version, versions
+from server.contract.layout import VersionFiles, check_repository, model_names, read_version, versions
 from server.contract.wants import FILE, Wants, read_wants
 from server.core.costs import CostTable
 from server.core.lifecycle import version_to_serve
@@ -48,9 +48,7 @@ class Stage:
 
 def stage(repository: Path, asked: Sequence[Asked], tells_slo: bool, overrides: Overrides) -> Stage:
     """Every model of the repository, loaded beside the others as the server loads it. Raises BadWorkload, ContractError."""
-    if not repository.is_dir():
-        raise BadWorkload(f"no model repository at {repository}; make one with `ferry optimize`, or give --repository")
-    names = model_names(repository)
+    names = model_names(check_repository(repository))
     missing = sorted({one.model for one in asked} - set(names))
     if missing:
         raise BadWorkload(f"no model {missing[0]!r} in {repository}; there are {', '.join(names) or 'none'}")

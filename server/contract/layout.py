@@ -13,6 +13,7 @@ from server.contract.errors import ContractError
 from server.contract.manifest import FileEntry, Manifest
 from server.contract.profiles import Profiles
 from server.contract.step_profile import StepProfile
+from server.contract.wants import FILE as WANTS
 
 MANIFEST = "manifest.json"
 PROFILE = "profile.json"
@@ -61,6 +62,17 @@ def check_model_name(name: str) -> str:
             f"model name {name!r} is not allowed; use 1 to 128 letters, digits, '_', '-' and '.', not starting with '-' or '.'"
         )
     return name
+
+
+def check_repository(folder: Path) -> Path:
+    """The folder itself. Raises ContractError for none, and for the folder of a single model, which is one level too deep."""
+    if not folder.is_dir():
+        raise ContractError(f"no model repository at {folder}; make one with `ferry optimize`, or give --repository")
+    if (folder / WANTS).is_file():
+        raise ContractError(
+            f"{folder} is the folder of one model; give the repository, which is the folder that holds it: {folder.absolute().parent}"
+        )
+    return folder
 
 
 def model_names(repository: Path) -> list[str]:

@@ -41,6 +41,15 @@ def test_serve_names_a_bad_setting_and_a_missing_repository(tmp_path: Path, caps
     assert "nosuch" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", [["serve", "--repository"], ["check"], ["simulate", "affine", "--rate", "10", "--repository"]])
+def test_the_folder_of_a_model_is_not_taken_for_a_repository(
+    own_repository: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    assert main([*verb, str(own_repository / "affine")]) == 2
+    told = "".join(capsys.readouterr())
+    assert f"is the folder of one model; give the repository, which is the folder that holds it: {own_repository}" in told
+
+
 def test_check_finds_the_damaged_file(own_repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(own_repository)]) == 0
     assert "everything is in order" in capsys.readouterr().out
