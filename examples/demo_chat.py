@@ -1,6 +1,6 @@
 """`make demo-chat`: a small model is trained on Python's own manual, published, served and asked through the `openai` client; then the figures.
 
-Exit status 0 only if every answer came whole, and the same prompts give the same answers one after the other, in waves and all at once.
+Exit status 0 only if every answer came whole, and the same prompts give the same answers one after the other, in static batches, in waves and all at once.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ QUESTIONS = ("What does list.append do?", "How is a file opened?", "What is a de
 N_TOKENS, TEMPERATURE = 80, 0.7
 N_TIMED, MEAN, MOST, SLOTS = 48, 48.0, 192, 16
 PROMPT_TOKENS = 24
+_TOLD = {
+    Joining.STATIC: "static batches (every row until the longest ends)",
+    Joining.WAVES: "waves (the same, ended rows dropped)",
+    Joining.CONTINUOUS: "all at once (continuous)",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Tokens per second of the same prompts all at once and in waves, the most that there is to gain, and how many answers agree."""
+    """Tokens per second of the same prompts, the most that there is to gain over static batches, and how many answers agree."""
 
-    at_once_per_s: float
-    in_waves_per_s: float
+    per_s: dict[Joining, float]
     ceiling: float
     n_alike: int
 
@@ -100,35 +104,36 @@ def _chat(server: Child) -> int:
 
 
 def _measure(server: Child, checkpoint: Path) -> Figures:
-    """The same prompts, of the model's own vocabulary, in waves of as many as fit, and all at once: batches that are refilled as answers
-    end need not wait for the longest."""
+    """The same prompts, of the model's own vocabulary, in batches of as many as fit, and all at once: where rows are refilled as answers
+    end, nobody waits for the longest."""
     vocabulary = Tokenizer.from_file(str(checkpoint / "tokenizer.json")).get_vocab_size()
     rng = np.random.default_rng(0)
     prompts = rng.integers(vocabulary // 2, vocabulary, (N_TIMED, PROMPT_TOKENS)).tolist()
     work = Work(prompts, np.minimum(rng.geometric(1 / MEAN, N_TIMED), MOST).tolist())
     asking = partial(ask, server.port, NAME)
-    _say(f"{N_TIMED} prompts, {work.n_tokens} tokens: one after the other, in waves of {SLOTS}, all at once")
+    _say(f"{N_TIMED} prompts, {work.n_tokens} tokens: one after the other, in batches of {SLOTS}, all at once")
     alone = [
         scenes.backlog(asking, Work([prompt], [n]), Joining.CONTINUOUS, SLOTS)[1][0]
         for prompt, n in zip(prompts, work.new_tokens, strict=True)
     ]
-    waves_s, in_waves = scenes.backlog(asking, work, Joining.WAVES, SLOTS)
-    once_s, at_once = scenes.backlog(asking, work, Joining.CONTINUOUS, SLOTS)
-    n_alike = sum(one == wave == now for one, wave, now in zip(alone, in_waves, at_once, strict=True))
-    return Figures(work.n_tokens / once_s, work.n_tokens / waves_s, work.ceiling(SLOTS), n_alike)
+    per_s: dict[Joining, float] = {}
+    n_alike = N_TIMED
+    for joining in (Joining.STATIC, Joining.WAVES, Joining.CONTINUOUS):
+        took_s, texts = scenes.backlog(asking, work, joining, SLOTS)
+        per_s[joining] = work.n_tokens / took_s
+        n_alike = min(n_alike, round(N_TIMED * scenes.alike(alone, texts, joining)))
+    return Figures(per_s, work.ceiling(SLOTS), n_alike)
 
 
 def _report(n_whole: int, figures: Figures, took_s: float) -> int:
-    lines = [
-        ["in waves (ended rows dropped)", f"{figures.in_waves_per_s:.0f}", "1.00"],
-        ["all at once (continuous)", f"{figures.at_once_per_s:.0f}", f"{figures.at_once_per_s / figures.in_waves_per_s:.2f}"],
-    ]
+    static_per_s = figures.per_s[Joining.STATIC]
+    lines = [[_TOLD[joining], f"{per_s:.0f}", f"{per_s / static_per_s:.2f}"] for joining, per_s in figures.per_s.items()]
     print(f"\n{table((f'{N_TIMED} prompts', 'tokens/s', 'ratio'), lines)}\n")
     print(
         f"the most that refilling can gain on this work: {figures.ceiling:.2f} (rows that static batches compute ÷ rows needed);"
     )
     print("so small a model is bound by carrying its tokens to the client, not by rows: make bench-generation has a larger one")
-    print(f"alone, in waves and all at once: {figures.n_alike} of {N_TIMED} answers are the same")
+    print(f"alone, in batches and all at once: {figures.n_alike} of {N_TIMED} answers are the same")
     right = n_whole == len(QUESTIONS) and figures.n_alike == N_TIMED
     verdict = "every answer came whole, and none depends on its neighbours" if right else "WRONG ANSWERS, see above"
     body = f'{{"model":"{NAME}","messages":[{{"role":"user","content":"{QUESTIONS[0]}"}}],"stream":true}}'

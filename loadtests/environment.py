@@ -19,7 +19,7 @@ def environment(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     return {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
         "git_commit": git_commit(),

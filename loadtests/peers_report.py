@@ -132,8 +132,11 @@ def _cells(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _version(content: Mapping[str, Any], one: Line) -> str:
-    version = next(iter(content["peers"][one.name]["versions"].values()), None)
-    return f" {version}" if version else ""
+    """The package's name too, where the label does not say it."""
+    package, version = next(iter(content["peers"][one.name]["versions"].items()), (None, None))
+    if package is None:
+        return ""
+    return f" {version}" if package.startswith(one.label.split()[0].lower()) and "+" not in one.label else f" ({package} {version})"
 
 
 def _with_share(one: Line, model: str) -> str:

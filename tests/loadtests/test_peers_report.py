@@ -28,6 +28,7 @@ def test_the_section_is_one_table_with_the_machine_the_limit_the_wins_and_the_re
     rows = [line for line in found.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
     assert rows[2].startswith("| ferry 1.0 | 1,000 | 1,000 | 2.00 | 1.00 / 0.70 | 50 (0.50) | 80 | 1.2 |")
+    assert rows[3].startswith("| Fast (ferry-serving 1.0) |"), "a package whose name says something else is named"
     assert rows[5].startswith("| Gone | - | - |")
     assert rows[-1].startswith("| in process, no server | 4,000 |")
     assert "Ahead of ferry by 5 % or more: digits req/s: Fast 2x; CPU per request: Fast 2x." in found

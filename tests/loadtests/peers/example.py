@@ -48,7 +48,7 @@ def visit(per_s: float, goodput: tuple[float, float] = (1.0, 0.0), binary: float
 
 def comparison() -> dict[str, Any]:
     """Three rounds of ferry, a faster peer, one that fails in a round, and one that cannot be installed."""
-    told = {"requirements": [], "settings": "as it comes", "versions": {"a": "1.0"}, "reason": None}
+    told = {"requirements": [], "settings": "as it comes", "versions": {"ferry-serving": "1.0"}, "reason": None}
     peers = {name: {"label": label, **copy.deepcopy(told)} for name, label in _LABELS.items()}
     peers["gone"] |= {"reason": "no matching distribution", "versions": {}}
     rounds: list[dict[str, Any]] = []
