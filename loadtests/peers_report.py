@@ -136,7 +136,11 @@ def _version(content: Mapping[str, Any], one: Line) -> str:
     package, version = next(iter(content["peers"][one.name]["versions"].items()), (None, None))
     if package is None:
         return ""
-    return f" {version}" if package.startswith(one.label.split()[0].lower()) and "+" not in one.label else f" ({package} {version})"
+    return (
+        f" {version}"
+        if package.startswith(one.label.split()[0].lower()) and "+" not in one.label
+        else f" ({package} {version})"
+    )
 
 
 def _with_share(one: Line, model: str) -> str:

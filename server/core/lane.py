@@ -202,7 +202,8 @@ class Lane(Tenant[P]):
             return Choice((), Close.DEADLINE, owed[0])
         urgent = self.waiting.first(window + len(self.suspects))
         if owed:
-            lead = [] if sum(request.rows for request in owed) >= self.limits.batch_rows else urgent[:1]
+            is_whole = self.mixing is not Mixing.ANY or sum(request.rows for request in owed) >= self.limits.batch_rows
+            lead = [] if is_whole else urgent[:1]
             urgent = lead + owed + [request for request in urgent if request not in owed and request not in lead]
         if self.suspects:
             urgent = [request for request in urgent if request.id not in self.suspects][:window]
@@ -219,10 +220,13 @@ class Lane(Tenant[P]):
 
     def _owed(self) -> list[InferRequest[P]]:
         """The most urgent of each priority, as many as it is owed by the floor, whatever is more urgent. They join a batch
-        behind its head; a whole batch of them goes first."""
+        behind its head; a whole batch of them goes first. Where lengths matter priorities do not mix: there whoever is owed the rows of a
+        whole batch has the next one, however few wait."""
         owed: list[InferRequest[P]] = []
         for head in self.waiting.heads():
             rows = self.owed_rows.get(head.priority, 0.0) if head.priority > self.waiting.head.priority else 0.0
+            if self.mixing is not Mixing.ANY and (owed or rows < self.limits.batch_rows):
+                continue
             for request in self.waiting.first_of(head.priority, max(0, int(rows))):
                 rows -= request.rows
                 if rows < 0:
