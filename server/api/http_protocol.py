@@ -62,7 +62,7 @@ class FerryProtocol(HttpToolsProtocol):
         self._arrivals = Arrivals(transport.get_extra_info("socket"))
         super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]  # delegates the rest
         self.flow = _PipelineFlow(self.transport, self.pipeline)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrivals.forget()
@@ -84,8 +84,9 @@ class FerryProtocol(HttpToolsProtocol):
                 self._hold(beyond)
             self.body_received(len(data))
             return
-        owes_nothing = self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
-        if owes_nothing and self._lane is not None and (found := self._lane.heads.find(data)):
+        owes_nothing = self._owes_nothing
+        can_read = not self.flow.write_paused  # who does not read its answers goes the long way, which waits for it
+        if owes_nothing and can_read and self._lane is not None and (found := self._lane.heads.find(data)):
             head, start = found
             self._was_active = True
             if len(data) - start == head.content_length:
@@ -98,6 +99,15 @@ class FerryProtocol(HttpToolsProtocol):
         else:
             self._arrived_at = self._arrivals.latest_at()
             self._parse(data, owes_nothing)
+
+    @property
+    def _owes_nothing(self) -> bool:
+        """Whether no request has begun, or waits for its answer, but those that the fast lane has."""
+        return self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
+
+    def _rest(self) -> None:
+        """Idle from now on, for a while."""
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def body_received(self, n_bytes: int) -> None:
         """So many bytes more of the body that is gathered."""
@@ -132,12 +142,15 @@ class FerryProtocol(HttpToolsProtocol):
             self._is_deaf = True  # whatever follows is not HTTP/1.1; the request itself is answered
             self.cycle.keep_alive = False
         else:
-            if self.scope is not self._whole:
+            if self._owes_nothing and self.timeout_keep_alive_task is None and not self.transport.is_closing():
+                self._rest()  # no request has begun: only empty lines came
+            elif self.scope is not self._whole:
                 self._note_unfinished(len(data))
             elif self._owed is not None:
                 self._owed = None
                 self._patience.has_sent(self)
-            if is_new and self._lane is not None and _is_known_from_now_on(self.cycle, self.scope):
+            is_only_one = is_new and not self.pipeline  # of two in one read, what the parser knows is the second
+            if is_only_one and self._lane is not None and _is_known_from_now_on(self.cycle, self.scope):
                 self._lane.heads.learn(data, self.scope)  # type: ignore[arg-type]  # a TypedDict
 
     def pause_writing(self) -> None:
@@ -186,7 +199,7 @@ class FerryProtocol(HttpToolsProtocol):
         """The fast lane leaves this timer alone: idle is who used it neither since the timer was set nor now."""
         if (self._was_active or self._ticket is not None or self._gathered is not None) and not self.transport.is_closing():
             self._was_active = False
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self._rest()
         else:
             super().timeout_keep_alive_handler()
 
@@ -269,6 +282,7 @@ class FerryProtocol(HttpToolsProtocol):
             return
         self.transport.write(response_bytes(error_reply(error), [(b"connection", b"close")]))
         self.transport.write_eof()
+        self._was_active = False  # what comes next is the end, not another spell of rest
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self.timeout_keep_alive_handler)
 
 

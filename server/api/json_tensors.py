@@ -13,6 +13,7 @@ from server.errors import BadRequest
 
 _ACCEPTED = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}
 _FLOATS = {float}
+_NUMBERS = {int, float, bool}
 _WORDS = {"f": "numbers", "i": "integers", "u": "integers that are not negative", "b": "booleans"}
 
 
@@ -57,6 +58,8 @@ def _too_large(name: str, datatype: str) -> BadRequest:
 
 
 def _checked_array(name: str, data: list[Any], dtype: np.dtype[Any], datatype: str) -> Array:
+    if not set(map(type, _flatten(data))) <= _NUMBERS:  # numpy would give each text the room of the longest
+        raise BadRequest(f"input {name!r}: datatype {datatype} wants {_WORDS[dtype.kind]} only, within 64 bits")
     try:
         array: Array = np.array(data)
     except (ValueError, OverflowError):  # nested lists of unequal lengths

@@ -36,16 +36,17 @@ class KnownHeads:
         return head, end
 
     def learn(self, data: bytes, scope: Scope) -> None:
-        """`scope` is what the parser made of the head that `data` begins with; the connection stays open after this request."""
+        """`scope` is what the parser made of the only request that begins in `data`; the connection stays open after it. Whether the request
+        is the first thing there is seen to here: a parser skips empty lines before it."""
         end = data.find(_END) + len(_END)
-        if end > LONGEST_HEAD or not is_infer_path(scope["path"]):
+        if end > LONGEST_HEAD or not data.startswith(b"POST ") or not is_infer_path(scope["path"]):
             return
         try:
             head = read_head(scope, self._max_body_bytes, self._clients)
         except FerryError:
             return  # whoever is asked to serve it says so
         if not self._is_plain(head, scope) or len(data) - end > (head.content_length or 0):
-            return  # with two requests in one read, `scope` is of the second
+            return
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()
         self._heads[data[:end]] = head
@@ -54,5 +55,7 @@ class KnownHeads:
         if head.encoding != IDENTITY or head.content_length is None:
             return False
         if head.header_length is not None and head.header_length > head.content_length:
+            return False
+        if any(name == b"connection" and value.lower() != b"keep-alive" for name, value in scope["headers"]):
             return False
         return not (self._compresses and any(name == b"accept-encoding" for name, _ in scope["headers"]))

@@ -17,6 +17,7 @@ from server.api.clients import FROM_FRONT_END, Clients
 from server.api.disconnects import Receive
 from server.api.errors_http import error_reply
 from server.api.infer_head import Scope
+from server.api.openai_errors import openai_error
 from server.errors import BadRequest, EngineAway, EngineLost, FerryError
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Proxy:
         try:
             await exchange.run(scope, receive, send)
         except FerryError as error:
-            await _refuse(error, send)
+            await _refuse(error, scope, send)
         finally:
             writer.close()
             with suppress(ConnectionError):  # whoever closed first
@@ -159,11 +160,13 @@ async def _without_engine(scope: Scope, send: Send) -> None:
     if scope["path"] == _LIVE and scope["method"] == "GET":
         await _reply(200, [(b"content-type", b"application/json")], b'{"live":true}', send)
     else:
-        await _refuse(EngineAway("the engine is being restarted; try again"), send)
+        await _refuse(EngineAway("the engine is being restarted; try again"), scope, send)
 
 
-async def _refuse(error: FerryError, send: Send) -> None:
-    await _reply(*error_reply(error), send)
+async def _refuse(error: FerryError, scope: Scope, send: Send) -> None:
+    """In the form of the API that was asked."""
+    worded = openai_error if scope["path"].startswith("/v1/") else error_reply
+    await _reply(*worded(error), send)
 
 
 async def _reply(status: int, headers: list[tuple[bytes, bytes]], body: bytes, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -105,7 +106,13 @@ class Supervisor:
         name = watch.post.name
         while not self._ending.is_set():
             began_at = self._clock()
-            status = await self._live(watch)
+            try:
+                status = await self._live(watch)
+            except (
+                OSError
+            ) as error:  # no more processes or memory just now, or the interpreter is gone: like a child that ends at once
+                log.error("%s cannot be started: %s", name, error)
+                status = os.EX_OSERR
             was_ready = watch.is_ready.is_set()
             watch.is_ready.clear()
             if self._ending.is_set():
@@ -124,10 +131,14 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         orders = watch.post.orders
         inherited = [theirs.fileno(), *([orders.listener] if orders.listener is not None else [])]
-        with theirs:
-            watch.process = process = await asyncio.create_subprocess_exec(
-                *watch.post.command, str(theirs.fileno()), pass_fds=inherited, process_group=0
-            )
+        try:
+            with theirs:
+                watch.process = process = await asyncio.create_subprocess_exec(
+                    *watch.post.command, str(theirs.fileno()), pass_fds=inherited, process_group=0
+                )
+        except OSError:
+            ours.close()
+            raise
         if self._ending.is_set():  # it was asked to end before it was there to hear it
             _signal(process, signal.SIGTERM)
         reader, writer = await asyncio.open_connection(sock=ours)

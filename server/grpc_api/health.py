@@ -39,12 +39,12 @@ class Health:
         sent = ""
         try:
             while not draining.done():
-                status = self._status(service) or "SERVICE_UNKNOWN"
-                if status != sent:
-                    await context.write(_pack(status))
-                    sent = status
-                change = asyncio.ensure_future(self._registry.change())
+                change = asyncio.ensure_future(self._registry.change())  # from here on: the client may take long to read
                 try:
+                    status = self._status(service) or "SERVICE_UNKNOWN"
+                    if status != sent:
+                        await context.write(_pack(status))
+                        sent = status
                     await asyncio.wait((change, draining), return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     change.cancel()

@@ -142,9 +142,9 @@ class Registry:
         """Strict: every model that is to be served is."""
         return not self._failed
 
-    async def change(self) -> None:
-        """Wait until a model begins or stops to serve, or fails to."""
-        await self._changed.wait()
+    def change(self) -> Coroutine[Any, Any, object]:
+        """To be awaited: ends when a model begins or stops to serve, or fails to, after this call."""
+        return self._changed.wait()
 
     def before_retiring(self, listener: Callable[[], Awaitable[None]]) -> None:
         """Await `listener` whenever a model is about to take no more requests: it is not listed any more, but still runs."""

@@ -332,3 +332,73 @@ def test_what_a_request_made_is_gone_with_its_answer(tmp_path: Path) -> None:
                 gc.enable()
 
     run(scenario)
+
+
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+BODY_TO_COME = b"POST /v2/models/fake/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "data", [GET + BODY_TO_COME, post(1.0) + BODY_TO_COME, b"\r\n\r\n" + BODY_TO_COME, b"\r\n" + post(1.0)]
+)
+def test_nothing_is_learnt_of_a_read_that_begins_with_something_else(tmp_path: Path, data: bytes) -> None:
+    """Or one client could say what another one's head means."""
+
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            protocol, _ = b.connect()
+            protocol.data_received(data)
+            await asyncio.sleep(0.01)
+            assert b.lane.heads.n_known == 0
+            protocol.connection_lost(None)
+
+    run(scenario)
+
+
+def test_who_does_not_read_its_answers_gets_no_more_of_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            await b.teach(post(1.0))
+            protocol, line = b.connect()
+            protocol.pause_writing()
+            for number in (1.0, 2.0, 3.0):
+                protocol.data_received(post(number))
+                await asyncio.sleep(0.01)
+            assert line.written == b""
+            protocol.resume_writing()
+            await b.world.reaches(lambda: len(line.replies()) == 3)
+            assert line.numbers() == [2.0, 4.0, 6.0]
+
+    run(scenario)
+
+
+def test_who_wants_the_connection_to_end_has_it_ended_each_time(tmp_path: Path) -> None:
+    closing = post(1.0).replace(b"Host: h", b"Connection: Close")
+
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            for _ in range(2):
+                protocol, line = b.connect()
+                protocol.data_received(closing)
+                await b.world.reaches(lambda: line.is_closed)  # noqa: B023
+                assert line.numbers() == [2.0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("before", [b"", post(1.0)])
+def test_empty_lines_do_not_keep_a_connection(tmp_path: Path, before: bytes) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            protocol, line = b.connect()
+            if before:
+                protocol.data_received(before)
+                await b.world.reaches(lambda: len(line.replies()) == 1)
+            protocol.data_received(b"\r\n")
+            timer = protocol.timeout_keep_alive_task
+            assert timer is not None
+            assert not timer.cancelled()
+            protocol.timeout_keep_alive_handler()
+            assert line.is_closed
+
+    run(scenario)

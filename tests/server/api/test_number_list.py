@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -111,3 +112,16 @@ def test_long_lists_are_read_beside_each_other() -> None:
 def test_the_decoder_has_words_for_what_is_not_read() -> None:
     with pytest.raises(BadRequest, match="too large for FP32"):
         from_json("x", [1e39], [1], np.dtype("f4"), "FP32")
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "INT64", "BOOL"])
+def test_texts_among_numbers_cost_no_memory(datatype: str) -> None:
+    """numpy would give each of them the room of the longest."""
+    data = ["A" * 20_000] + [""] * 5_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadRequest, match=f"datatype {datatype} wants"):
+            from_json("x", data, [len(data)], np.dtype({"BOOL": "?", **DATATYPES}[datatype]), datatype)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -93,6 +93,12 @@ def test_without_an_engine_it_lives_is_not_ready_and_says_when_to_try_again(star
         for path in ("/v2/health/ready", "/v2/models/affine", "/metrics"):
             reply = call(connection, "GET", path)
             assert (reply.status, reply.headers["retry-after"], "try again" in reply.error) == (503, "1", True)
+        told = call(connection, "POST", "/v1/chat/completions", b"{}")
+        assert (told.status, told.headers["x-should-retry"], "try again" in told.json["error"]["message"]) == (
+            503,
+            "true",
+            True,
+        )
         assert call(connection, "GET", "/v2/health/live").json == {"live": True}
         assert call(connection, "POST", INFER, BODY).headers["retry-after-ms"] == "1000"
     finally:

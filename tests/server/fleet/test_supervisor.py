@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,3 +142,23 @@ def test_shared_memory_and_front_ends_exclude_each_other(tmp_path: Path, capsys:
     flags = ["--repository", str(tmp_path), "--frontends", "2", "--shared-memory", "on"]
     assert cli.main(["serve", *flags]) == 2
     assert "shared memory needs the server in one process" in capsys.readouterr().err
+
+
+def test_a_child_that_cannot_be_started_just_now_is_started_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refusals = asyncio.create_subprocess_exec, [BlockingIOError(11, "no more processes")] * 2
+
+    async def starved(*args: Any, **more: Any) -> Any:
+        if refusals and book(tmp_path, "engine"):
+            raise refusals.pop()
+        return await start(*args, **more)
+
+    async def scenario(one: Fleet) -> None:
+        await one.reaches(lambda: one.calls == ["serving"])
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", starved)
+        os.kill(one.pid("engine"), signal.SIGKILL)
+        await one.reaches(lambda: one.began("engine") == 2)
+
+    assert run(fleet(tmp_path), scenario) == 0
+    assert caplog.text.count("engine cannot be started: [Errno 11] no more processes") == 2
