@@ -161,6 +161,9 @@ class FakeModels:
     def __init__(self, *models: FakeModel) -> None:
         self._models = {model.key.name: model for model in models}
 
+    def replace(self, model: FakeModel) -> None:
+        self._models[model.key.name] = model
+
     def generates(self, name: str) -> bool:
         return name in self._models
 

@@ -25,6 +25,9 @@ EXTRA = "json"
 LARGEST_MULTIPLE = 10_000
 """The product of a schema's `multipleOf`, without their decimal points: the library makes a state for each remainder, without a limit."""
 
+_LARGEST_SCALED = 2**32 - 1
+"""Of the same with all decimal points moved as far as the furthest of them: the library calculates with it in 32 bits."""
+
 _WHITESPACE = r"[ ]|\n[ \t]{0,32}"
 """Between the parts of a value: a space, or a line's indentation. Without a limit a model may go on with it for ever."""
 
@@ -174,8 +177,11 @@ def _limits() -> llguidance.LLParserLimits:
 
 def _check_multiples(schema: object) -> None:
     """Raises BadRequest."""
-    product = prod({_digits(value) for value in _multiples(schema)})
-    if product > LARGEST_MULTIPLE:
+    values = set(_multiples(schema))
+    if any(value <= 0 for value in values):
+        raise BadRequest("the schema has a 'multipleOf' that is not above 0; leave it out")
+    product = prod({_digits(value) for value in values})
+    if product > LARGEST_MULTIPLE or product * 10 ** max(map(_decimals, values), default=0) > _LARGEST_SCALED:
         raise BadRequest(
             f"the schema's 'multipleOf' make {product:,} remainders together; {LARGEST_MULTIPLE:,} are possible: leave it out"
         )
@@ -200,6 +206,12 @@ def _digits(value: int | float) -> int:
     number = Decimal(repr(value)).normalize().as_tuple()
     exponent = number.exponent if isinstance(number.exponent, int) else 0
     return int("".join(map(str, number.digits)) + "0" * max(0, min(exponent, 20)))
+
+
+def _decimals(value: int | float) -> int:
+    """0.25 → 2."""
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def _cannot_be_kept(reason: str) -> BadRequest:

@@ -28,6 +28,9 @@ UNFINISHED = "\ufffd"
 MOST_HELD = 64
 """Tokens in a row that may all look unfinished; a character has at most four bytes, so more of them is garbage, which is shown."""
 
+N_BEFORE = 8
+"""Tokens of a prompt that say how the first ones of its answer are written."""
+
 _WORD_MARK = "\u2581"
 """Stands for a space in the vocabularies of SentencePiece."""
 
@@ -59,16 +62,21 @@ class HfTextCodec:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Their text, special tokens left out."""
-        text: str = self._loaded.decode(list(ids), skip_special_tokens=True)
+        try:
+            text: str = self._loaded.decode(list(ids), skip_special_tokens=True)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # as above; who asks for it guards against Exceptions
+            raise RuntimeError(f"the tokenizer cannot decode {list(ids)}: {error}") from None
         return text
 
     def piece(self, token: int) -> bytes:
         """The bytes of one token by itself; b"" for an id that the tokenizer does not know."""
         return self._pieces.of(token)
 
-    def stream(self) -> HfTextStream:
-        """For a new answer."""
-        return HfTextStream(self.decode, self._specials)
+    def stream(self, after: Sequence[int] = ()) -> HfTextStream:
+        """For a new answer, which goes on with the text of `after`."""
+        return HfTextStream(self.decode, self._specials, after)
 
     def serialized(self) -> str:
         """The content of its tokenizer.json."""
@@ -92,12 +100,12 @@ class HfTextStream:
 
     __slots__ = ("_decode", "_ids", "_n_told", "_specials", "_told")
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], specials: frozenset[int]) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], specials: frozenset[int], after: Sequence[int] = ()) -> None:
         self._decode = decode
         self._specials = specials
-        self._ids: list[int] = []
-        self._n_told = 0
-        self._told = ""
+        self._ids = [token for token in after[-N_BEFORE:] if token not in specials]
+        self._n_told = len(self._ids)
+        self._told = decode(self._ids) if self._ids else ""
 
     def add(self, token: int) -> str:
         """The text that is complete by this token; "" while a character is not."""

@@ -165,7 +165,8 @@ def _kept(scaled: Array, sampling: Sampling) -> tuple[Array, Array]:
         total = float(np.exp(scaled).sum(dtype=np.float64))
         ids = _likeliest(scaled, _FEW)
         weights = np.exp(scaled[ids])
-        if weights.sum(dtype=np.float64) < sampling.top_p * total and not weights[-1] < sampling.min_p:
+        is_all = len(ids) < _FEW  # a grammar or bias leaves no more
+        if not is_all and weights.sum(dtype=np.float64) < sampling.top_p * total and not weights[-1] < sampling.min_p:
             ids = _likeliest(scaled, scaled.size)
             weights = np.exp(scaled[ids])
     n_kept = len(ids)
@@ -177,11 +178,12 @@ def _kept(scaled: Array, sampling: Sampling) -> tuple[Array, Array]:
 
 
 def _likeliest(values: Array, count: int) -> Array:
-    """Ids of the `count` largest values in their order; more where the last ones are equal."""
+    """Ids of the `count` largest values in their order; more where the last ones are equal, fewer where the others are −∞."""
     if count >= values.size:
         ids: Array = np.arange(values.size)
     else:
-        ids = np.flatnonzero(values >= np.partition(values, -count)[-count])
+        least = np.partition(values, -count)[-count]
+        ids = np.flatnonzero(values >= least if least > -np.inf else values > -np.inf)
     return ids[np.argsort(-values[ids], kind="stable")]
 
 

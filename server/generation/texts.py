@@ -38,8 +38,8 @@ class TextCodec(Protocol):
     def piece(self, token: int) -> bytes:
         """The bytes of one token by itself, for log probabilities; not always UTF-8."""
 
-    def stream(self) -> TextStream:
-        """For a new answer."""
+    def stream(self, after: Sequence[int] = ()) -> TextStream:
+        """For a new answer. `after`: the ids whose text it goes on with, if it does: without them a space that it begins with is lost."""
 
     def serialized(self) -> str:
         """The tokenizer as the `tokenizers` library writes it: JSON. Some megabytes, made for each call."""

@@ -60,7 +60,11 @@ class Generation:
         the request. Raises FerryError."""
         arrived_at = self._clock()
         call = _read(request)
-        job = await make_job(model, call, HeadTerms(remaining_s, "", client), arrived_at)
+        terms = HeadTerms(remaining_s, "", client)
+        job = await make_job(model, call, terms, arrived_at)
+        newest = self._models.find_generating(request.model_name, request.model_version or None)
+        if newest.key != model.key:  # replaced while its tokenizer or a schema took time
+            model, job = newest, await make_job(newest, call, terms, arrived_at)
         streams = call.streams is not False
         running = Running(self._engine, model, job, streams)
         told = _Told(model, request, call)

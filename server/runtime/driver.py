@@ -72,7 +72,9 @@ class Driver:
             return
         try:
             self._handle(event, result)
-        except Exception:  # a bug in ferry: whoever waits must not wait for ever
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a bug in ferry, or a library's panic: whoever waits must not wait for ever
             log.critical("a bug in ferry: the scheduler is given up, and whoever waits is told so", exc_info=True)
             self._break()
 
@@ -82,7 +84,7 @@ class Driver:
         self.ring.note(event, actions, now)  # before they are carried out: that may bring the next event
         for action in actions:
             if isinstance(action, Closed):
-                self._closing.pop(action.model).set_result(None)
+                _end(self._closing.pop(action.model))
             else:
                 self._carry_out(action, result)
                 self._owed.settle(action)
@@ -92,10 +94,10 @@ class Driver:
         self.is_broken = True
         if self._timer is not None:
             self._timer.cancel()
-        for closed in self._closing.values():
-            closed.set_result(None)
-        self._closing.clear()
         self._give_up(self._owed.take_all())
+        for closed in self._closing.values():
+            _end(closed)
+        self._closing.clear()
 
     async def drain(self, key: ModelKey) -> None:
         """Nothing new is taken for this model; returns when it has nothing left."""
@@ -123,3 +125,8 @@ class Driver:
             self.feed(Wake())
         else:
             self._set_timer()
+
+
+def _end(closed: asyncio.Future[None]) -> None:
+    if not closed.done():  # whoever waited for it may have gone
+        closed.set_result(None)

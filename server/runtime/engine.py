@@ -342,7 +342,10 @@ class Engine(QueueEntrance):
 
     def _end(self, request: WorkRequest | TextRequest, error: FerryError) -> None:
         if not request.payload.answer.done():
-            request.payload.answer.set_exception(error)
+            try:
+                request.payload.answer.set_exception(error)
+            except Exception:  # as in _answer
+                log.exception("request %d could not be told that it failed: a bug in ferry", request.id)
         model = self._models.get(request.model)
         is_trial = bool(self._trials) and self._trials.pop(request.id, None) is not None
         if model is not None and not is_trial:

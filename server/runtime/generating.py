@@ -4,6 +4,7 @@ nothing itself."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -26,9 +27,9 @@ from server.core.events import (
 )  # fmt: skip
 from server.core.resident_lane import ResidentLane
 from server.core.types import GenerateRequest, ModelKey
-from server.errors import FerryError
+from server.errors import FerryError, ModelFailed
 from server.generation.asked import Asked, Asking
-from server.generation.options import Finish, Prompt, Sampling, TokenSink
+from server.generation.options import Finish, LogProb, Prompt, Sampling, TokenSink
 from server.generation.serving import GeneratingModel
 from server.generation.stepper import Got, Stepped, Stepper
 from server.runtime.clock import Clock
@@ -38,6 +39,8 @@ from server.runtime.reply_time import within_s
 from server.runtime.resident_instances import ResidentInstances, StepReport
 from server.runtime.served_decoder import ServedDecoder
 from server.telemetry.generating_stats import StepTimes, Told
+
+log = logging.getLogger(__name__)
 
 
 class Generating:
@@ -140,14 +143,19 @@ class Generating:
 
     def fail(self, request: Asking, error: FerryError) -> None:
         """It gets nothing more but this, unless it is over."""
+        if not request.payload.is_over:  # else its client is gone, and was counted
+            self._fail(request, error)
+
+    def _fail(self, request: Asking, error: FerryError) -> None:
         asked = request.payload
-        if asked.is_over:
-            return  # its client is gone, and was counted
         asked.is_over = True
         model = self._models.get(request.model)
         if model is not None:
             model.stats.ended(request.arrived_at, error, self._clock())
-        asked.sink.failed(error)
+        try:
+            asked.sink.failed(error)
+        except Exception:  # as for tokens
+            log.exception("request %d could not be told that it failed: a bug in ferry", request.id)
 
     def _step_ended(self, model: ServedDecoder, report: StepReport) -> None:
         stepped, iteration = report.stepped, report.iteration
@@ -175,14 +183,16 @@ class Generating:
                 continue
             if asked.token_at is None:
                 firsts.append(request)
-                asked.sink.began(asked.n_known)
             else:
                 gaps_s.append(now - asked.token_at)
-            asked.token_at = now
-            asked.sink.token(token, logprob)
-            if finish is not None and not asked.is_over:  # its sink may just have stopped it
+            try:
+                is_whole = _tell_one(asked, now, token, logprob, finish)
+            except Exception:  # a bug where it is told: not its neighbours' affair
+                log.exception("request %d could not be told a token: a bug in ferry", request.id)
                 asked.is_over = True
-                asked.sink.ended(finish)
+                self._loop.call_soon(self._give_up, model, request)
+                continue
+            if is_whole:
                 whole_s.append(now - request.arrived_at)
         known = [request.payload.n_known for request in firsts]
         told = Told(
@@ -190,6 +200,12 @@ class Generating:
             sum([n_known > 0 for n_known in known]), sum([now - request.arrived_at > request.payload.allowed_s for request in firsts]),
         )  # fmt: skip
         model.stats.told(told, now)
+
+    def _give_up(self, model: ServedDecoder, request: Asking) -> None:
+        """What cannot be told any more need not be calculated. Later than now, for the driver is in the middle of a decision."""
+        self._driver.feed(Cancel(request))
+        self._fail(request, ModelFailed("the answer could not be told to its end; the server's log has the details"))
+        self._count(model)
 
     def _add_instance(self, model: ServedDecoder, number: int) -> None:
         self._instances[model.key].add(number)
@@ -208,6 +224,19 @@ class Generating:
         occupied.n_waiting = len(lane.waiting) if lane else 0
         occupied.n_resident = sum([len(place) for place in lane.places.values()]) if lane else 0
         occupied.n_slots = len(lane.places) * model.limits.slots if lane else 0
+
+
+def _tell_one(asked: Asked, now: float, token: int, logprob: LogProb | None, finish: Finish | None) -> bool:
+    """Whether its answer is whole by that."""
+    if asked.token_at is None:
+        asked.sink.began(asked.n_known)
+    asked.token_at = now
+    asked.sink.token(token, logprob)
+    if finish is not None and not asked.is_over:  # its sink may just have stopped it
+        asked.is_over = True
+        asked.sink.ended(finish)
+        return True
+    return False
 
 
 def _stepper(model: ServedDecoder, number: int) -> Stepper:

@@ -132,7 +132,7 @@ class Instances:
         while (batch := self._for_threads.get()) is not None:
             try:
                 result = self._runner.run(batch)
-            except Exception as error:  # not the batch's fault: the instance is gone and says so, then a new one comes
+            except BaseException as error:  # not the batch's fault (a library's panic is no Exception): a new instance comes
                 self._loop.call_soon_threadsafe(self._lost, batch, _described(error))
                 return
             self._loop.call_soon_threadsafe(self._ended, result)
@@ -158,5 +158,5 @@ class Instances:
         self._report(result)
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -83,7 +83,7 @@ class ResidentInstances:
                 else:
                     self._loop.call_soon_threadsafe(self._report, self._step(stepper, order))
                 del order
-        except Exception as error:  # not a request's fault: the instance is gone and says so, then a new one comes
+        except BaseException as error:  # not a request's fault (a library's panic is no Exception): a new instance comes
             self._loop.call_soon_threadsafe(self._lost, number, f"{type(error).__name__}: {error}")
 
     def _step(self, stepper: Stepper, iteration: Iteration[Asked]) -> StepReport:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from server.api.openai_errors import BadParameter
 from server.errors import BadRequest
 from server.generation.serving import GeneratingModel
 
 AT_ONCE = 4096
-"""Characters that are tokenised on the event loop: within a millisecond or two."""
+"""Characters of one call that are tokenised on the event loop: within a millisecond or two."""
+
+T = TypeVar("T")
 
 _CHARACTERS_PER_TOKEN = 32
 _MARGIN = 16
@@ -20,6 +23,16 @@ _MARGIN = 16
 async def text_ids(model: GeneratingModel, text: str, param: str) -> list[int]:
     """Of a text as it is, with the tokenizer's own special tokens around it. Raises BadParameter, naming `param`."""
     return await _done(partial(_encode, model, text, True, param), len(text), param)
+
+
+async def all_ids(model: GeneratingModel, given: Sequence[str | list[int]], param: str) -> list[list[int]]:
+    """Of several texts, or of ids as they are. Raises BadParameter, naming `param`."""
+    size = sum(len(one) for one in given if isinstance(one, str))
+
+    def encode() -> list[list[int]]:
+        return [_encode(model, one, True, param) if isinstance(one, str) else one for one in given]
+
+    return await _done(encode, size, param)
 
 
 async def chat_ids(model: GeneratingModel, messages: Sequence[Mapping[str, str]], param: str) -> list[int]:
@@ -36,7 +49,7 @@ async def chat_ids(model: GeneratingModel, messages: Sequence[Mapping[str, str]]
     return await _done(encode, size + 16 * len(messages), param)
 
 
-async def _done(encode: Callable[[], list[int]], size: int, param: str) -> list[int]:
+async def _done(encode: Callable[[], T], size: int, param: str) -> T:
     try:
         return encode() if size <= AT_ONCE else await asyncio.to_thread(encode)
     except BadParameter:

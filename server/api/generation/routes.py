@@ -14,7 +14,7 @@ from server.api.generation.completions import USUAL_TOKENS, CompletionForm, read
 from server.api.generation.exchange import exchange
 from server.api.generation.fields import BodyFields, read_object
 from server.api.generation.forms import Form, OpenAiFrame
-from server.api.generation.prompts import chat_ids, text_ids
+from server.api.generation.prompts import all_ids, chat_ids
 from server.api.generation.response_format import held
 from server.api.generation.running import Job, Running
 from server.api.generation.wishes import make_prompt
@@ -66,6 +66,8 @@ class CompletionRoutes:
         fields = BodyFields(read_object(await read_body(receive, head.encoding, self._max_body_bytes)))
         prepare = self._chat if path == CHAT else self._completion
         model, job, form, streams = await prepare(fields, head, scope.get(ARRIVED_AT))
+        if self._find(model.key.name).key != model.key:  # replaced while its tokenizer or a schema took time
+            model, job, form, streams = await prepare(fields, head, scope.get(ARRIVED_AT))
         await exchange(Running(self._engine, model, job, streams), form, streams, receive, send)
 
     async def _completion(
@@ -74,8 +76,9 @@ class CompletionRoutes:
         call = read_completion(fields)
         model = self._find(call.model)
         terms = _terms(model, head)
-        all_ids = [await text_ids(model, given, "prompt") if isinstance(given, str) else given for given in call.prompts]
-        prompts = [make_prompt(model, ids, call.wishes, "prompt", USUAL_TOKENS) for ids in all_ids]
+        prompts = [
+            make_prompt(model, ids, call.wishes, "prompt", USUAL_TOKENS) for ids in await all_ids(model, call.prompts, "prompt")
+        ]
         sampling = await held(model, call.wishes.sampling, call.wishes.schema)
         job = Job(prompts, sampling, call.wishes.stops, call.n, arrived_at, terms, head.name, head.terms.client)
         echoes = [_echo(model, given) if call.echo else "" for given in call.prompts for _ in range(call.n)]
@@ -90,7 +93,7 @@ class CompletionRoutes:
         terms = _terms(model, head)
         prompt = make_prompt(model, await chat_ids(model, call.messages, "messages"), call.wishes, "messages", None)
         sampling = await held(model, call.wishes.sampling, call.wishes.schema)
-        job = Job([prompt], sampling, call.wishes.stops, call.n, arrived_at, terms, head.name, head.terms.client)
+        job = Job([prompt], sampling, call.wishes.stops, call.n, arrived_at, terms, head.name, head.terms.client, goes_on=False)
         frame = _frame(model, "chatcmpl", "chat.completion.chunk" if call.streams else "chat.completion", call.tells_usage)
         return model, job, ChatForm(frame, model.codec, call.n, sampling.logprobs is not None), call.streams
 

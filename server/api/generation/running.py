@@ -22,7 +22,7 @@ _SEEDS = 2**64
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be generated: `n` answers to each prompt, in this order. `stops`: texts that end an answer. `client`: who asks, where that
-    matters; 0: somebody."""
+    matters; 0: somebody. `goes_on`: answers continue the text of their prompts."""
 
     prompts: Sequence[Prompt]
     sampling: Sampling
@@ -32,6 +32,7 @@ class Job:
     terms: Terms = NO_TERMS
     name: str = ""
     client: int = 0
+    goes_on: bool = True
 
 
 class Usage(NamedTuple):
@@ -61,7 +62,8 @@ class Running:
         self.answers: list[Answer] = []
         try:
             for place in range(len(job.prompts) * job.n):
-                stream, stops = model.codec.stream(), StopTexts(job.stops)
+                stream = model.codec.stream(job.prompts[place // job.n].ids if job.goes_on else ())
+                stops = StopTexts(job.stops)
                 answer = Answer(stream, stops, ends, grown, self._news.set, partial(self._halt, place))
                 self.answers.append(answer)
                 self._requests.append(self._generate(model, place, answer))

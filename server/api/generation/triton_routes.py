@@ -87,6 +87,9 @@ class GenerateRoutes:
             raise BadParameter("stream", f"'stream' is {str(call.streams).lower()}; such requests go to {other}")
         model = self._models.find_generating(route.name, route.version)  # again: it may have been replaced meanwhile
         job = await make_job(model, call, head.terms, scope.get(ARRIVED_AT), head.name)
+        newest = self._models.find_generating(route.name, route.version)
+        if newest.key != model.key:  # replaced while its tokenizer or a schema took time
+            model, job = newest, await make_job(newest, call, head.terms, scope.get(ARRIVED_AT), head.name)
         form = TritonForm(model, call)
         await exchange(Running(self._engine, model, job, route.streams), form, route.streams, receive, send)
 

@@ -40,6 +40,29 @@ def test_a_text_comes_back_whole_and_in_pieces(file: Callable[[], str], text: st
     assert streamed(made, ids) == text
 
 
+@pytest.mark.parametrize("file", [byte_level, sentence_pieces])
+@pytest.mark.parametrize(
+    ("prompt", "answer"), [("the", " end"), ("the end", ""), ("a", " 中"), ("a ", " b"), ("中", "文"), ("", "the")]
+)
+def test_an_answer_goes_on_with_the_text_of_its_prompt(file: Callable[[], str], prompt: str, answer: str) -> None:
+    """With the space that it begins with, if it does."""
+    made = of(file())
+    before, whole = made.encode(prompt, special=False), made.encode(prompt + answer, special=False)
+    if whole[: len(before)] != before:
+        pytest.skip("this tokenizer joins them")
+    stream = made.stream(before)
+    assert "".join([*map(stream.add, whole[len(before) :]), stream.rest()]) == answer
+
+
+@given(prompt=st.lists(st.integers(0, 280), max_size=12), ids=st.lists(st.integers(0, 280), max_size=20))
+@settings(max_examples=300, deadline=None)
+def test_pieces_add_up_whatever_the_prompt_is(prompt: list[int], ids: list[int]) -> None:
+    before = codec().decode(prompt)
+    assume(not before.endswith("�"))
+    stream = codec().stream(prompt)
+    assert before + "".join([*map(stream.add, ids), stream.rest()]) == codec().decode(prompt + ids)
+
+
 @given(ids=st.lists(st.integers(0, 280), max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_pieces_add_up_to_the_text_of_all_tokens_whatever_these_are(ids: list[int]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from server.backends.base import Array, BatchError
+from server.generation import sampler
 from server.generation.grammars import Guide
 from server.generation.options import Sampling
 from server.generation.sampler import Chooser, choose
@@ -324,3 +325,13 @@ def test_a_step_that_is_run_again_asks_a_grammar_the_same() -> None:
 def test_a_grammar_that_leaves_nothing_says_so() -> None:
     with pytest.raises(BatchError, match="grammar forbid every token"):
         choose(logits(), [chooser(Sampling(grammar=Only(set())))])
+
+
+def test_where_few_are_left_only_those_are_looked_at() -> None:
+    """Sorting a whole vocabulary for each row takes longer than a step."""
+    values = np.full(100_000, -np.inf, np.float32)
+    values[[7, 70, 700]] = [1.0, 3.0, 2.0]
+    assert sampler._likeliest(values, sampler._FEW).tolist() == [70, 700, 7]
+    ids, weights = sampler._kept(values - 3.0, Sampling(temperature=1.0, top_p=0.999999))
+    assert ids.tolist() == [70, 700, 7]
+    assert weights == pytest.approx(np.exp([0.0, -1.0, -2.0]))

@@ -76,6 +76,7 @@ class Accidents:
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self.dies = False
+        self.death: BaseException = MemoryError("planted")
         self.n_steps = 0
 
     @property
@@ -89,7 +90,7 @@ class Accidents:
         self.n_steps += 1
         if self.dies:
             self.dies = False
-            raise MemoryError("planted")
+            raise self.death
         return self.decoder.decode(rows)
 
     def copy(self, source: int, target: int, n_kept: int) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 
+from server.core.types import ModelKey
 from server.errors import InstanceLost, Refused
 from server.generation.options import Finish
-from tests.child_server import wait_until
-from tests.fake_generation import ANSWER, NAME, FakeEngine, spoken
+from tests.child_server import call, wait_until
+from tests.fake_generation import ANSWER, NAME, FakeEngine, FakeModels, FakeServer, fake_model, spoken
 from tests.generating import codec, end_id
 from tests.server.api.generation.conftest import Post
 
@@ -214,3 +219,44 @@ def test_a_slow_reader_gets_it_all_and_holds_nobody_up(ai: Any, engine: FakeEngi
         assert complete(ai).choices[0].text.startswith("the the")
     wait_until(lambda: engine.asked[0].is_over, "the slow one's answer is complete")
     assert first.choices[0].text + "".join(chunk.choices[0].text for chunk in slow) == "the " * 60
+
+
+class Slow:
+    """A codec that does something else first, and remembers in which thread."""
+
+    def __init__(self, first: Callable[[], None]) -> None:
+        self._codec = codec()
+        self._first = first
+        self.threads: set[int] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def encode(self, text: str, special: bool) -> list[int]:
+        self._first()
+        self.threads.add(threading.get_ident())
+        return self._codec.encode(text, special)
+
+
+@pytest.mark.parametrize(("n", "is_on_loop"), [(2, True), (60, False)])
+def test_many_prompts_are_not_tokenised_on_the_event_loop(engine: FakeEngine, n: int, is_on_loop: bool) -> None:
+    slow = Slow(lambda: None)
+    loops: set[int] = set()
+    engine.script = lambda _, __: loops.add(threading.get_ident()) or [end_id()]  # type: ignore[func-returns-value]
+    with FakeServer(engine, FakeModels(fake_model(codec=slow))) as running:
+        body = {"model": NAME, "prompt": ["a" * 100] * n, "max_tokens": 1}
+        with closing(HTTPConnection("127.0.0.1", running.port, timeout=30)) as connection:
+            assert call(connection, "POST", PATH, body).status == 200
+    assert (slow.threads == loops) == is_on_loop
+
+
+@pytest.mark.parametrize("path", [PATH, f"/v2/models/{NAME}/generate"])
+def test_a_model_that_is_replaced_while_its_tokenizer_takes_time_is_asked_as_its_successor(
+    engine: FakeEngine, path: str
+) -> None:
+    models = FakeModels(fake_model(codec=Slow(lambda: models.replace(fake_model(key=ModelKey(NAME, 4))))))
+    with FakeServer(engine, models) as running:
+        body = {"model": NAME, "prompt": "x"} if path == PATH else {"text_input": "x"}
+        with closing(HTTPConnection("127.0.0.1", running.port, timeout=30)) as connection:
+            assert call(connection, "POST", path, body).status == 200
+    assert [asked.request.model for asked in engine.asked] == [ModelKey(NAME, 4)]
