@@ -13,8 +13,8 @@ from optimizer.errors import OptimizeError
 
 _ROOT = Path(__file__).resolve().parent.parent
 _OWN_CODE = (
-    "optimizer/sources", "optimizer/stages", "optimizer/checks", "optimizer/transforms", "optimizer/ladder", "optimizer/decoder",
-    "server/backends", "server/intake",
+    "optimizer/sources", "optimizer/stages", "optimizer/checks", "optimizer/transforms", "optimizer/ladder", "optimizer/decoder", "optimizer/tensorrt",
+    "server/backends", "server/contract", "server/intake",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from optimizer.options import Options
 from optimizer.plan import Plan, Source, make_plan
 from optimizer.report import Story, candidates, write_data, write_report
 from optimizer.run import Display, Execution, execute
-from optimizer.runs import Verdict, keep_wants, newest_of_run, publish_version, rejected_folder
+from optimizer.runs import Objectives, Verdict, keep_wants, newest_of_run, publish_version, rejected_folder
 from optimizer.sources.onnx_file import OnnxFile
 from optimizer.sources.python_file import PythonFile
 from optimizer.store import Store, stable_hash
@@ -135,7 +135,9 @@ def _subject(source: Source, name: str, plan: Plan, backend: Backend, execution:
     folder = execution.artifacts[plan.model_stage].folder
     sha256 = describe_file(folder / backend.model_file).sha256
     if not isinstance(source, PythonFile):
-        return Subject(name, folder, sha256, backend, None, None, stable_hash([sha256]), frozenset(), options)
+        taken = execution.artifacts[plan.model_stage].digest  # its tokenizer too
+        asked = [options.shape_config(), dict(options.text_inputs), options.embedding]
+        return Subject(name, folder, sha256, backend, None, None, stable_hash([sha256, taken, asked]), frozenset(), options)
     built = execution.artifacts["build"]
     identity = [sha256, built.digest]
     subject = Subject(name, folder, sha256, backend, built.folder, source.path, "", frozenset(), options)
@@ -146,7 +148,7 @@ def _subject(source: Source, name: str, plan: Plan, backend: Backend, execution:
 
 def _unchanged(request: Request, name: str, wants: Wants, newest: VersionFiles) -> Outcome:
     """The version is the right one; only the objective may be new."""
-    keep_wants(request.repository, name, wants)
+    keep_wants(request.repository, name, Objectives(wants, request.slo_s))
     return Outcome(Verdict.UNCHANGED, name, wants, newest, None, newest.folder / REPORT)
 
 
@@ -174,7 +176,7 @@ def _wants(request: Request, name: str) -> Wants:
     path = request.repository / name / WANTS_FILE
     if path.exists():
         wants = read_wants(path)
-        return wants if request.slo_s is None else replace(wants, slo_s=request.slo_s)
+        return wants.asked(request.slo_s)
     if request.slo_s is None:
         raise OptimizeError(f"model {name!r} is new in {request.repository}: say how fast it must answer, like --slo 20ms")
     return Wants(request.slo_s)
@@ -198,6 +200,6 @@ def _publish(request: Request, story: Story, plan: Plan, backend: Backend, key: 
         write_data(folder / REPORT_DATA, told)
         return files
 
-    published = publish_version(request.repository, story.name, story.wants, fill)
+    published = publish_version(request.repository, story.name, Objectives(story.wants, request.slo_s), fill)
     report = published.folder / REPORT
     return Outcome(Verdict.PUBLISHED, story.name, story.wants, published, story.execution, report, candidates(story))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -37,23 +37,33 @@ def newest_of_run(model_folder: Path, key: str) -> VersionFiles | None:
     return None if found.profiles is None and found.steps is None else found
 
 
-def keep_wants(repository: Path, name: str, wants: Wants) -> None:
+@dataclass(frozen=True, slots=True)
+class Objectives:
+    """What is asked of a model's objectives; None: what its model.toml says. `wants`: what came of both when the run began, which counts
+    where there is no such file."""
+
+    wants: Wants
+    slo_s: float | None
+    gap_s: float | None = None
+
+
+def keep_wants(repository: Path, name: str, asked: Objectives) -> None:
     """Write a model's model.toml, if need be."""
-    changed = _changed(repository, name, wants)
+    changed = _changed(repository, name, asked)
     if changed is not None:
         replace_wants(repository, name, changed)
 
 
-def publish_version(repository: Path, name: str, wants: Wants, fill: Callable[[Path], VersionFiles]) -> VersionFiles:
+def publish_version(repository: Path, name: str, asked: Objectives, fill: Callable[[Path], VersionFiles]) -> VersionFiles:
     """The version as it lies in the repository (made, if need be). `fill`: writes all its files into an empty folder, and reads them
-    back."""
+    back. Raises ContractError when model.toml cannot be read."""
     repository.mkdir(parents=True, exist_ok=True)
     sweep(repository)
     with staging(repository) as scratch:
         folder = scratch / "version"
         folder.mkdir()
         files = fill(folder)
-        number = publish(folder, repository, name, _changed(repository, name, wants))
+        number = publish(folder, repository, name, _changed(repository, name, asked))
     return replace(files, folder=repository / name / str(number), version=number)
 
 
@@ -67,7 +77,12 @@ def rejected_folder(cache: Path, name: str, key: str, log: str | None) -> Path:
     return folder
 
 
-def _changed(repository: Path, name: str, wants: Wants) -> Wants | None:
-    """None when model.toml says so already: a file that people edit is rewritten only where it must be."""
+def _changed(repository: Path, name: str, asked: Objectives) -> Wants | None:
+    """By what model.toml says now, for people may have edited it while the run took its time; None when it says so already: it is
+    rewritten only where it must be."""
     path = repository / name / WANTS_FILE
-    return None if path.exists() and read_wants(path) == wants else wants
+    if not path.exists():
+        return asked.wants
+    found = read_wants(path)
+    wanted = found.asked(asked.slo_s, asked.gap_s)
+    return None if wanted == found else wanted

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from server.contract.errors import ContractError
 from server.contract.layout import describe_file, read_json, write_json
 from server.contract.publish import staging, sweep
 
@@ -39,11 +40,15 @@ class Store:
         home = self._home(key)
         if not (home / _RECORD).exists():
             return None
-        record = read_json(home / _RECORD, str(home / _RECORD))
-        if digest_folder(home / "files") != record["digest"]:
+        try:
+            record = read_json(home / _RECORD, str(home / _RECORD))
+            found = Artifact(home / "files", record["digest"], record["seconds"])
+        except (ContractError, KeyError, TypeError):
+            found = None
+        if found is None or digest_folder(found.folder) != found.digest:
             shutil.rmtree(home)
             return None
-        return Artifact(home / "files", record["digest"], record["seconds"])
+        return found
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -62,7 +67,8 @@ class Store:
             write_json(whole / _RECORD, {"digest": digest, "seconds": round(seconds, 3)})
             home = self._home(key)
             home.parent.mkdir(exist_ok=True)
-            if not home.exists():
+            if self.find(key) is None:
+                shutil.rmtree(home, ignore_errors=True)  # what is left of one whose record is gone
                 os.rename(whole, home)
         found = self.find(key)
         assert found is not None, "an artifact just stored is readable"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from optimizer.decoder.wish import Wish
 from optimizer.env import tool_versions
 from optimizer.errors import OptimizeError
 from optimizer.lineage import PUBLISH, Line, run_end, write_lineage
-from optimizer.runs import Verdict, keep_wants, newest_of_run, publish_version, rejected_folder
+from optimizer.runs import Objectives, Verdict, keep_wants, newest_of_run, publish_version, rejected_folder
 from optimizer.store import Store, stable_hash
 from server.backends.decoding import DecoderBackend
 from server.contract.device import this_device
@@ -126,8 +126,7 @@ def _wants(request: Request, name: str) -> Wants:
         )
     else:
         wants = Wants(request.slo_s)
-    wants = wants if request.slo_s is None else replace(wants, slo_s=request.slo_s)
-    return wants if request.gap_s is None else replace(wants, gap_s=request.gap_s)
+    return wants.asked(request.slo_s, request.gap_s)
 
 
 def _is_published(version: VersionFiles, winner: Trial) -> bool:
@@ -138,7 +137,7 @@ def _is_published(version: VersionFiles, winner: Trial) -> bool:
 
 def _unchanged(request: Request, name: str, wants: Wants, newest: VersionFiles) -> Outcome:
     """The version is the right one; only the objectives may be new."""
-    keep_wants(request.repository, name, wants)
+    keep_wants(request.repository, name, Objectives(wants, request.slo_s, request.gap_s))
     return Outcome(Verdict.UNCHANGED, name, wants, newest, None, newest.folder / REPORT)
 
 
@@ -157,7 +156,7 @@ def _publish(request: Request, story: Story, key: str, backend: DecoderBackend) 
         write_data(folder / REPORT_DATA, story)
         return files
 
-    published = publish_version(request.repository, story.name, story.wants, fill)
+    published = publish_version(request.repository, story.name, Objectives(story.wants, request.slo_s, request.gap_s), fill)
     return Outcome(Verdict.PUBLISHED, story.name, story.wants, published, story, published.folder / REPORT)
 
 

@@ -233,8 +233,9 @@ class Judge:
         return self._workshop.do(self._order(f"profile of {name}", config, graph, backend, task))
 
     def _order(self, what: str, config: Mapping[str, Any], graph: Graph, backend: Backend, task: Any) -> Order:
-        """A task whose result also depends on the machine and on the original."""
-        known = {**config, "device": this_device(backend.runtime, backend.accelerator).to_json()}
+        """A task whose result also depends on the machine, on the original, and on what runs that beside it."""
+        device, plain = this_device(backend.runtime, backend.accelerator), self._subject.plain.runtime
+        known = {**config, "device": device.to_json(), "beside": plain}
         tools = _tools(*self._score_tools)
         return Order(what, known, tools, {**graph.digests, "of": self._subject.identity}, task)
 

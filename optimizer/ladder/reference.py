@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from optimizer.checks.agreement import Kind
 from optimizer.checks.edges import size_edge, value_edges
 from optimizer.checks.score import session_predict
+from optimizer.errors import StageFailed
 from optimizer.ladder.answers import Case
 from optimizer.ladder.subject import N_SAMPLES, Known
 from optimizer.stages.base import Result
 from optimizer.stages.files import RECORDED, SAMPLES, read_arrays
-from server.backends.base import BatchError, Session
+from server.backends.base import Array, BatchError, Session
 
 _PADDED = "padded"
 
@@ -44,7 +47,9 @@ def _asked(known: Known, plain: Session) -> Iterator[Case]:
     ask = session_predict(plain)
     singles = known.samples.singles[:N_SAMPLES]
     for number, single in enumerate(singles):
-        yield Case(f"sample {number}", single, ask(single), known.length_of(single))
+        answers = ask(single)
+        _check_numbers(answers)
+        yield Case(f"sample {number}", single, answers, known.length_of(single))
     for length in known.lengths:
         for rows in sorted({1, min(2, known.max_rows), known.max_rows}):
             inputs, edge = known.samples.batch(rows, length), size_edge(rows, length, known.max_rows, known.lengths)
@@ -56,6 +61,16 @@ def _asked(known: Known, plain: Session) -> Iterator[Case]:
             except BatchError:  # no request can be like that
                 continue
             yield Case(_at(name, _place(rows, length)), inputs, wanted, length, Kind.EDGE, name)
+
+
+def _check_numbers(answers: Mapping[str, Array]) -> None:
+    """Raises StageFailed when nothing could be compared with: then every candidate would look right."""
+    for name, values in answers.items():
+        if values.dtype.kind == "f" and values.size and not np.isfinite(values).any():
+            raise StageFailed(
+                f"the original's output {name!r} has no number for made-up inputs (their logarithm or root, perhaps), so nothing can be compared: "
+                "give a Python file with build() and samples() instead"
+            )
 
 
 def _at(edge: str, place: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from server.contract.classes import Classes, ServiceClass, check_classes, usual_classes
@@ -51,6 +51,17 @@ class Wants:
         """The default one has this model's SLO."""
         return self.declared or usual_classes(self.slo_s)
 
+    def asked(self, slo_s: float | None, gap_s: float | None = None) -> Wants:
+        """With other objectives; None keeps one. Classes without an SLO of their own have the model's."""
+        declared = self.declared
+        if declared is not None and slo_s is not None:
+            own = [replace(one, slo_s=slo_s) if one.slo_s == self.slo_s else one for one in declared.all]
+            own[declared.default - 1] = replace(own[declared.default - 1], slo_s=slo_s)
+            declared = Classes(tuple(own), declared.default)
+        return replace(
+            self, slo_s=self.slo_s if slo_s is None else slo_s, gap_s=self.gap_s if gap_s is None else gap_s, declared=declared
+        )
+
     def to_toml(self) -> str:
         """The file's text, with the overrides shown as comments for who looks for them."""
         lines = [f'slo = "{exact_duration(self.slo_s)}"  # answers are wanted within this time, queueing included']
@@ -69,7 +80,7 @@ class Wants:
         lines = ["", "# The most urgent first."]
         for number, one in enumerate(classes.all, 1):
             lines += ["[[classes]]", f'name = "{one.name}"']
-            if one.slo_s != self.slo_s:
+            if number != classes.default and one.slo_s != self.slo_s:
                 lines.append(f'slo = "{exact_duration(one.slo_s)}"')
             if number == classes.default:
                 lines.append("default = true")

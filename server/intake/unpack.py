@@ -19,6 +19,7 @@ MOST_OF_DISK = 0.5
 """Of what is free: the upload itself lies on the same disk, and so do the models that serve."""
 
 _CHUNK = 1 << 20
+_MOST_IN_HEADER = 65536
 
 _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, NotImplementedError,
@@ -27,10 +28,26 @@ _DAMAGE = (
 """All that the two libraries raise for damaged and unusual archives."""
 
 
+class _Header(tarfile.TarInfo):
+    """What a tar says of one member. Long names and other attributes are members of their own, which the library reads whole, however
+    large they say they are and however small they were packed."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE) and self.size > _MOST_IN_HEADER:
+            raise IntakeError(f"a header in the archive has {self.size} bytes; {_MOST_IN_HEADER} are possible")
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # the library's own, and not in its signatures
+        return found
+
+
 def is_archive(path: Path) -> bool:
     """A tar (plain or compressed) or a zip, by content."""
     try:
-        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+        if zipfile.is_zipfile(path):
+            return True
+        with tarfile.open(path, tarinfo=_Header):
+            return True
+    except IntakeError:
+        return True  # why it is refused is told when it is unpacked
     except _DAMAGE:
         return False
 
@@ -91,8 +108,10 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(archive) as opened:
-        for info in opened:
+    with tarfile.open(archive, tarinfo=_Header) as opened:
+        for number, info in enumerate(opened):
+            if number >= 2 * MAX_FILES:
+                raise IntakeError(f"the archive holds more than {MAX_FILES} files and as many folders")
             if info.isdir():
                 continue
             file = opened.extractfile(info) if info.isreg() else None

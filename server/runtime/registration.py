@@ -14,7 +14,8 @@ from pathlib import Path
 from server.contract.errors import ContractError
 from server.contract.layout import check_model_name
 from server.contract.publish import publish, staging
-from server.contract.wants import Wants
+from server.contract.wants import FILE as WANTS_FILE
+from server.contract.wants import Wants, read_wants
 from server.errors import BadRequest, TooLarge
 from server.intake.errors import IntakeError
 from server.intake.unpack import is_archive, unpack
@@ -48,7 +49,7 @@ class Registrar:
 
         Raises BadRequest with the reason when it is refused, TooLarge for an upload over the limit.
         """
-        wants = self._wants(registration)
+        self._wants(registration)  # what is wrong with it is told before anything is received
         async with _staging(self._repository) as folder:
             await self._receive(body, folder / UPLOAD)
             try:
@@ -56,6 +57,7 @@ class Registrar:
             except IntakeError as error:
                 raise BadRequest(f"model {registration.name!r}: {error}") from None
             await self._examine(folder / VERSION, registration)
+            wants = self._wants(registration)  # again: people may have edited it meanwhile
             version = await asyncio.to_thread(publish, folder / VERSION, self._repository, registration.name, wants)
         log.info("%s/%d: registered by upload", registration.name, version)
         return version
@@ -63,11 +65,14 @@ class Registrar:
     def _wants(self, registration: Registration) -> Wants | None:
         try:
             check_model_name(registration.name)
+            path = self._repository / registration.name / WANTS_FILE
+            if path.exists():
+                return None if registration.slo_s is None else read_wants(path).asked(registration.slo_s)
         except ContractError as error:
             raise BadRequest(str(error)) from None
         if registration.slo_s is not None:
             return Wants(registration.slo_s)
-        if not (self._repository / registration.name).is_dir():
+        if not path.parent.is_dir():
             raise BadRequest(f"model {registration.name!r} is new: say its latency objective, like ?slo=50ms")
         return None
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from optimizer import plan
+from optimizer import job, plan
 from optimizer.errors import OptimizeError, SourceError
 from optimizer.job import Outcome
 from optimizer.runs import Verdict
@@ -72,6 +72,24 @@ def test_a_new_objective_alone_changes_only_model_toml(bench: Bench) -> None:
     assert bench.run(slo_s=0.07).verdict is Verdict.UNCHANGED
     assert read_wants(bench.repository / "tiny" / "model.toml").slo_s == 0.07
     assert bench.live == [1]
+
+
+def test_what_people_write_into_model_toml_meanwhile_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write(LINEAR)
+    bench.run()
+    path = bench.repository / "tiny" / "model.toml"
+    filled = job.assemble
+
+    def edits(*args: Any) -> Any:
+        path.write_text('slo = "30ms"\n[[classes]]\nname = "now"\n[[classes]]\nname = "batch"\nslo = "2s"\n')
+        return filled(*args)
+
+    monkeypatch.setattr(job, "assemble", edits)
+    bench.write(LINEAR + "\n# another\n")
+    bench.run(force=True, slo_s=None)
+    assert read_wants(path).slo_s == 0.03
+    bench.run(force=True, slo_s=0.07)
+    assert [(one.name, one.slo_s) for one in read_wants(path).classes.all] == [("now", 0.07), ("batch", 2.0)]
 
 
 def test_an_objective_given_by_hand_is_kept(bench: Bench) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from optimizer.store import Store, digest_folder, stable_hash
 
 
@@ -34,6 +36,24 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     (found.folder / "a.txt").write_text("bad", encoding="utf-8")
     assert store.find("k") is None
     assert not found.folder.exists()
+
+
+@pytest.mark.parametrize("left", ["", "{", "{}", '{"digest": 1}', None])
+def test_whatever_is_left_of_an_artifact_is_made_anew(tmp_path: Path, left: str | None) -> None:
+    store = Store(tmp_path / "cache")
+    put(store, "k", "one")
+    found = store.find("k")
+    assert found is not None
+    record = found.folder.parent / "artifact.json"
+    if left is None:
+        record.unlink()
+    else:
+        record.write_text(left, encoding="utf-8")
+    assert store.find("k") is None
+    put(store, "k", "two")
+    again = store.find("k")
+    assert again is not None
+    assert (again.folder / "a.txt").read_text(encoding="utf-8") == "two"
 
 
 def test_the_digest_covers_names_and_contents(tmp_path: Path) -> None:

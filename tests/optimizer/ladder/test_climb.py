@@ -64,11 +64,11 @@ class Ladder:
         text = f"[limits]\n{limits}\n" + "\n".join([*candidates, more])
         (self.root / "recipe.toml").write_text(text, encoding="utf-8")
 
-    def run(self, *, slo_s: float | None = 0.2, force: bool = False) -> Outcome:
+    def run(self, *, slo_s: float | None = 0.2, force: bool = False, max_rows: int = 4) -> Outcome:
         self.recorder = Recorder()
         usable = {"onnxruntime": OnnxRuntimeBackend()} | ({"openvino-f32": self.other} if self.other else {})
         wish = LadderWish(self.here or Here(Backends(usable, {"openvino-bf16": NEEDS})), self.root / "recipe.toml")
-        options = Options(max_rows=4, effort=EFFORT)
+        options = Options(max_rows=max_rows, effort=EFFORT)
         source = self.root / "tiny.onnx"
         request = Request(source, self.repository, self.cache, slo_s, "ferry optimize …", None, options, force, wish)
         return optimize(request, OnnxRuntimeBackend(), self.recorder)
@@ -114,6 +114,17 @@ def test_what_is_published_is_ready_to_be_deployed(first: tuple[Ladder, Outcome]
     ladder, _ = first
     items = checklist(find_version("tiny", ladder.repository), find_backends(), Path("nosuch"))
     assert [f"{item.name}: {item.detail}" for item in items if item.mark is Mark.FAILED] == []
+
+
+def test_what_was_seen_at_other_sizes_is_not_taken_for_these(ladder: Ladder, tasks: list[str]) -> None:
+    """The same file, asked for larger batches: its answers to those were never compared."""
+    ladder.recipe("light")
+    ladder.run()
+    del tasks[:]
+    ladder.run()
+    assert not [task for task in tasks if "light" in task], "nothing has changed"
+    ladder.run(max_rows=3)
+    assert "answers of light" in tasks
 
 
 def test_one_is_published_and_all_others_have_their_reason(first: tuple[Ladder, Outcome]) -> None:

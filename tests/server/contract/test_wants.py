@@ -36,6 +36,22 @@ def test_round_trip(wants: Wants, tmp_path: Path) -> None:
     assert found.declared == wants.declared
 
 
+@pytest.mark.parametrize("declared", [None, CLASSES, ONE])
+@pytest.mark.parametrize("slo_s", [0.03, 0.01, 2.5, None])
+def test_other_objectives_leave_a_file_that_can_be_read(declared: Classes | None, slo_s: float | None, tmp_path: Path) -> None:
+    """Classes without an SLO of their own go with the model's, the default one always."""
+    (tmp_path / "before").mkdir()
+    before = read_wants(written(tmp_path / "before", Wants(0.05, 4, declared=declared).to_toml()))
+    found = read_wants(written(tmp_path, before.asked(slo_s, 0.02).to_toml()))
+    assert (found.slo_s, found.gap_s, found.max_rows) == (slo_s or 0.05, 0.02, 4)
+    if declared is not None:
+        own = {one.name: one.slo_s for one in declared.all if one.slo_s != 0.05}
+        assert {one.name: one.slo_s for one in found.classes.all} == {
+            one.name: own.get(one.name, slo_s or 0.05) for one in declared.all
+        }
+        assert found.classes.default == declared.default
+
+
 def test_the_lines_shown_as_comments_are_right_once_they_are_none(tmp_path: Path) -> None:
     text = Wants(0.05).to_toml()
     at = text.index("# [[classes]]")

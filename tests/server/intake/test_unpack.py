@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import random
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -158,3 +160,35 @@ def test_damage_anywhere_is_a_refusal_never_an_error_of_ours(kind: str, tmp_path
         if is_archive(archive):
             with suppress(IntakeError):
                 unpacked(archive)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_is_not_read_whole_however_small_it_was_packed(kind: bytes, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 64 << 20
+    archive = tmp_path / "bomb.tar.gz"
+    with gzip.open(archive, "wb", 1) as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+        file.write(bytes(1024))
+    assert archive.stat().st_size < 1 << 20
+    tracemalloc.start()
+    try:
+        assert is_archive(archive)
+        with pytest.raises(IntakeError, match="a header in the archive has 67108864 bytes"):
+            unpack(archive, tmp_path / "unpacked", 1 << 30)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_folders_are_counted(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "folders.tar.gz", {}, extra=[special(f"d{n}", tarfile.DIRTYPE) for n in range(200)])
+    with pytest.raises(IntakeError, match="files and as many folders"):
+        unpack(archive, tmp_path / "unpacked", 1 << 20)
+
+
+def test_long_names_are_still_names(tmp_path: Path) -> None:
+    name = f"{'n' * 120}.onnx"
+    assert unpacked(tar_of(tmp_path / "long.tar.gz", {name: b"x"})) == {name: b"x"}

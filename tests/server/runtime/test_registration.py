@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from server.contract.classes import Classes, ServiceClass
+from server.contract.wants import Wants, read_wants
 from server.errors import BadRequest, Cancelled, TooLarge
 from server.runtime.registration import Registrar, Registration
 
@@ -117,3 +119,18 @@ def test_a_new_model_needs_an_objective(tmp_path: Path) -> None:
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     with pytest.raises(TooLarge, match=r"does not fit on the repository's disk .No space left on device.; make room there"):
         asyncio.run(Registrar(tmp_path, 1 << 20, 20)._receive(body(bytes(20_000)), Path("/dev/full")))
+
+
+def test_another_slo_is_all_that_an_upload_changes_of_a_model_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wants = Wants(0.05, 4, declared=Classes((ServiceClass("interactive", 0.05), ServiceClass("batch", 2.0)), 1))
+    (tmp_path / "new" / "1").mkdir(parents=True)
+    path = tmp_path / "new" / "model.toml"
+    path.write_text(wants.to_toml(), encoding="utf-8")
+    edited = path.read_text(encoding="utf-8").replace("max_rows = 4", "max_rows = 8")
+    child_that_runs(monkeypatch, f"import pathlib; pathlib.Path({str(path)!r}).write_text({edited!r})")  # while it is examined
+    assert register(tmp_path) == 2
+    found = read_wants(path)
+    assert (found.slo_s, found.max_rows) == (1.0, 8)
+    assert found.classes == Classes((ServiceClass("interactive", 1.0), ServiceClass("batch", 2.0)), 1)
