@@ -82,11 +82,16 @@ def company_error(decoder: Decoder, prompts: Sequence[Array]) -> float:
         logits = together[0][:0]
         for start in range(0, len(prompt), CHUNK):
             logits = decoder.prefill([0], [prompt[start : start + CHUNK]], start)
-        worst = max(worst, float(np.abs(logits[0] - together[0][slot]).max()))
+        worst = max(worst, _apart(logits[0], together[0][slot]))
         for step in range(_N_TOGETHER):
             row = Row(0, int(together[step][slot].argmax()), len(prompt) + step)
-            worst = max(worst, float(np.abs(decoder.decode([row])[0] - together[step + 1][slot]).max()))
+            worst = max(worst, _apart(decoder.decode([row])[0], together[step + 1][slot]))
     return worst
+
+
+def _apart(one: Array, other: Array) -> float:
+    """What is no number is as far away as can be, from itself too."""
+    return float(np.nan_to_num(np.abs(one - other), nan=np.inf).max())
 
 
 def _prompts(ids: Array) -> list[Array]:

@@ -56,13 +56,18 @@ def compare(mine: Array, theirs: Array, following: Array) -> Likeness:
     places = np.arange(len(following))
     return Likeness(
         n_tokens=len(following),
-        kl=max(0.0, float(divergences.mean())),
-        worst_kl=max(0.0, float(divergences.max())),
+        kl=_nats(divergences.mean()),
+        worst_kl=_nats(divergences.max()),
         top1=float((mine.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
         perplexity=_perplexity(ours[places, following]),
         original=_perplexity(wanted[places, following]),
         error=float(np.abs(mine - theirs).max()),
     )
+
+
+def _nats(divergence: float) -> float:
+    """What is no number, for one of the two has none, is past all bounds: it must not pass for alike."""
+    return max(0.0, float(divergence)) if np.isfinite(divergence) else _MOST_NATS
 
 
 def _perplexity(chosen: Array) -> float:

@@ -45,7 +45,10 @@ def sweep(repository: Path) -> list[Path]:
 
 def _is_abandoned(folder: Path) -> bool:
     """A living owner holds the lock; the kernel lets go of a dead one's."""
-    lock = os.open(folder, os.O_RDONLY)
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False  # its owner has just removed it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,6 +5,7 @@ Measured through the Session that will serve; nothing here knows which library t
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -222,4 +223,4 @@ def time_batches(session: Session, instances: int, batch: dict[str, Array], effo
 
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    return pages * os.sysconf("SC_PAGE_SIZE")

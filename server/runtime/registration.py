@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ class Registrar:
                 raise BadRequest(f"model {registration.name!r}: {error}") from None
             await self._examine(folder / VERSION, registration)
             wants = self._wants(registration)  # again: people may have edited it meanwhile
-            version = await asyncio.to_thread(publish, folder / VERSION, self._repository, registration.name, wants)
+            version = await _whole(publish, folder / VERSION, self._repository, registration.name, wants)
         log.info("%s/%d: registered by upload", registration.name, version)
         return version
 
@@ -128,6 +128,16 @@ async def _staging(repository: Path) -> AsyncIterator[Path]:
         yield folder
     finally:
         await asyncio.to_thread(scratch.__exit__, None, None, None)
+
+
+async def _whole(work: Callable[..., int], *arguments: object) -> int:
+    """In a thread, and waited for even if we are cancelled: its folder must not be removed under its hands."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def _read_to_end(child: asyncio.subprocess.Process) -> tuple[bytes, bytes]:

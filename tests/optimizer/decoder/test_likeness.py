@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
 from optimizer.decoder.likeness import Likeness, compare
 
@@ -33,3 +34,14 @@ def test_by_hand() -> None:
     assert math.isclose(found.rise, math.sqrt(8) * 3 / 4 - 1)
     assert Likeness.from_json(found.to_json()) == found
     assert found.sentence().startswith("perplexity 2.828, the original's 1.333; the same likeliest token in 50.00% of 2 places")
+
+
+@pytest.mark.parametrize("of", ["the original", "mine", "both"])
+def test_what_is_no_number_is_never_alike(of: str) -> None:
+    mine, theirs = np.zeros((3, 5), np.float32), np.zeros((3, 5), np.float32)
+    for name, logits in (("mine", mine), ("the original", theirs)):
+        if of in (name, "both"):
+            logits[1, 2] = np.nan
+    found = compare(mine, theirs, np.array([0, 1, 2]))
+    assert found.kl > 100
+    assert found.worst_kl > 100

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from server.contract import publish as publish_module
 from server.contract.errors import ContractError
 from server.contract.layout import STAGING, model_names, read_version, versions
 from server.contract.publish import publish, replace_wants, staging, sweep
@@ -179,3 +180,7 @@ def test_sweep_completes_a_publication_that_was_visible(repository: Path) -> Non
     draft.write_text(NEW_WANTS.to_toml())
     assert sweep(repository) == [draft]
     assert state(repository) == {"old": ([1, 2], NEW_WANTS)}
+
+
+def test_a_scratch_folder_that_goes_while_it_is_looked_at_is_nobodys_trouble(tmp_path: Path) -> None:
+    assert not publish_module._is_abandoned(tmp_path / "just removed")
