@@ -7,7 +7,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY server server
 COPY optimizer optimizer
 COPY loadtests loadtests
-RUN useradd --system --uid 10001 ferry && mkdir /models && chown ferry /models
+RUN useradd --system --create-home --uid 10001 ferry && mkdir /models && chown ferry /models
 VOLUME /models
 EXPOSE 8000 8001 8002
 ENV FERRY_REPOSITORY=/models FERRY_HOST=0.0.0.0

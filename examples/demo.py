@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from examples.asking import ask
+from loadtests.bench_command import as_program
 from loadtests.call import get_json
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.closed_loop import Result, drive
@@ -291,4 +292,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -18,6 +18,7 @@ import numpy as np
 from openai import OpenAI
 from tokenizers import Tokenizer
 
+from loadtests.bench_command import as_program
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.errors import LoadTestError
 from loadtests.generation import scenes
@@ -147,4 +148,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

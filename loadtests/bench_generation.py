@@ -20,6 +20,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from loadtests.bench_command import as_program
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.environment import heading
 from loadtests.errors import LoadTestError
@@ -175,21 +176,26 @@ def _publish_decoder(
     options: Options, checkpoint: Path, repository: Path, name: str, slo_s: float, gap_s: float, tried: Sequence[str]
 ) -> None:
     """`tried`: the flags that say what is tried."""
-    if _publish(options, checkpoint, repository, name, [*tried, "--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s"]):
-        wants = repository / name / "model.toml"
-        wants.write_text(wants.read_text() + f"slots = {options.slots}\nthreads = {options.threads}\ninstances = 1\n")
+    _publish(options, checkpoint, repository, name, [*tried, "--slo", f"{slo_s:g}s", "--gap", f"{gap_s:g}s"])
+    wants = [
+        f'slo = "{slo_s:g}s"',
+        f'gap = "{gap_s:g}s"',
+        f"slots = {options.slots}",
+        f"threads = {options.threads}",
+        "instances = 1",
+    ]
+    (repository / name / "model.toml").write_text("\n".join([*wants, ""]))  # of a version that was there, too
 
 
-def _publish(options: Options, source: Path, repository: Path, name: str, promises: Sequence[str]) -> bool:
-    """Whether it had to be. Raises LoadTestError."""
+def _publish(options: Options, source: Path, repository: Path, name: str, promises: Sequence[str]) -> None:
+    """If it has to be. Raises LoadTestError."""
     if (repository / name / "1" / "manifest.json").exists():
-        return False
+        return
     repository.mkdir(parents=True, exist_ok=True)
     flags = [*promises, "--name", name, "--repository", str(repository)]
     done = subprocess.run([*shlex.split(options.optimize), str(source), *flags], capture_output=True, text=True, check=False)
     if done.returncode:
         raise LoadTestError(f"{source.name} could not be published: {(done.stderr or done.stdout).strip()[-600:]}")
-    return True
 
 
 def _asking(server: Child, model: str) -> Ask:
@@ -349,4 +355,4 @@ _SCENES = {"chosen": _chosen, "company": _company, "arrivals": _arrivals, "gap":
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -109,7 +109,7 @@ def search(measure: Measure, slo_s: float, first_rate: float, first_step: float 
     """
     tries: list[Try] = []
     low, high = 0.0, math.inf
-    rate, step = first_rate, first_step
+    rate, step = max(first_rate, _LOWEST_RATE), first_step
     while len(tries) < _MOST_TRIES and rate >= _LOWEST_RATE and high / max(low, 1e-9) > _PRECISION:
         one = judge(measure, rate, seed=1000 * len(tries))
         if not one.kept_up:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.bench_command import as_program
 from loadtests.capacity import find_capacity
 from loadtests.child import HOST, free_port, running
 from loadtests.environment import environment
@@ -209,4 +210,4 @@ def _certify(args: argparse.Namespace, url: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

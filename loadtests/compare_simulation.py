@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from loadtests.agreement import WITHIN, Compared, Figure, agreement_plot, agreement_table
+from loadtests.bench_command import as_program
 from loadtests.call import get_json
 from loadtests.capacity import find_capacity
 from loadtests.child import HOST, Child, free_port, running
@@ -280,4 +281,4 @@ class Prediction:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

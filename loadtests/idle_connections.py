@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests import cpu
-from loadtests.bench_command import Flags
+from loadtests.bench_command import Flags, as_program
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.closed_loop import Result, drive
 from loadtests.environment import environment
@@ -236,4 +236,4 @@ def _raise_file_limit(n: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

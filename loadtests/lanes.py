@@ -79,11 +79,15 @@ def median(samples: Sequence[Sample]) -> Sample:
     return Sample(**merged)
 
 
+TOLERANCE = 1e-3
+"""Of an answer, beside that of the same model file in process: sums of float32 in another order."""
+
+
 def verify(lane: Lane, expected: Callable[[int], Mapping[str, Array]], n: int) -> float:
     """Ask the lane's first `n` requests and compare the answers with `expected(index)`, output by output.
 
-    Returns the largest absolute difference. Raises LoadTestError for an answer other than 200, or with other outputs
-    or shapes than expected.
+    Returns the largest difference, absolute for values up to 1 and relative above. Raises LoadTestError for an answer other than 200, with
+    other outputs or shapes than expected, or more than TOLERANCE away from that.
     """
     wrong: list[LoadTestError] = []
     worst = [0.0]
@@ -116,4 +120,13 @@ def _difference(name: str, found: Mapping[str, Array], wanted: Mapping[str, Arra
     shapes = [{key: one.shape for key, one in outputs.items()} for outputs in (found, wanted)]
     if shapes[0] != shapes[1]:
         raise LoadTestError(f"{name} answered {shapes[0]} where {shapes[1]} was expected")
-    return max((float(np.max(np.abs(found[key] - one), initial=0.0)) for key, one in wanted.items()), default=0.0)
+    most = max((largest_difference(found[key], one) for key, one in wanted.items()), default=0.0)
+    if most > TOLERANCE:
+        raise LoadTestError(f"{name} is {most:.2g} away from what was expected, where {TOLERANCE:g} is allowed")
+    return most
+
+
+def largest_difference(found: Array, wanted: Array) -> float:
+    """Absolute for values up to 1 and relative above; what is no number is as far away as can be."""
+    apart = np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))
+    return float(np.max(np.nan_to_num(apart, nan=np.inf), initial=0.0))

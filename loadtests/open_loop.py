@@ -147,6 +147,8 @@ class _Driver:
             self._expire(now_s)
         if now_s >= self._next_tick_s:
             self._tick(now_s)
+            if not ledger.n_open:
+                return  # given up: what still comes has no place any more
         self._wait(now_s)
 
     def _exhausted(self) -> bool:

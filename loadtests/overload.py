@@ -46,6 +46,8 @@ def overload(server: Child, requests: Sequence[bytes], offer: Offer) -> dict[str
         server_pid=server.pid,
         on_tick=untold,
     )
+    if loaded.generated.interrupted:
+        raise KeyboardInterrupt  # half a load is no figure
     record = loaded.record(0)
     counted = part(record, record.due_s >= _SETTLE * offer.duration_s)
     counts = tally(counted, offer.slo_s)

@@ -29,6 +29,7 @@ from server.contract.layout import (
     write_json,
 )
 from server.contract.manifest import ANSWERS, Check, Manifest
+from server.contract.wants import Wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Publishing:
     backend: Backend
     execution: Execution
     climbed: Climbed | None
-    slo_s: float
+    wants: Wants
 
     @property
     def winner(self) -> Trial | None:
@@ -131,6 +132,11 @@ def _for_both(manifest: Manifest, fallback: Measured) -> Manifest:
     return replace(manifest, ragged=ragged, max_rows=min(manifest.max_rows, other.max_rows))
 
 
+def decided_for(wants: Wants) -> dict[str, Any]:
+    """What a decision between candidates hangs on besides them, as JSON."""
+    return {"slo_s": wants.slo_s, "max_rows": wants.max_rows, "instances": wants.instances, "threads": wants.threads}
+
+
 def _lines(publishing: Publishing) -> Sequence[Line]:
     """All stages, and all that was made for the winner."""
     winner = publishing.winner
@@ -141,7 +147,7 @@ def _last_line(publishing: Publishing, output: str) -> Line:
     config: dict[str, Any] = {}
     if publishing.climbed is not None:
         candidate = publishing.climbed.winner.candidate
-        config = {"slo_s": publishing.slo_s, "published": candidate.config()}
+        config = {**decided_for(publishing.wants), "published": candidate.config()}
     return Line(PUBLISH, publishing.key, config, {"source": publishing.plan.source_digest}, {}, 0.0, output)
 
 

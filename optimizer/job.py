@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from optimizer.assemble import Publishing, assemble, is_published_by
+from optimizer.assemble import Publishing, assemble, decided_for, is_published_by
 from optimizer.env import tool_versions
 from optimizer.errors import OptimizeError
 from optimizer.ladder.climb import Watcher, climb
@@ -105,7 +105,7 @@ def optimize(request: Request, backend: Backend, display: Screen) -> Outcome:
         recipe = None if request.ladder is None else request.ladder.read(request.options.max_loss)
         key = _key(plan, recipe, request.ladder)
         newest = None if request.force else newest_of_run(request.repository / name, key)
-        if newest is not None and (recipe is None or run_end(newest.folder).config.get("slo_s") == wants.slo_s):
+        if newest is not None and (recipe is None or _was_decided_for(newest, wants)):
             return _unchanged(request, name, wants, newest)
         store = Store(request.cache)
         execution = execute(plan, store, display)
@@ -119,6 +119,12 @@ def optimize(request: Request, backend: Backend, display: Screen) -> Outcome:
     if newest is not None and story.climbed is not None and is_published_by(newest, story.climbed.winner):
         return _unchanged(request, name, wants, newest)
     return _publish(request, story, plan, backend, key)
+
+
+def _was_decided_for(version: VersionFiles, wants: Wants) -> bool:
+    """Where it was not, candidates are decided about again, which takes seconds while what they were measured by is kept."""
+    config = run_end(version.folder).config
+    return all(config.get(name) == value for name, value in decided_for(wants).items())
 
 
 def _key(plan: Plan, recipe: Recipe | None, ladder: LadderWish | None) -> str:
@@ -191,7 +197,7 @@ def _reject(request: Request, story: Story, plan: Plan) -> Outcome:
 
 
 def _publish(request: Request, story: Story, plan: Plan, backend: Backend, key: str) -> Outcome:
-    publishing = Publishing(story.name, plan, key, backend, story.execution, story.climbed, story.wants.slo_s)
+    publishing = Publishing(story.name, plan, key, backend, story.execution, story.climbed, story.wants)
 
     def fill(folder: Path) -> VersionFiles:
         files = assemble(folder, publishing)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, cast
@@ -105,6 +105,9 @@ class FakeEngine:
             self._is_stepping = True
             asyncio.get_running_loop().call_later(self.step_s, self.step)
         return request
+
+    def charge_prompts(self, model: GeneratingModel, prompts: Sequence[Prompt], client: int) -> None:
+        raise AssertionError("nobody is told apart here")
 
     def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:
         one = next(one for one in self.asked if one.request is request)

@@ -34,9 +34,9 @@ class Quality:
     def failings(self) -> list[str]:
         """What is not good enough, with its bound; empty if it all is."""
         agreed, found = self.agreement, []
-        if agreed.mean_cosine < LEAST_MEAN_COSINE:
+        if not agreed.mean_cosine >= LEAST_MEAN_COSINE:  # nor if it is no number
             found.append(f"mean cosine {agreed.mean_cosine:.5f}, wanted is {LEAST_MEAN_COSINE:g}")
-        if agreed.worst_cosine < LEAST_WORST_COSINE:
+        if not agreed.worst_cosine >= LEAST_WORST_COSINE:
             found.append(f"worst cosine {agreed.worst_cosine:.5f}, wanted is {LEAST_WORST_COSINE:g}")
         if self.loss is not None and self.loss > MOST_LOSS:
             found.append(f"a loss of {self.loss:.2f} points, allowed are {MOST_LOSS:g}")

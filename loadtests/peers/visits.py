@@ -10,14 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from loadtests import cpu
 from loadtests.call import call
 from loadtests.child import HOST, Child, free_port, running
 from loadtests.closed_loop import drive
 from loadtests.errors import CannotConnect, ChildFailed, LoadTestError, ServerError
-from loadtests.lanes import Lane, measure
+from loadtests.lanes import Lane, largest_difference, measure
 from loadtests.overload import Offer, overload
 from loadtests.peers.peer import Model, Peer, Tuning, Visit
 from loadtests.peers.wires import Wire
@@ -190,9 +188,7 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> float:
     shapes = [{name: one.shape for name, one in outputs.items()} for outputs in (found, wanted)]
     if shapes[0] != shapes[1]:
         raise LoadTestError(f"answered {shapes[0]} where {shapes[1]} was expected")
-    most = max(
-        float(np.max(np.abs(found[name] - one) / np.maximum(1.0, np.abs(one)), initial=0.0)) for name, one in wanted.items()
-    )
-    if not most <= TOLERANCE:
+    most = max(largest_difference(found[name], one) for name, one in wanted.items())
+    if most > TOLERANCE:
         raise LoadTestError(f"wrong answers: {most:.2g} away from those in process, where {TOLERANCE:g} is allowed")
     return most

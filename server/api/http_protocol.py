@@ -84,7 +84,7 @@ class FerryProtocol(HttpToolsProtocol):
                 self._hold(beyond)
             self.body_received(len(data))
             return
-        owes_nothing = self._owes_nothing
+        owes_nothing = self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
         can_read = not self.flow.write_paused  # who does not read its answers goes the long way, which waits for it
         if owes_nothing and can_read and self._lane is not None and (found := self._lane.heads.find(data)):
             head, start = found
@@ -99,11 +99,6 @@ class FerryProtocol(HttpToolsProtocol):
         else:
             self._arrived_at = self._arrivals.latest_at()
             self._parse(data, owes_nothing)
-
-    @property
-    def _owes_nothing(self) -> bool:
-        """Whether no request has begun, or waits for its answer, but those that the fast lane has."""
-        return self.scope is self._whole and (self.cycle is None or self.cycle.response_complete)
 
     def _rest(self) -> None:
         """Idle from now on, for a while."""
@@ -133,7 +128,6 @@ class FerryProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes, is_new: bool) -> None:
         """The long way. `is_new`: whether a request begins with this data."""
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -142,9 +136,9 @@ class FerryProtocol(HttpToolsProtocol):
             self._is_deaf = True  # whatever follows is not HTTP/1.1; the request itself is answered
             self.cycle.keep_alive = False
         else:
-            if self._owes_nothing and self.timeout_keep_alive_task is None and not self.transport.is_closing():
-                self._rest()  # no request has begun: only empty lines came
-            elif self.scope is not self._whole:
+            if self.scope is not self._whole or not (self.cycle is None or self.cycle.response_complete):
+                self._unset_keepalive_if_required()  # not for the empty lines that a parser skips
+            if self.scope is not self._whole:
                 self._note_unfinished(len(data))
             elif self._owed is not None:
                 self._owed = None

@@ -26,7 +26,8 @@ LARGEST_MULTIPLE = 10_000
 """The product of a schema's `multipleOf`, without their decimal points: the library makes a state for each remainder, without a limit."""
 
 _LARGEST_SCALED = 2**32 - 1
-"""Of the same with all decimal points moved as far as the furthest of them: the library calculates with it in 32 bits."""
+"""Of the same, times the largest of them, with all decimal points moved as far as the furthest: the library multiplies two before it divides, in
+32 bits, and what does not fit into them becomes any number."""
 
 _WHITESPACE = r"[ ]|\n[ \t]{0,32}"
 """Between the parts of a value: a space, or a line's indentation. Without a limit a model may go on with it for ever."""
@@ -180,8 +181,10 @@ def _check_multiples(schema: object) -> None:
     values = set(_multiples(schema))
     if any(value <= 0 for value in values):
         raise BadRequest("the schema has a 'multipleOf' that is not above 0; leave it out")
-    product = prod({_digits(value) for value in values})
-    if product > LARGEST_MULTIPLE or product * 10 ** max(map(_decimals, values), default=0) > _LARGEST_SCALED:
+    digits = {_digits(value) for value in values}
+    product = prod(digits)
+    scaled = product * max(digits, default=1) * 10 ** max(map(_decimals, values), default=0)
+    if product > LARGEST_MULTIPLE or scaled > _LARGEST_SCALED:
         raise BadRequest(
             f"the schema's 'multipleOf' make {product:,} remainders together; {LARGEST_MULTIPLE:,} are possible: leave it out"
         )

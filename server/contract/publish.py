@@ -47,8 +47,8 @@ def _is_abandoned(folder: Path) -> bool:
     """A living owner holds the lock; the kernel lets go of a dead one's."""
     try:
         lock = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return False  # its owner has just removed it
+    except (FileNotFoundError, PermissionError):
+        return False  # its owner has just removed it, or is another user, whose affair it is
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

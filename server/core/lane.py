@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -198,7 +198,7 @@ class Lane(Tenant[P]):
             return Choice((self.waiting.head,), Close.ALONE)
         window = WINDOW if self.mixing is Mixing.PADDED else 2 * self.limits.batch_rows
         owed = self._owed() if self.owed_rows and self.waiting.is_mixed else []
-        if owed and self._is_too_late_for_full(owed[0], start_at):
+        if owed and self._is_too_late_for_full(owed, start_at):
             return Choice((), Close.DEADLINE, owed[0])
         urgent = self.waiting.first(window + len(self.suspects))
         if owed:
@@ -234,9 +234,13 @@ class Lane(Tenant[P]):
                 owed.append(request)
         return owed
 
-    def _is_too_late_for_full(self, request: InferRequest[P], start_at: float) -> bool:
-        """Whether it would shrink the batch that is possible: who is owed rows is not owed the others' time."""
-        rows = max(request.rows, min(self.waiting.rows, self.limits.batch_rows))
+    def _is_too_late_for_full(self, owed: Sequence[InferRequest[P]], start_at: float) -> bool:
+        """Whether the first would shrink the batch that is possible: who is owed rows is not owed the others' time. Where lengths matter the
+        others are those who are owed them, too."""
+        request, company = owed[0], self.waiting.rows
+        if self.mixing is not Mixing.ANY:
+            company = sum([one.rows for one in owed if one.length == request.length or self.mixing is Mixing.PADDED])
+        rows = max(request.rows, min(company, self.limits.batch_rows))
         return request.deadline_at < start_at + self.forecast.at_most_s(rows, request.length)
 
     def _another_at(self, now: float) -> float:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from math import inf
 
+_LOOKED_AT = 4
+"""Buckets at a time, when one must be forgotten."""
+
 
 class Buckets:
     """Each holds up to `burst` tokens and gets `rate` a second. Of each only the time is kept at which it is full again.
@@ -53,8 +56,10 @@ class Buckets:
         """Forget the bucket that was used longest ago, if it is needed. Without a debt it is full when burst ÷ rate have passed."""
         if len(self._full_at) < self._most_keys:
             return True
-        oldest = next(iter(self._full_at))
-        if self._full_at[oldest] > now:
-            return False
-        del self._full_at[oldest]
-        return True
+        for _ in range(_LOOKED_AT):
+            oldest = next(iter(self._full_at))
+            full_at = self._full_at.pop(oldest)
+            if full_at <= now:
+                return True
+            self._full_at[oldest] = full_at  # last again: a large debt must not hide those behind it
+        return False

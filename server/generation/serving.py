@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from server.contract.classes import Classes
@@ -53,8 +54,12 @@ class GeneratingEngine(Protocol):
         arrived_at: float | None = None, priority: int = 0, client: int = 0,
     ) -> GenerateRequest[object]:  # fmt: skip
         """Queue one request; `sink` is told what becomes of it, later than this returns. The prompt's ids are in the vocabulary and leave
-        room for a token (the caller saw to that). `timeout_s`: until the first token, where it is shorter than the SLO. `client`: who asks,
-        0 for somebody. Raises Refused, where clients are rationed."""
+        room for a token (the caller saw to that). `timeout_s`: until the first token, where it is shorter than the SLO. `client`: who pays
+        for its tokens, 0 for nobody."""
+
+    def charge_prompts(self, model: GeneratingModel, prompts: Sequence[Prompt], client: int) -> None:
+        """Before a call's requests are queued, where it is known who asks. Raises Refused, and charges nothing, when the client may not have
+        them all."""
 
     def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:
         """Nobody wants more of its tokens: its sink is told nothing from now on. Harmless when it has ended. `why`: its answer is whole,

@@ -20,6 +20,7 @@ MOST_OF_DISK = 0.5
 
 _CHUNK = 1 << 20
 _MOST_IN_HEADER = 65536
+_SPARSE = "the archive holds a sparse file, whose map may be of any length; pack it without --sparse"
 
 _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, NotImplementedError,
@@ -33,10 +34,16 @@ class _Header(tarfile.TarInfo):
     large they say they are and however small they were packed."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise IntakeError(_SPARSE)
         if self.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE) and self.size > _MOST_IN_HEADER:
             raise IntakeError(f"a header in the archive has {self.size} bytes; {_MOST_IN_HEADER} are possible")
         found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # the library's own, and not in its signatures
         return found
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        """The other way to write a sparse file: its map is as long as it says."""
+        raise IntakeError(_SPARSE)
 
 
 def is_archive(path: Path) -> bool:

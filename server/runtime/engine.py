@@ -168,6 +168,9 @@ class Engine(QueueEntrance):
         """Satisfies serving.GeneratingEngine. `client` does not matter here: see `rationed`."""
         return self._generating.generate(model, prompt, sampling, sink, timeout_s, arrived_at, priority)
 
+    def charge_prompts(self, model: GeneratingModel, prompts: Sequence[Prompt], client: int) -> None:
+        """Everybody may have as much as is there: see `rationed` for another engine."""
+
     def stop(self, request: GenerateRequest[object], why: Finish | None = None) -> None:
         """Satisfies serving.GeneratingEngine."""
         self._generating.stop(request, why)

@@ -149,13 +149,13 @@ class Generating:
     def _fail(self, request: Asking, error: FerryError) -> None:
         asked = request.payload
         asked.is_over = True
-        model = self._models.get(request.model)
-        if model is not None:
-            model.stats.ended(request.arrived_at, error, self._clock())
         try:
             asked.sink.failed(error)
         except Exception:  # as for tokens
             log.exception("request %d could not be told that it failed: a bug in ferry", request.id)
+        model = self._models.get(request.model)
+        if model is not None:
+            model.stats.ended(request.arrived_at, error, self._clock())
 
     def _step_ended(self, model: ServedDecoder, report: StepReport) -> None:
         stepped, iteration = report.stepped, report.iteration

@@ -144,7 +144,9 @@ class Instances:
         batch = self._for_loop.popleft()
         try:
             result = self._runner.run(batch)
-        except Exception as error:  # as above
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # as above
             self._for_threads.put(None)  # the thread whose place it took goes, too
             self._lost(batch, _described(error))
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 from server.core.costs import Unmeasured
@@ -69,15 +69,23 @@ class RationedEngine(Engine):
         self, model: GeneratingModel, prompt: Prompt, sampling: Sampling, sink: TokenSink, timeout_s: float | None = None,
         arrived_at: float | None = None, priority: int = 0, client: int = 0,
     ) -> GenerateRequest[object]:  # fmt: skip
-        """Its prompt is charged at once, its tokens as they come: nobody knows how many there will be. Raises Refused when the client
-        may not have the prompt."""
+        """Its tokens are charged as they come: nobody knows how many there will be. Its prompt was, by `charge_prompts`."""
         if client:
             assert isinstance(model, ServedDecoder), "there are no others here"
-            prompt_s, token_s = generating_cost_s(model, len(prompt.ids), prompt.new_tokens)
-            wait_s = self._buckets.take(client, prompt_s, self._clock())
-            self._refuse_if(wait_s, model, f"a prompt of {len(prompt.ids)} tokens", "shorten the prompt")
+            _, token_s = generating_cost_s(model, len(prompt.ids), prompt.new_tokens)
             sink = _Charged(sink, lambda: self._buckets.charge(client, token_s, self._clock()))
         return super().generate(model, prompt, sampling, sink, timeout_s, arrived_at, priority, client)
+
+    def charge_prompts(self, model: GeneratingModel, prompts: Sequence[Prompt], client: int) -> None:
+        """All or none. Raises Refused when the client may not have them."""
+        assert isinstance(model, ServedDecoder), "there are no others here"
+        cost = sum(generating_cost_s(model, len(one.ids), one.new_tokens)[0] for one in prompts)
+        n_tokens = sum(len(one.ids) for one in prompts)
+        what = (
+            f"a prompt of {n_tokens} tokens" if len(prompts) == 1 else f"{len(prompts)} prompts of {n_tokens} tokens together"
+        )
+        wait_s = self._buckets.take(client, cost, self._clock())
+        self._refuse_if(wait_s, model, what, "shorten the prompt" if len(prompts) == 1 else "ask for fewer answers at once")
 
     def _refuse_if(self, wait_s: float, model: ServedModel | ServedDecoder, what: str, less: str) -> None:
         """`what` the client may not have, and how it would ask for `less`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 
-from server.simulation.arrivals import Trace
+from server.simulation.arrivals import Shaped, Trace
 from server.simulation.play import Played, Setting, Version, play
 from server.simulation.traffic import Traffic
 
@@ -53,8 +53,8 @@ def capacity(setting: Setting, traffic: Sequence[Traffic], n_requests: int) -> C
 
     @cache
     def attempt(factor: float) -> Played:
-        lasting_s = lasts_s(traffic, factor, n_requests)
-        glance = play(setting, traffic, factor, GLANCE * lasting_s)
+        lasting_s, begins_s = lasts_s(traffic, factor, n_requests), max(one.start_s for one in traffic)
+        glance = play(setting, traffic, factor, begins_s + GLANCE * (lasting_s - begins_s))
         is_hopeless = any(one.in_slo_share < HOPELESS for one in glance.traffic)
         return glance if is_hopeless else play(setting, traffic, factor, lasting_s)
 
@@ -107,9 +107,22 @@ def _request_s(version: Version, traffic: Traffic) -> float:
 def _more(played: Played, traffic: Sequence[Traffic], factor: float) -> float:
     """How many times more requests chance has sent than were to be expected: they are what was kept."""
     expected = sum(
-        factor * one.rate * (figures.duration_s - one.start_s) for one, figures in zip(traffic, played.traffic, strict=True)
+        factor * one.rate * _mean(one.arrivals, lasting_s) * lasting_s
+        for one, figures in zip(traffic, played.traffic, strict=True)
+        if (lasting_s := figures.duration_s - one.start_s) > 0
     )
     return sum(figures.scheduled for figures in played.traffic) / expected
+
+
+def _mean(arrivals: Shaped | Trace, lasting_s: float) -> float:
+    """Of the shape over such a time: a ramp's, or that of a burst which is cut in its period, need not be 1."""
+    if isinstance(arrivals, Trace):
+        return 1.0
+    began_at, total = 0.0, 0.0
+    for end_at, factor in arrivals.shape.steps(lasting_s):
+        total += factor * (end_at - began_at)
+        began_at = end_at
+    return total / lasting_s
 
 
 def _limit(played: Played) -> Limit:

@@ -44,11 +44,18 @@ def test_right_answers_differ_by_nothing(serve: Serve) -> None:
     assert verify(lane(serve(lambda number, request: [echoed(request)]).port), expected, 4) == 0.0
 
 
-def test_the_largest_difference_is_told(serve: Serve) -> None:
+@pytest.mark.parametrize(("apart", "match"), [(0.0005, None), (0.5, "away from what was expected"), (np.nan, "is inf away")])
+def test_the_largest_difference_is_told_and_a_wrong_answer_is_one(serve: Serve, apart: float, match: str | None) -> None:
     def off(index: int) -> dict[str, Array]:
-        return {"x": expected(index)["x"] + (index == 2) * 0.5}
+        wanted = expected(index)["x"]
+        return {"x": wanted + apart * np.maximum(1.0, np.abs(wanted)) if index == 2 else wanted}
 
-    assert verify(lane(serve(lambda number, request: [echoed(request)]).port), off, 5) == 0.5
+    one = lane(serve(lambda number, request: [echoed(request)]).port)
+    if match is None:
+        assert verify(one, off, 5) == pytest.approx(apart, rel=0.01)
+    else:
+        with pytest.raises(LoadTestError, match=match):
+            verify(one, off, 5)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import HAND_OFF_S, CostTable
 from server.core.types import Limits
+from server.simulation.arrivals import Ramp, Shaped
 from server.simulation.capacity import Capacity, Limit, capacity, lasts_s
 from server.simulation.drawn import Drawn
 from server.simulation.laws import DEVICE
@@ -175,3 +176,20 @@ def test_a_run_lasts_for_many_slos() -> None:
     assert lasts_s([traffic(slo_s=1.0)], 1000.0, 10_000) == 50.0
     assert lasts_s([traffic(slo_s=0.1)], 1000.0, 10_000) == 10.0
     assert lasts_s([traffic(slo_s=1e6)], 1000.0, 10_000) == 100.0, "but not for ever"
+
+
+def test_the_capacity_of_a_ramp_is_that_at_which_its_end_is_kept() -> None:
+    """It is a multiple of the rate that was asked for, however much the ramp adds to that."""
+    steady, ramp = (
+        capacity(setting(version()), [traffic()], N),
+        capacity(setting(version()), [replace(traffic(), arrivals=Shaped(Ramp(1, 3)))], N),
+    )
+    assert steady.factor / 3.3 <= ramp.factor <= steady.factor / 2.4
+
+
+def test_traffic_that_begins_late_has_its_capacity_too() -> None:
+    steady, late = (
+        capacity(setting(version()), [traffic()], N),
+        capacity(setting(version()), [replace(traffic(), start_s=20.0)], N),
+    )
+    assert late.factor == pytest.approx(steady.factor, rel=0.05)

@@ -12,7 +12,7 @@ from server.api.generation.answer import Answer
 from server.api.generation.stop_texts import StopTexts
 from server.api.terms import NO_TERMS, Terms
 from server.core.types import GenerateRequest
-from server.errors import Cancelled, FerryError
+from server.errors import Cancelled
 from server.generation.options import Finish, Prompt, Sampling
 from server.generation.serving import GeneratingEngine, GeneratingModel
 
@@ -60,6 +60,8 @@ class Running:
         ends = frozenset(model.generation.ends) if job.sampling.ends else frozenset()
         grown = self._news.set if streams else _unmoved
         self.answers: list[Answer] = []
+        if job.client:
+            engine.charge_prompts(model, [prompt for prompt in job.prompts for _ in range(job.n)], job.client)
         try:
             for place in range(len(job.prompts) * job.n):
                 stream = model.codec.stream(job.prompts[place // job.n].ids if job.goes_on else ())
@@ -67,7 +69,7 @@ class Running:
                 answer = Answer(stream, stops, ends, grown, self._news.set, partial(self._halt, place))
                 self.answers.append(answer)
                 self._requests.append(self._generate(model, place, answer))
-        except FerryError:
+        except BaseException:  # refused, or a bug: nobody will read what was begun
             self.stop()
             raise
 

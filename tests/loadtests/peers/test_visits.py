@@ -81,7 +81,7 @@ def test_a_package_that_is_laid_out_otherwise_is_told(tmp_path: Path) -> None:
     [
         ({"y": np.zeros((1, 3))}, "was expected"),
         ({"z": np.zeros((1, 2))}, "was expected"),
-        ({"y": np.full((1, 2), np.nan)}, "wrong answers: nan"),
+        ({"y": np.full((1, 2), np.nan)}, "wrong answers: inf"),
         ({"y": np.array([[0, 100.1]])}, "wrong answers"),
     ],
 )

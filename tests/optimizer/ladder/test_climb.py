@@ -127,6 +127,17 @@ def test_what_was_seen_at_other_sizes_is_not_taken_for_these(ladder: Ladder, tas
     assert "answers of light" in tasks
 
 
+def test_overrides_that_people_write_are_decided_for(ladder: Ladder) -> None:
+    ladder.recipe("light")
+    ladder.run()
+    ladder.run()
+    assert not ladder.recorder.trials, "nothing to decide"
+    path = ladder.repository / "tiny" / "model.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace("# max_rows = 1", "max_rows = 2"), encoding="utf-8")
+    ladder.run()
+    assert ladder.recorder.trials
+
+
 def test_one_is_published_and_all_others_have_their_reason(first: tuple[Ladder, Outcome]) -> None:
     ladder, outcome = first
     verdicts = ladder.verdicts

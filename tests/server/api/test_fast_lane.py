@@ -402,3 +402,28 @@ def test_empty_lines_do_not_keep_a_connection(tmp_path: Path, before: bytes) -> 
             assert line.is_closed
 
     run(scenario)
+
+
+def test_a_request_whose_head_came_in_two_reads_is_not_idle_while_it_runs(tmp_path: Path) -> None:
+    """Its first bytes came before the answer to the one before it, which then sets the timer."""
+
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            protocol, line = b.connect()
+            b.world.script.block()
+            protocol.data_received(post(1.0))
+            await b.world.reaches(lambda: bool(b.world.script.batches))
+            protocol.data_received(post(2.0)[:10])
+            b.world.script.release()
+            await b.world.reaches(lambda: len(line.replies()) == 1)
+            b.world.script.block()
+            protocol.data_received(post(2.0)[10:])
+            await asyncio.sleep(0.01)
+            timer = protocol.timeout_keep_alive_task
+            assert timer is None or timer.cancelled()
+            b.world.script.release()
+            await b.world.reaches(lambda: len(line.replies()) == 2)
+            assert line.numbers() == [2.0, 4.0]
+            assert protocol.timeout_keep_alive_task is not None
+
+    run(scenario)

@@ -180,6 +180,8 @@ def test_a_token_that_was_not_allowed_is_told_of_in_the_next_step() -> None:
         ({"type": "number", "multipleOf": 1e300}, "remainders"),
         ({"type": "integer", "multipleOf": 4294967291, "default": {"multipleOf": 0}}, "not above 0"), ({"multipleOf": -2}, "not above 0"),
         ({"allOf": [{"type": "number", "multipleOf": 1e-8}, {"multipleOf": 9973}]}, "9,973 remainders"),
+        ({"allOf": [{"type": "number", "multipleOf": 8}, {"multipleOf": 8e-8}]}, "remainders"),
+        ({"allOf": [{"type": "number", "multipleOf": value} for value in (97, 0.00103, 0.00103)]}, "remainders"),
         ({"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(2000)}}, "items; max is 2000"),
         ({"allOf": [{"anyOf": [{"properties": {f"{a}{b}": {"type": "string"}}} for b in range(8)]} for a in range(8)]}, "too large"),
     ],

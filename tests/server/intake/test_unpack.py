@@ -192,3 +192,39 @@ def test_folders_are_counted(tmp_path: Path) -> None:
 def test_long_names_are_still_names(tmp_path: Path) -> None:
     name = f"{'n' * 120}.onnx"
     assert unpacked(tar_of(tmp_path / "long.tar.gz", {name: b"x"})) == {name: b"x"}
+
+
+@pytest.mark.parametrize("how", ["gnu", "pax"])
+def test_sparse_files_are_refused_before_their_map_is_read(how: str, tmp_path: Path) -> None:
+    archive = tmp_path / "sparse.tar.gz"
+    if how == "gnu":
+        info = special("x", tarfile.GNUTYPE_SPARSE)
+        block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        block[482] = 1  # its map goes on in the next block, and there again
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        more = bytearray(b"00000000001\0" * 42 + bytes(8))
+        more[504] = 1
+        with gzip.open(archive, "wb", 1) as file:
+            file.write(block)
+            for _ in range(20_000):
+                file.write(more)
+    else:
+        info = tarfile.TarInfo("x")
+        content = b"10000000\n" + b"1\n" * 4_000_000
+        info.size = len(content)
+        info.pax_headers = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "x",
+            "GNU.sparse.realsize": "1",
+        }
+        with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT) as opened:
+            opened.addfile(info, io.BytesIO(content))
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntakeError, match="sparse"):
+            unpack(archive, tmp_path / "unpacked", 1 << 30)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

@@ -142,6 +142,8 @@ class GeneratingWorld:
     ) -> Client:  # fmt: skip
         client = Client()
         prompt = Prompt([int(one) for one in ids], new_tokens)
+        if who:
+            self.engine.charge_prompts(model or self.model, [prompt], who)
         client.request = self.engine.generate(model or self.model, prompt, sampling, client, timeout_s, client=who)
         self.clients.append(client)
         return client

@@ -12,6 +12,7 @@ pytest.importorskip("onnx")
 
 from server.contract.wants import Wants
 from server.errors import RateLimited
+from server.generation.options import Prompt
 from server.runtime.rationed import RationedEngine, generating_cost_s
 from tests.decoders import publish_decoder
 from tests.server.runtime.generating_world import GeneratingWorld, generating_world, prompt
@@ -85,5 +86,23 @@ def test_who_is_stopped_pays_for_what_came(tmp_path: Path) -> None:
         assert "a prompt of 250 tokens for model tiny/1 would take more than a client may have at once" in str(caught.value)
         wait_s = w.engine._buckets.wait_s(A, SHARE * BURST_S, b.now)  # type: ignore[attr-defined]
         assert wait_s == pytest.approx((prompt_s + 10 * token_s) / SHARE)
+
+    run(tmp_path, scenario)
+
+
+def test_several_prompts_are_charged_together_or_not_at_all(tmp_path: Path) -> None:
+    async def scenario(b: Bench, w: GeneratingWorld) -> None:
+        one_s, _ = generating_cost_s(w.model, 100, 1)
+        n_saved = int(SHARE * BURST_S / one_s)
+        assert n_saved >= 1
+        asked = [Prompt(prompt(100, 1), 1)] * (n_saved + 1)
+        with pytest.raises(
+            RateLimited, match=rf"{n_saved + 1} prompts of {100 * (n_saved + 1)} tokens together .* fewer answers"
+        ) as caught:
+            w.engine.charge_prompts(w.model, asked, A)
+        assert caught.value.retry_after_s is None, "it can never have so many at once"
+        w.engine.charge_prompts(w.model, asked[:-1], A)
+        with pytest.raises(RateLimited, match="for now"):
+            w.engine.charge_prompts(w.model, asked[:-1], A)
 
     run(tmp_path, scenario)
