@@ -122,7 +122,8 @@ def optimize(request: Request, backend: Backend, display: Screen) -> Outcome:
 
 
 def _was_decided_for(version: VersionFiles, wants: Wants) -> bool:
-    """Where it was not, candidates are decided about again, which takes seconds while what they were measured by is kept."""
+    """Where it was not, candidates are decided about again, which takes seconds while what they were measured by is kept;
+    and so each time, until another one wins."""
     config = run_end(version.folder).config
     return all(config.get(name) == value for name, value in decided_for(wants).items())
 

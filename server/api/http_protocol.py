@@ -52,6 +52,7 @@ class FerryProtocol(HttpToolsProtocol):
         self._owed: object = None  # scope of the request that is known to be incomplete
         self._had_body = False
         self._n_quiet = 0
+        self._n_beside = 0  # bytes to come of a body that the parser does not take for one
         self.n_received = 0
         self._last_words: FerryError | None = None
         self._is_deaf = False
@@ -75,6 +76,9 @@ class FerryProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
+            return
+        if self._n_beside:
+            self._take_beside(data)
             return
         if self._ticket is not None:
             self._hold(data)
@@ -131,8 +135,13 @@ class FerryProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
+            self._unset_keepalive_if_required()
             self._refuse(self._last_words or BadRequest(f"this is not HTTP that can be served: {_reason(error)}"))
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
+            self._unset_keepalive_if_required()
+            if self._n_beside:
+                self._take_beside(data[upgrade.args[0] :])
+                return
             self._is_deaf = True  # whatever follows is not HTTP/1.1; the request itself is answered
             self.cycle.keep_alive = False
         else:
@@ -146,6 +155,21 @@ class FerryProtocol(HttpToolsProtocol):
             is_only_one = is_new and not self.pipeline  # of two in one read, what the parser knows is the second
             if is_only_one and self._lane is not None and _is_known_from_now_on(self.cycle, self.scope):
                 self._lane.heads.learn(data, self.scope)  # type: ignore[arg-type]  # a TypedDict
+
+    def _take_beside(self, data: bytes) -> None:
+        """More of the body of a request that asks for another protocol, which it does not get (Java's own client asks for HTTP/2 so)."""
+        body, rest = data[: self._n_beside], data[self._n_beside :]
+        self._n_beside -= len(body)
+        self.on_body(body)
+        if self._n_beside:
+            self._note_unfinished(len(data))
+            return
+        self.parser = httptools.HttpRequestParser(self)  # the old one takes all that follows for the other protocol
+        self._message_complete()
+        self._owed = None
+        self._patience.has_sent(self)
+        if rest:
+            self._parse(rest, False)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -202,6 +226,12 @@ class FerryProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """A parser that is asked for another protocol leaves the body out."""
+        self._n_beside = _n_body(self.headers) if self.parser.should_upgrade() else 0
+        if not self._n_beside:
+            self._message_complete()
+
+    def _message_complete(self) -> None:
         super().on_message_complete()
         self.scope[ARRIVED_AT] = self._arrived_at  # type: ignore[literal-required]  # not ASGI's but ours
         self._whole = self.scope
@@ -295,6 +325,11 @@ class _PipelineFlow(FlowControl):
 def _is_known_from_now_on(cycle: Any, scope: Any) -> bool:
     """Whether the parser has just read a head after which the connection stays open, and which asks for nothing in between."""
     return cycle is not None and cycle.scope is scope and cycle.keep_alive and not cycle.waiting_for_100_continue
+
+
+def _n_body(headers: list[tuple[bytes, bytes]]) -> int:
+    """What the parser has found to be a number."""
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
 
 def _reason(error: httptools.HttpParserError) -> str:

@@ -183,11 +183,12 @@ def _check_multiples(schema: object) -> None:
         raise BadRequest("the schema has a 'multipleOf' that is not above 0; leave it out")
     digits = {_digits(value) for value in values}
     product = prod(digits)
-    scaled = product * max(digits, default=1) * 10 ** max(map(_decimals, values), default=0)
-    if product > LARGEST_MULTIPLE or scaled > _LARGEST_SCALED:
+    if product > LARGEST_MULTIPLE:
         raise BadRequest(
             f"the schema's 'multipleOf' make {product:,} remainders together; {LARGEST_MULTIPLE:,} are possible: leave it out"
         )
+    if product * max(digits, default=1) * 10 ** max(map(_decimals, values), default=0) > _LARGEST_SCALED:
+        raise BadRequest("the schema's 'multipleOf' have too many digits, or decimals, together; leave some out")
 
 
 def _multiples(schema: object) -> Iterator[int | float]:

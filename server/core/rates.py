@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from math import inf
 
 _LOOKED_AT = 4
@@ -19,7 +20,7 @@ class Buckets:
         self.rate = rate
         self.burst = burst
         self._most_keys = most_keys
-        self._full_at: dict[int, float] = {}  # the one used longest ago first
+        self._full_at: OrderedDict[int, float] = OrderedDict()  # those used longest ago first, but for large debts
         self._others_full_at = -inf
 
     def __len__(self) -> int:
@@ -44,7 +45,10 @@ class Buckets:
 
     def _empty_s(self, key: int, now: float) -> float:
         """How long the bucket takes until it is full."""
-        return max(0, self._full_at.get(key, -inf if self._has_room(now) else self._others_full_at) - now)
+        full_at = self._full_at.get(key)
+        if full_at is None:
+            full_at = -inf if self._has_room(now) else self._others_full_at
+        return max(0, full_at - now)
 
     def _fill(self, key: int, full_at: float, now: float) -> None:
         if self._full_at.pop(key, None) is None and not self._has_room(now):
@@ -53,13 +57,14 @@ class Buckets:
             self._full_at[key] = full_at
 
     def _has_room(self, now: float) -> bool:
-        """Forget the bucket that was used longest ago, if it is needed. Without a debt it is full when burst ÷ rate have passed."""
+        """Forget a bucket that is full, if its place is needed: the one that was used longest ago, unless it has a debt. Without one it is full
+        when burst ÷ rate have passed."""
         if len(self._full_at) < self._most_keys:
             return True
         for _ in range(_LOOKED_AT):
             oldest = next(iter(self._full_at))
-            full_at = self._full_at.pop(oldest)
-            if full_at <= now:
+            if self._full_at[oldest] <= now:
+                del self._full_at[oldest]
                 return True
-            self._full_at[oldest] = full_at  # last again: a large debt must not hide those behind it
+            self._full_at.move_to_end(oldest)  # a large debt must not hide those behind it
         return False

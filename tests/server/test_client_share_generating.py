@@ -33,8 +33,9 @@ PATHS: dict[str, tuple[str, Any]] = {
 @pytest.fixture(scope="module", params=["0", "1"], ids=["one process", "front end"])
 def sharing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildServer]:
     folder = tmp_path_factory.mktemp("talking")
-    publish_talker(folder)
-    with ChildServer(folder, folder.parent / f"log{request.param}", *FLAGS, "--frontends", request.param) as running:
+    (folder / "repository").mkdir()
+    publish_talker(folder / "repository")
+    with ChildServer(folder / "repository", folder / "log", *FLAGS, "--frontends", request.param) as running:
         yield running
 
 

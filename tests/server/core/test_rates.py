@@ -116,3 +116,13 @@ def test_memory_is_bounded_and_those_without_a_bucket_of_their_own_share_one(see
         total += cost if buckets.take(random.randrange(10**9), cost, now) == 0 else 0.0
         assert len(buckets) <= most_keys
     assert total <= (most_keys + 1) * (burst + rate * now) + 1e-6
+
+
+def test_a_large_debt_does_not_take_the_place_of_newcomers() -> None:
+    buckets = Buckets(1.0, 2.0, 3)
+    buckets.charge(1, 10_000.0, 0.0)
+    for key in (2, 3):
+        assert buckets.take(key, 1.0, 0.0) == 0
+    assert [buckets.take(key, 2.0, 5.0) for key in (4, 5)] == [0, 0], "2 and 3 are full again: each has a bucket of its own"
+    assert buckets.wait_s(1, 2.0, 5.0) == 10_000.0 - 5.0
+    assert len(buckets) == 3
