@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 
 from server import __version__
+from server.imports import importing
 from server.verbs import GROUP, Verb
 
 
@@ -29,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser], entry: EntryPoint) -> None:
-    verb: Verb = entry.load()()
+    with importing():
+        verb: Verb = entry.load()()
     parser = commands.add_parser(entry.name, help=verb.help, description=verb.help)
     verb.configure(parser)
     parser.set_defaults(verb=verb)

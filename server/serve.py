@@ -10,6 +10,7 @@ from typing import Any
 
 from server.contract.errors import ContractError
 from server.contract.layout import check_repository
+from server.imports import importing
 from server.settings import Settings, SettingsError, read_settings, tell_libraries
 
 
@@ -59,6 +60,7 @@ def serve(settings: Settings) -> int:
         )
 
         return serve_in_processes(settings)
-    from server.one_process import serve_in_one_process
+    with importing():
+        from server.one_process import serve_in_one_process
 
     return serve_in_one_process(settings)

