@@ -3,6 +3,7 @@ calculates between the two copies is the library's affair."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ N_SEEN = 2
 MAX_KEPT = 64
 """So many shapes get that; others share buffers that grow, and are launched operator by operator. Recorded graphs are never let go."""
 
+MOST_FAILED = 3
+"""So many recordings of a slot may fail: one may be for want of memory, which passes."""
+
 _ALIGNED = 256
 
 Shape = tuple[int, ...]
@@ -50,22 +54,20 @@ class Block:
 
     def __init__(self, memory: DeviceMemory, n_bytes: int) -> None:
         self._memory = memory
-        with memory.alone:
-            self.host = memory.pin(n_bytes)
-            try:
-                self.address = memory.allocate(n_bytes)
-            except BaseException:  # the pinned half must not stay behind, whatever happened
-                memory.unpin(self.host)
-                raise
+        self.host = memory.pin(n_bytes)
+        try:
+            self.address = memory.allocate(n_bytes)
+        except BaseException:  # the pinned half must not stay behind, whatever happened
+            memory.unpin(self.host)
+            raise
 
     def view(self, place: Place) -> Array:
         """The pinned half of a tensor."""
         return self.host[place.offset : place.offset + place.n_bytes].view(place.dtype).reshape(place.shape)
 
     def close(self) -> None:
-        with self._memory.alone:
-            self._memory.unpin(self.host)
-            self._memory.free(self.address)
+        self._memory.unpin(self.host)
+        self._memory.free(self.address)
 
 
 class Bucket:
@@ -158,14 +160,17 @@ class Slot:
         self._kept: dict[tuple[Shape, ...], Bucket] = {}
         self._n_seen: dict[tuple[Shape, ...], int] = {}
         self._spare: tuple[Block, Block] | None = None
-        self._may_keep = True
-        self._stream = memory.stream()
+        self._numbers = itertools.count(1)
+        self._n_failed = 0
+        with memory.gate.shared():
+            self._stream = memory.stream()
         self._thread = ThreadPoolExecutor(1, "card-slot")
         try:
-            self._calculation = self._thread.submit(open_, self._stream).result()
+            self._calculation = self._thread.submit(self._opened, open_).result()
         except BaseException:  # whatever it was, neither may stay behind
             self._thread.shutdown()
-            memory.end_stream(self._stream)
+            with memory.gate.shared():
+                memory.end_stream(self._stream)
             raise
 
     def run(self, arrays: Mapping[str, Array]) -> list[Array]:
@@ -176,37 +181,51 @@ class Slot:
         self._thread.submit(self._close).result()
         self._thread.shutdown()
 
+    def _opened(self, open_: Open) -> Calculation:
+        with self._memory.gate.shared():
+            return open_(self._stream)
+
     def _run(self, arrays: Mapping[str, Array]) -> list[Array]:
-        memory, stream = self._memory, self._stream
         places_in, places_out = self._sizes.of(arrays)
+        gate = self._memory.gate
         try:
-            bucket = self._bucket(places_in, places_out)
-            bucket.fill(arrays)
-            memory.copy_in(bucket.into.address, bucket.into.host[: bucket.n_in], stream)
-            self._calculate(bucket)
-            memory.copy_out(bucket.out_of.host[: bucket.n_out], bucket.out_of.address, stream)
-            memory.wait(stream)
+            with gate.shared():
+                bucket = self._bucket(places_in, places_out)
+            if bucket.number is None or bucket.is_recorded or not self._record(bucket, arrays):
+                with gate.shared():
+                    self._calculate(bucket, arrays)
         except OutOfDeviceMemory as error:
             raise BatchError(str(error)) from None
-        except DeviceLost:
+        return bucket.take()
+
+    def _record(self, bucket: Bucket, arrays: Mapping[str, Array]) -> bool:
+        """Calculate with these shapes so that they are recorded. False if that failed: they are launched, this time and later."""
+        try:
+            with self._memory.gate.alone():
+                self._calculate(bucket, arrays)
+        except (BatchError, OutOfDeviceMemory) as error:
+            bucket.number = None
+            self._n_failed += 1
+            rest = "" if self._n_failed < MOST_FAILED else "; from now on new shapes are launched operator by operator"
+            log.warning("a graph could not be recorded: %s%s", error, rest)
+            return False
+        bucket.is_recorded = True
+        return True
+
+    def _calculate(self, bucket: Bucket, arrays: Mapping[str, Array]) -> None:
+        """Raises BatchError, DeviceLost, OutOfDeviceMemory."""
+        memory, stream = self._memory, self._stream
+        try:
+            bucket.fill(arrays)
+            memory.copy_in(bucket.into.address, bucket.into.host[: bucket.n_in], stream)
+            self._calculation.enqueue(bucket)
+            memory.copy_out(bucket.out_of.host[: bucket.n_out], bucket.out_of.address, stream)
+            memory.wait(stream)
+        except (DeviceLost, OutOfDeviceMemory):
             raise
         except Exception as error:  # the library raises whatever its parts raise; what it broke is asked of the card
             memory.check()
             raise BatchError(" ".join(str(error).split())) from None
-        return bucket.take()
-
-    def _calculate(self, bucket: Bucket) -> None:
-        if bucket.number is None or bucket.is_recorded:
-            self._calculation.enqueue(bucket)
-            return
-        with self._memory.alone:
-            try:
-                self._calculation.enqueue(bucket)
-            except Exception as error:  # the batch fails below, whatever the library raised; the next one is launched
-                bucket.number, self._may_keep = None, False
-                log.warning("from now on batches are launched operator by operator: a graph could not be recorded: %s", error)
-                raise
-        bucket.is_recorded = True
 
     def _bucket(self, inputs: list[Place], outputs: list[Place]) -> Bucket:
         """Of these shapes, by how often they came."""
@@ -214,12 +233,12 @@ class Slot:
         kept = self._kept.get(shapes)
         if kept is not None:
             return kept
-        if self._may_keep and len(self._kept) < MAX_KEPT:
+        if self._n_failed < MOST_FAILED and len(self._kept) < MAX_KEPT:
             self._n_seen[shapes] = self._n_seen.get(shapes, 0) + 1
             if self._n_seen[shapes] >= N_SEEN:
                 del self._n_seen[shapes]
                 blocks = _two_blocks(self._memory, _n_bytes(inputs), _n_bytes(outputs))
-                self._kept[shapes] = Bucket(inputs, outputs, *blocks, len(self._kept) + 1)
+                self._kept[shapes] = Bucket(inputs, outputs, *blocks, next(self._numbers))
                 return self._kept[shapes]
         return Bucket(inputs, outputs, *self._room(_n_bytes(inputs), _n_bytes(outputs)), None)
 
@@ -237,7 +256,7 @@ class Slot:
         return self._spare
 
     def _close(self) -> None:
-        with ExitStack() as stack:  # all of it, even if a part fails
+        with self._memory.gate.shared(), ExitStack() as stack:  # all of it, even if a part fails
             stack.callback(self._memory.end_stream, self._stream)
             for block in (*(self._spare or ()), *(one for kept in self._kept.values() for one in (kept.into, kept.out_of))):
                 stack.callback(block.close)

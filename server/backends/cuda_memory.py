@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -13,8 +12,11 @@ import numpy as np
 
 from server.backends.base import Array, CardMemory
 from server.backends.nvidia import EXTRA, Card, find_cards
+from server.backends.record_gate import RecordGate
 
 _BUS_ID_LENGTH = 32
+_SPOILED = range(900, 909)
+"""CUDA's statuses of a recording that something spoiled: the batch has failed, the card is well."""
 
 
 class DeviceLost(Exception):
@@ -32,8 +34,8 @@ class DeviceMemory(Protocol):
     kind: str
     """What inference libraries call such memory."""
 
-    alone: threading.Lock
-    """Held by who allocates, and by who records a graph: an allocation elsewhere would spoil the record."""
+    gate: RecordGate
+    """Entered by whoever uses any of the methods below, but for `memory`."""
 
     def stream(self) -> int:
         """A new stream that waits for no other one."""
@@ -87,7 +89,7 @@ class CudaMemory:
     def __init__(self, runtime: Any) -> None:
         self._cuda = runtime
         self._not_enough = runtime.cudaError_t.cudaErrorMemoryAllocation
-        self.alone = threading.Lock()
+        self.gate = RecordGate()
 
     def stream(self) -> int:
         return int(self._call(self._cuda.cudaStreamCreateWithFlags(self._cuda.cudaStreamNonBlocking)))
@@ -156,7 +158,7 @@ class CudaMemory:
         return given[0] if given else None
 
     def _given(self, returned: tuple[Any, ...]) -> list[Any]:
-        """All that it gave. Any status but that of memory means that the card is lost: the arguments are ours."""
+        """All that it gave. Any status but those of memory and of recordings means that the card is lost: the arguments are ours."""
         status, *given = returned
         if status == self._cuda.cudaError_t.cudaSuccess:
             return given
@@ -165,6 +167,8 @@ class CudaMemory:
             raise OutOfDeviceMemory(
                 f"the card has no memory left ({reason}); unload a model, or lower max_rows in its model.toml"
             )
+        if int(status) in _SPOILED:
+            raise RuntimeError(f"a graph could not be recorded ({reason})")
         raise DeviceLost(f"the card does not answer any more ({reason}); start the server again")
 
     def _reason(self, status: Any) -> str:
@@ -198,7 +202,7 @@ def find_card() -> Card | None:
     status, bus_id = runtime.cudaDeviceGetPCIBusId(_BUS_ID_LENGTH, 0)
     if status != runtime.cudaError_t.cudaSuccess:
         return None
-    return find_cards().at(bus_id.rstrip(b"\0").decode())
+    return find_cards().at(bus_id.split(b"\0", 1)[0].decode())  # the rest of its room holds whatever it held
 
 
 def _library() -> ModuleType | None:

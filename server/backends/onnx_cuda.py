@@ -72,20 +72,17 @@ class OnnxCudaBackend:
         memory, model = self._memory(), folder / self.model_file
         inputs, outputs = declared(model)
 
-        def open_(stream: int) -> _Calculation:
-            return _Calculation(self._open(model, threads, stream), memory.kind)
+        return CardSession(memory, inputs, outputs, lambda stream: self._open(model, threads, stream, memory.kind))
 
-        return CardSession(memory, inputs, outputs, open_)
-
-    def _open(self, model: Path, threads: int, stream: int) -> ort.InferenceSession:
+    def _open(self, model: Path, threads: int, stream: int, kind: str) -> _Calculation:
         """With graphs, or without them where the file has operators that no graph can hold."""
         ours = {"has_user_compute_stream": "1", "user_compute_stream": str(stream)}
         try:
-            return self._session(model, threads, ours | {"enable_cuda_graph": "1"})
+            return _Calculation(self._session(model, threads, ours | {"enable_cuda_graph": "1"}), kind, has_graphs=True)
         except LoadError as error:
-            session = self._session(model, threads, ours)
+            calculation = _Calculation(self._session(model, threads, ours), kind, has_graphs=False)
             log.warning("%s is launched operator by operator, for no graph can hold it: %s", model, error)
-            return session
+            return calculation
 
     def _session(self, model: Path, threads: int, more: Mapping[str, str]) -> ort.InferenceSession:
         options = ort.SessionOptions()
@@ -121,33 +118,43 @@ class OnnxCudaBackend:
         memory = find_memory()
         if isinstance(memory, str):
             raise LoadError(memory)
-        _preload()
+        preload()
         return memory
 
 
 class _Calculation:
     """A session with a binding for each bucket."""
 
-    def __init__(self, session: ort.InferenceSession, kind: str) -> None:
+    def __init__(self, session: ort.InferenceSession, kind: str, has_graphs: bool) -> None:
         self._session: ort.InferenceSession | None = session
         self._kind = kind
+        self._has_graphs = has_graphs
         self._bound: dict[int, tuple[ort.IOBinding, ort.RunOptions]] = {}
 
     def enqueue(self, bucket: Bucket) -> None:
         session = self._session
         assert session is not None, "enqueue after close"
         if bucket.number is None:
-            binding, options = self._bind(session, bucket), _run_options(_LAUNCHED)
+            binding, options = self._bind(session, bucket), self._options(_LAUNCHED)
         elif bucket.number in self._bound:
             binding, options = self._bound[bucket.number]
         else:
-            binding, options = self._bind(session, bucket), _run_options(str(bucket.number))
+            binding, options = self._bind(session, bucket), self._options(str(bucket.number))
             self._bound[bucket.number] = binding, options
         session.run_with_iobinding(binding, options)
 
     def close(self) -> None:
         self._bound.clear()
         self._session = None
+
+    def _options(self, graph: str) -> ort.RunOptions:
+        """`graph`: which one to record or launch. The slot waits for its stream itself, after it has put the copy out on it; but only a
+        run that the library waits for gives back the pinned memory of its operators, and recorded graphs go on reading theirs."""
+        options = ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", graph)
+        if self._has_graphs:
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return options
 
     def _bind(self, session: ort.InferenceSession, bucket: Bucket) -> ort.IOBinding:
         binding = session.io_binding()
@@ -160,16 +167,8 @@ class _Calculation:
         return binding
 
 
-def _run_options(graph: str) -> ort.RunOptions:
-    """`graph`: which one to record or launch. The slot waits for its stream itself, after it has put the copy out on it."""
-    options = ort.RunOptions()
-    options.add_run_config_entry("gpu_graph_id", graph)
-    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-    return options
-
-
 @cache
-def _preload() -> None:
+def preload() -> None:
     """Loads the CUDA libraries that pip has installed; those of the system are found without. Releases before 1.21 cannot."""
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()

@@ -70,7 +70,8 @@ class TensorRtBackend:
         for another card or by another version, or does not fit into the card's memory."""
         memory = self._memory()
         inputs, outputs = declared(folder / SOURCE_FILE)
-        engine = Engine(folder / self.model_file)
+        with memory.gate.shared():
+            engine = Engine(folder / self.model_file)
         engine.check(inputs, outputs)
         return CardSession(memory, inputs, outputs, lambda stream: _Calculation(engine, memory, stream))
 
@@ -179,8 +180,7 @@ class _Calculation:
     def __init__(self, engine: Engine, memory: DeviceMemory, stream: int) -> None:
         self._engine, self._memory, self._stream = engine, memory, stream
         self._scratch_bytes = max(1, engine.scratch_bytes)
-        with memory.alone:
-            self._scratch = memory.allocate(self._scratch_bytes)
+        self._scratch = memory.allocate(self._scratch_bytes)
         self._launched: dict[int, trt.IExecutionContext] = {}
         self._recorded: dict[int, tuple[int, trt.IExecutionContext]] = {}
 
@@ -201,8 +201,7 @@ class _Calculation:
             self._memory.forget(graph)
         self._recorded.clear()
         self._launched.clear()
-        with self._memory.alone:
-            self._memory.free(self._scratch)
+        self._memory.free(self._scratch)
 
     def _record(self, bucket: Bucket, number: int) -> None:
         """The first execution with new shapes does what no graph can hold; it also is this batch's."""

@@ -64,6 +64,19 @@ def test_four_threads_get_their_own_answers(backend: Find, tmp_path: Path) -> No
             np.testing.assert_array_equal(found, 2 * batch + 1)
 
 
+def test_shapes_that_come_anew_spoil_no_record_and_no_record_spoils_them(backend: Find, tmp_path: Path) -> None:
+    """Allocations, waits and loading in one thread while another one records."""
+    (tmp_path / "model.onnx").write_bytes(encoder(2, 64, 4, 500))
+    used = backend(ALL[0])
+    with closing(used.load(tmp_path, 1)) as session, ThreadPoolExecutor(3) as pool:
+        recorded = [pool.submit(session.run, tokens(rows, 8)) for rows in range(1, 33) for _ in range(N_SEEN + 1)]
+        fresh = [pool.submit(session.run, tokens(2, length)) for length in range(9, 100)]
+        for _ in range(3):
+            used.load(tmp_path, 1).close()
+        shapes = [one.result()[0].shape for one in recorded + fresh]
+    assert len(shapes) == len(recorded) + len(fresh)
+
+
 def test_a_batch_that_does_not_fit_fails_alone(backend: Find, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(encoder(1, 64, 4, 500))
     used = backend(ALL[0])

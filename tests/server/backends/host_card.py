@@ -4,7 +4,6 @@ of what they were given, so that tests can see that nothing was read before it w
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from server.backends.base import Array, CardMemory
 from server.backends.cuda_memory import DeviceLost, OutOfDeviceMemory
 from server.backends.onnx_cuda import CudaPrecision, OnnxCudaBackend
+from server.backends.record_gate import RecordGate
 
 
 class HostCard:
@@ -21,7 +21,7 @@ class HostCard:
     kind = "cpu"
 
     def __init__(self, room: int = 10**9) -> None:
-        self.alone = threading.Lock()
+        self.gate = RecordGate()
         self.room = self.total = room
         self.is_lost = False
         self.streams: list[int] = []

@@ -33,7 +33,7 @@ class Doubles:
     def enqueue(self, bucket: Bucket) -> None:
         self.numbers.append(bucket.number)
         self.threads.add(threading.get_ident())
-        self.recorded_alone.append(self.card.alone.locked())
+        self.recorded_alone.append(self.card.gate.is_recording)
         if bucket.number is not None and self.fails is not None:
             raise self.fails("operation not permitted\nwhen stream is capturing")
         x, y = bucket.inputs[0], bucket.outputs[0]
@@ -113,17 +113,29 @@ def test_each_slot_has_a_thread_of_its_own() -> None:
         assert threading.get_ident() not in used.threads
 
 
-def test_a_graph_that_cannot_be_recorded_costs_one_batch_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_graph_that_cannot_be_recorded_costs_no_batch_and_after_some_no_more_are_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     world = World(RuntimeError)
     with closing(world.session):
-        world.run(1, 2)
-        with pytest.raises(BatchError, match="operation not permitted when stream is capturing"):
-            world.run(1, 2)
-        for length in (2, 3, 3, 3):
+        for length in (2, 2, 2, 3, 3, 4, 4, 5, 5):
             world.run(1, length)
-        assert world.numbers == [None, 1, None, None, None, None]
-    assert "launched operator by operator: a graph could not be recorded: operation not permitted" in caplog.text
+        assert world.numbers == [None, 1, None, None, None, 2, None, None, 3, None, None, None]
+        assert "a graph could not be recorded: operation not permitted when stream is capturing" in caplog.text
+        assert caplog.text.count("from now on new shapes are launched operator by operator") == 1
     assert world.card.is_empty
+
+
+def test_a_record_that_failed_in_passing_does_not_end_recording() -> None:
+    world = World(OutOfDeviceMemory)
+    with closing(world.session):
+        for length in (2, 2):
+            world.run(1, length)
+        for one in world.made:
+            one.fails = None
+        for length in (3, 3, 3):
+            world.run(1, length)
+        assert world.numbers == [None, 1, None, None, 2, 2]
 
 
 def test_closing_gives_everything_back() -> None:

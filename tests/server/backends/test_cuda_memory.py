@@ -71,7 +71,7 @@ class Runtime(ModuleType):
         return self.status, self.n_cards
 
     def cudaDeviceGetPCIBusId(self, length: int, device: int) -> tuple[Status, bytes]:
-        return self.status, b"0000:17:00.0".ljust(length, b"\0")
+        return self.status, b"0000:17:00.0\0".ljust(length)
 
     def cudaHostAlloc(self, n_bytes: int, flags: int) -> tuple[Status, Any]:
         self.calls.append(("cudaHostAlloc", n_bytes, flags))
@@ -153,6 +153,9 @@ def test_what_no_graph_can_hold_is_no_lost_card() -> None:
     runtime.spoiled = Status.cudaErrorStreamCaptureInvalidated
     with pytest.raises(RuntimeError, match="illegal access"):
         memory.record(7, lambda: None)
+    runtime.status = Status.cudaErrorStreamCaptureInvalidated
+    with pytest.raises(RuntimeError, match="a graph could not be recorded"):
+        memory.wait(7)
 
 
 def test_what_does_not_fit_is_not_a_lost_card() -> None:
