@@ -14,6 +14,7 @@ from pathlib import Path
 from server.api.asgi import Send
 from server.api.clients import Clients
 from server.api.codecs import Codecs
+from server.api.cors import with_cors
 from server.api.disconnects import DisconnectWatch, Receive
 from server.api.fast_lane import FastLane
 from server.api.infer import InferRoutes
@@ -103,7 +104,9 @@ def main(descriptor: int) -> int:
     settings = settings_of(orders)
     assert orders.listener is not None
     front = FrontEnd(settings, Path(orders.folder))
-    server = WebServer(web_config(settings, front, lambda: front.fast_lane), listening=line.ready)
+    server = WebServer(
+        web_config(settings, with_cors(front, settings.cors_origins), lambda: front.fast_lane), listening=line.ready
+    )
     front.broken = server.end_after_a_bug
     return run_web_server(server, [socket.socket(fileno=orders.listener)])
 

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+from server.api.cors import with_cors
 from server.app import Ferry
 from server.settings import Settings
 from server.telemetry.scrape import ScrapeServer
@@ -19,7 +20,7 @@ def serve_in_one_process(settings: Settings) -> int:
     ferry = Ferry(settings)
 
     def run() -> int:
-        server = WebServer(web_config(settings, ferry, lambda: ferry.fast_lane), ferry.drain)
+        server = WebServer(web_config(settings, with_cors(ferry, settings.cors_origins), lambda: ferry.fast_lane), ferry.drain)
         ferry.broken = server.end_after_a_bug
         return run_web_server(server)
 

@@ -46,6 +46,10 @@ class Settings(BaseSettings):
         "authorization", pattern=r"^[A-Za-z0-9-]+$",
         description="Header (HTTP) or metadata (gRPC) that tells clients apart; those without it are told apart by address",
     )  # fmt: skip
+    cors_origins: str = Field(
+        "",
+        description='Origins of web pages that may call /v1 from a browser, by commas, like https://chat.example; "*" is any, "" none',
+    )
     shared_memory: Literal["off", "on"] = Field(
         "off", description="Tensors in system shared memory, for clients on this machine: on or off"
     )

@@ -25,9 +25,10 @@ def from_bytes(name: str, raw: memoryview, shape: list[int], dtype: np.dtype[Any
         expected *= size
     if raw.nbytes != expected:
         raise BadRequest(f"input {name!r}: shape {shape} of {dtype} takes {expected} bytes, {raw.nbytes} were sent")
-    if dtype.kind == "b" and raw.nbytes and np.frombuffer(raw, np.uint8).max() > 1:
-        raise BadRequest(f"input {name!r}: a BOOL byte must be 0 or 1")
-    return np.frombuffer(raw, dtype).reshape(shape)
+    array: Array = np.frombuffer(raw, dtype)
+    if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+        array = array.view(np.uint8) != 0  # any byte but 0 is true; a library is only ever given 0 and 1
+    return array.reshape(shape)
 
 
 def _elements(name: str, raw: memoryview, shape: list[int]) -> Array:

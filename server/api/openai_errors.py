@@ -54,7 +54,11 @@ def _body(error: FerryError, status: int) -> bytes:
 
 
 def no_route(path: str) -> FerryError:
-    """For a path under /v1 that leads nowhere."""
+    """For a path under /v1 that leads nowhere, or that KServe's first protocol has there."""
+    if path.endswith((":predict", ":explain")):
+        return NotFound(
+            f"{path!r} is KServe's protocol v1, and this server speaks V2: in the kserve client, RESTConfig(protocol='v2')"
+        )
     return NotFound(
         f"no route {path!r}; there are POST /v1/chat/completions, /v1/completions and /v1/embeddings, GET /v1/models and /v1/models/NAME"
     )

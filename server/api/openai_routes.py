@@ -67,7 +67,7 @@ class OpenAiRoutes:
                 raise wrong_method(path, method)
             return await self._embed(scope, receive)
         name = path.removeprefix(MODELS + "/")
-        if path != MODELS and (name == path or "/" in name or not name):
+        if path != MODELS and (name == path or "/" in name or not name or ":" in name):
             raise no_route(path)
         if method not in ("GET", "HEAD"):
             raise wrong_method(path, method)
@@ -113,7 +113,8 @@ class OpenAiRoutes:
             raise UnknownModel(str(error)) from None
         if row is None:
             raise UnknownModel(
-                f"model {name!r} neither generates nor makes embeddings of texts; GET {MODELS} lists those that do"
+                f"model {name!r} neither generates nor makes embeddings of texts; GET {MODELS} lists those that do. KServe's protocol v1 "
+                "is not spoken here, V2 is: RESTConfig(protocol='v2')"
             )
         return row
 

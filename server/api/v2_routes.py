@@ -71,7 +71,10 @@ def v2_routes(registry: Registry, guard: Guard, regions: Regions | None) -> APIR
     for prefix in ("/models/{name}", "/models/{name}/versions/{version}"):
         _model_routes(routes, prefix, registry)
     _repository_routes(routes, registry, guard)
-    return routes
+    whole = APIRouter()
+    whole.include_router(routes)
+    whole.add_api_route("/health", ready, tags=["KServe V2"], summary="As /v2/health/ready, where tools for other servers look")
+    return whole
 
 
 def _model_routes(routes: APIRouter, prefix: str, registry: Registry) -> None:

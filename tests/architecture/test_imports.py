@@ -130,6 +130,7 @@ def test_backends_do_not_know_each_other() -> None:
             "server.backends.nvidia",
             "server.backends.cuda_memory",
             "server.backends.card_slots",
+            "server.backends.record_gate",
             "server.backends",
             module.name,
         )

@@ -180,7 +180,6 @@ BAD = [
     Bad("header length has 5000 digits", **blob(16, bytes(16), claims="9" * 5000), says=LENGTH),
     Bad("header length is a plus", **blob(16, bytes(16), claims="+5"), says=LENGTH),
     Bad("header length cuts the JSON", **blob(16, bytes(16), claims="20"), says="not valid JSON"),
-    Bad("BOOL byte 2", **blob(2, b"\1\2", "BOOL", [1, 2]), says="BOOL", model="id_bool"),
     Bad("BYTES length cut off", **blob(3, b"\1\0\0", "BYTES", [1, 2]), says="cut off", model="id_bytes"),
     Bad("BYTES overrun", **blob(6, struct.pack("<I", 9) + b"ab", "BYTES", [1, 2]), says="claims 9", model="id_bytes"),
     Bad("BYTES too few", **blob(5, struct.pack("<I", 1) + b"a", "BYTES", [1, 2]), says="1 BYTES elements", model="id_bytes"),

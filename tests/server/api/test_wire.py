@@ -153,12 +153,35 @@ def test_pipelined_requests_are_answered_in_order(server: ChildServer) -> None:
     [
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True, "live": True}),
+        ("/health", {"ready": True, "live": True}),
         ("/v2/models/affine/ready", {"name": "affine", "ready": True}),
     ],
 )
 def test_health_has_a_json_body(server: ChildServer, path: str, wanted: Any) -> None:
     reply = server.call("GET", path)
     assert (reply.status, reply.json, reply.headers["content-type"]) == (200, wanted, "application/json")
+
+
+def test_any_bool_byte_but_0_is_true(server: ChildServer) -> None:
+    """perf_analyzer fills such tensors with random bytes."""
+    head = {"inputs": [{"name": "x", "datatype": "BOOL", "shape": [2, 2], "parameters": {"binary_data_size": 4}}]}
+    text = json.dumps(head).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text)), "Content-Type": "application/octet-stream"}
+    reply = server.call("POST", "/v2/models/id_bool/infer", text + b"\0\1\2\xff", headers)
+    assert reply.status == 200, reply
+    assert reply.json["outputs"][0]["data"] == [False, True, True, True]
+
+
+def test_who_speaks_kserves_first_protocol_is_told(server: ChildServer) -> None:
+    for method, path in (
+        ("POST", "/v1/models/affine:predict"),
+        ("GET", "/v1/models/affine:predict"),
+        ("POST", "/v1/models/x:explain"),
+    ):
+        reply = server.call(method, path, {"instances": [[1.0]]} if method == "POST" else None)
+        assert reply.status == 404
+        assert "RESTConfig(protocol='v2')" in reply.json["error"]["message"]
+    assert "RESTConfig(protocol='v2')" in server.call("GET", "/v1/models/affine").json["error"]["message"]
 
 
 def test_server_metadata_lists_what_works(server: ChildServer) -> None:
