@@ -20,7 +20,10 @@ from server.runtime.served import ServedModel
 MOST_INPUTS = 2048
 """As many as OpenAI takes."""
 
-_FIELDS = ("input", "model", "encoding_format", "dimensions", "user", "truncate")
+_FIELDS = (
+    "input", "model", "encoding_format", "dimensions", "user", "truncate", "truncate_prompt_tokens", "drop_params",
+)  # fmt: skip
+"""`drop_params` is not looked at: it is an order to LiteLLM, which some clients send to every server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ def read_call(body: bytes) -> EmbeddingCall:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
         raise BadRequest("the body must be a JSON object with 'model' and 'input'")
+    fields = {
+        name: value for name, value in fields.items() if value is not None
+    }  # null: not given, as for the routes that generate
     unknown = next((name for name in fields if name not in _FIELDS), None)
     if unknown is not None:
         raise BadParameter(unknown, f"unknown field {unknown!r}; the fields are {', '.join(_FIELDS)}", "unknown_parameter")
@@ -51,14 +57,28 @@ def read_call(body: bytes) -> EmbeddingCall:
     form = fields.get("encoding_format", "float")
     if form not in ("float", "base64"):
         raise BadParameter("encoding_format", f"'encoding_format' must be 'float' or 'base64', found {form!r}")
-    dimensions, truncate, user = fields.get("dimensions"), fields.get("truncate", False), fields.get("user", "")
+    dimensions, user = fields.get("dimensions"), fields.get("user", "")
     if dimensions is not None and type(dimensions) is not int:
         raise BadParameter("dimensions", f"'dimensions' must be a number, found {dimensions!r}")
-    if not isinstance(truncate, bool):
-        raise BadParameter("truncate", "'truncate' must be true or false")
     if not isinstance(user, str):
         raise BadParameter("user", "'user' must be a string; it is not looked at")
-    return EmbeddingCall(model, _inputs(fields.get("input")), form == "base64", dimensions, truncate)
+    return EmbeddingCall(model, _inputs(fields.get("input")), form == "base64", dimensions, _truncates(fields))
+
+
+def _truncates(fields: dict[str, Any]) -> bool:
+    """`truncate`, or what vLLM's clients call it: `truncate_prompt_tokens` -1, as many tokens as the model takes."""
+    truncate, other = fields.get("truncate"), "truncate_prompt_tokens"
+    if truncate is not None and not isinstance(truncate, bool):
+        raise BadParameter("truncate", "'truncate' must be true or false")
+    if other not in fields:
+        return bool(truncate)
+    if type(fields[other]) is not int or fields[other] != -1:
+        raise BadParameter(
+            other, f"'{other}' must be -1, which means 'truncate': true; texts are cut to as many tokens as the model takes"
+        )
+    if truncate is False:
+        raise BadParameter(other, f"'{other}' is -1, which means 'truncate': true, but 'truncate' is false; give one of them")
+    return True
 
 
 def _inputs(value: object) -> list[str] | list[list[int]]:

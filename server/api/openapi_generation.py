@@ -59,12 +59,13 @@ _COMMON: dict[str, Any] = {
     "stream": _FLAG,
     "stream_options": {
         "type": "object", "additionalProperties": False,
-        "properties": {"include_usage": _FLAG, "include_obfuscation": {"const": False}},
+        "properties": {"include_usage": _FLAG, "continuous_usage_stats": _FLAG, "include_obfuscation": {"const": False}},
     },
     **{name: {"description": "Not looked at"} for name in ("user", "metadata", "safety_identifier", "prompt_cache_key")},
 }  # fmt: skip
 _COMPLETION: dict[str, Any] = {
     **_COMMON, **_WISHES,
+    "max_completion_tokens": {**_COUNT, "description": "The same as `max_tokens`. Not part of OpenAI's form"},
     "prompt": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _IDS, {"type": "array", "items": _IDS}]},
     "echo": _FLAG,
     "logprobs": {"type": "integer", "minimum": 0, "maximum": MOST_LOGPROBS},
@@ -86,7 +87,10 @@ _TRITON: dict[str, Any] = {
     "text_input": {**_TEXT, "minLength": 1},
     "id": _TEXT,
     "stream": {"type": "boolean", "description": "As the route says, or left out"},
-    "exclude_input_in_output": {"type": "boolean", "default": True, "description": "False: the text comes first in the answer"},
+    "exclude_input_in_output": {
+        "type": "boolean",
+        "description": "True: only what follows. Otherwise the text comes first; in a stream it never does, and false is refused",
+    },
     "priority": {
         "type": ["integer", "string"],
         "description": "A class of the model, by its number (1: the most urgent) or name",
@@ -128,8 +132,10 @@ SCHEMAS: dict[str, Any] = {
     "CompletionRequest": _body(_COMPLETION, "model", "prompt"),
     "CompletionReply": _reply("text_completion", {"text": _TEXT}),
     "ChatMessage": _body(
-        {"role": {"enum": list(ROLES)}, "content": {"anyOf": [_TEXT, {"type": "array", "items": _PART}]}, "name": _TEXT},
-        "role", "content",
+        {"role": {"enum": list(ROLES)}, "content": {"anyOf": [_TEXT, {"type": "array", "items": _PART}]}, "name": _TEXT,
+         "type": {"enum": ["text", "message"]}},
+        "role", "content", additionalProperties=True,
+        description="Of an answer that is sent back, what clients hang on it is not looked at: docs/generation.md",
     ),
     "ChatRequest": _body(_CHAT, "model", "messages"),
     "ChatReply": _reply("chat.completion", {"message": {"type": "object", "properties": {"role": _TEXT, "content": _TEXT}}}),
@@ -185,7 +191,7 @@ def _v1(name: str, summary: str, schema: str) -> dict[str, Any]:
 def _v2(path: str, verb: str) -> dict[str, Any]:
     names = [name for name in ("name", "version") if f"{{{name}}}" in path]
     parameters = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
-    good = _told("The text that follows", "GenerateReply")
+    good = _told("The text, unless it is to be left out, and what follows it", "GenerateReply")
     if verb == "generate_stream":
         good = {
             "description": "The text that follows, piece by piece: GenerateReply in each event",

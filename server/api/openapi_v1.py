@@ -41,6 +41,8 @@ SCHEMAS: dict[str, Any] = {
                 "type": "boolean", "default": False,
                 "description": "Cut texts that have too many tokens, instead of refusing them. Not part of OpenAI's form",
             },
+            "truncate_prompt_tokens": {"const": -1, "description": "`truncate`, as vLLM's clients say it"},
+            "drop_params": {"description": "Not looked at"},
         },
     },
     "EmbeddingReply": {

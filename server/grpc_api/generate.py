@@ -9,11 +9,9 @@ import numpy as np
 
 from server.api.binary_tensors import to_bytes
 from server.api.generation.answer import News
-from server.api.generation.fields import read_object
 from server.api.generation.running import Running
 from server.api.generation.triton_call import (
     INPUTS,
-    OPTIONS,
     OUTPUT,
     TEXT_OUTPUT,
     TritonCall,
@@ -60,14 +58,15 @@ class Generation:
         the request. Raises FerryError."""
         arrived_at = self._clock()
         call = _read(request)
+        streams = call.streams is True  # not said: one response with everything, as Triton's vLLM backend answers
+        before = call.before(streams)
         terms = HeadTerms(remaining_s, "", client)
         job = await make_job(model, call, terms, arrived_at)
         newest = self._models.find_generating(request.model_name, request.model_version or None)
         if newest.key != model.key:  # replaced while its tokenizer or a schema took time
             model, job = newest, await make_job(newest, call, terms, arrived_at)
-        streams = call.streams is not False
         running = Running(self._engine, model, job, streams)
-        told = _Told(model, request, call)
+        told = _Told(model, request, before)
         try:
             while True:
                 await running.more()
@@ -84,11 +83,12 @@ class Generation:
 class _Told:
     """One request's messages."""
 
-    def __init__(self, model: GeneratingModel, request: ModelInferRequest, call: TritonCall) -> None:
+    def __init__(self, model: GeneratingModel, request: ModelInferRequest, before: str) -> None:
+        """`before`: what comes before the completion."""
         self._model = model
         self._id = request.id
         self._wants_empty_end = wants_final_flag(request)
-        self._before = call.text if call.echo else ""
+        self._before = before
 
     def pieces(self, news: News) -> list[ModelInferResponse]:
         """Each says whether it is the last one; who asks for it gets an empty message as the last one."""
@@ -115,14 +115,7 @@ def _read(request: ModelInferRequest) -> TritonCall:
     """Raises BadRequest."""
     values = plain_parameters(request.parameters)
     given = _inputs(request)
-    options = given.pop(OPTIONS, None)
     body = {**given, **({"id": request.id} if request.id else {})}
-    if options is not None:
-        try:
-            parsed = read_object(options.encode())
-        except BadRequest:
-            raise BadRequest(f"input {OPTIONS!r} must be a JSON object of options, found {options[:80]!r}") from None
-        body = flattened({**body, "parameters": parsed})
     for wanted in request.outputs:
         if wanted.name != TEXT_OUTPUT:
             raise BadRequest(f"model {request.model_name} has no output {wanted.name!r}; it has {TEXT_OUTPUT!r}")

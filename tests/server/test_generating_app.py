@@ -113,8 +113,12 @@ def test_it_is_listed_and_described(talking: ChildServer, ai: Any) -> None:
     assert [model.id for model in ai.models.list()] == ["talker"]
     assert ai.models.retrieve("talker").created > 1_500_000_000
     metadata = talking.call("GET", V2).json
-    assert [entry["name"] for entry in metadata["inputs"]] == ["text_input"]
     config = talking.call("GET", f"{V2}/config").json
+    names = ["text_input", "stream", "sampling_parameters", "exclude_input_in_output"]
+    assert [entry["name"] for entry in metadata["inputs"]] == names, (
+        "perf_analyzer refuses a model with an input that is missing"
+    )
+    assert [(entry["name"], entry["optional"]) for entry in config["input"]] == [(name, name != names[0]) for name in names]
     assert config["model_transaction_policy"] == {"decoupled": True}
     assert config["parameters"]["longest_tokens"] == {"string_value": "256"}
     assert talking.call("GET", f"{V2}/ready").status == 200
@@ -131,7 +135,7 @@ def test_infer_names_the_routes_to_use(talking: ChildServer) -> None:
 
 
 def test_triton_s_routes_say_the_same(talking: ChildServer, wanted: str) -> None:
-    body = {"text_input": PROMPT, "parameters": {**GREEDY, **IGNORE}}
+    body = {"text_input": PROMPT, "exclude_input_in_output": True, "parameters": {**GREEDY, **IGNORE}}
     assert talking.call("POST", f"{V2}/generate", body).json["text_output"] == wanted
     events = talking.call("POST", f"{V2}/versions/1/generate_stream", body).body.decode().split("\n\n")[:-1]
     assert "".join(json.loads(event.removeprefix("data: "))["text_output"] for event in events) == wanted
@@ -212,7 +216,10 @@ def test_a_value_that_is_cut_says_so_and_usage_counts_it(ai: Any) -> None:
 
 def test_triton_s_routes_hold_answers_to_a_schema(talking: ChildServer) -> None:
     pytest.importorskip("llguidance")
-    body = {"text_input": PROMPT, "parameters": {"response_format": BY_SCHEMA, "seed": 5, "max_tokens": 150}}
+    body = {
+        "text_input": PROMPT,
+        "parameters": {"response_format": BY_SCHEMA, "seed": 5, "max_tokens": 150, "exclude_input_in_output": True},
+    }
     text = talking.call("POST", f"{V2}/generate", body).json["text_output"]
     assert is_person(text)
     triton = pytest.importorskip("tritonclient.grpc")
@@ -237,13 +244,19 @@ def test_tritonclient_streams_over_grpc(talking: ChildServer, wanted: str) -> No
     told: queue.Queue[Any] = queue.Queue()
     text = triton.InferInput("text_input", [1], "BYTES")
     text.set_data_from_numpy(np.array([PROMPT.encode()], np.object_))
+    streams = triton.InferInput("stream", [1], "BOOL")
+    streams.set_data_from_numpy(np.array([True]))
     with triton.InferenceServerClient(f"127.0.0.1:{talking.grpc_port}") as client:
         assert client.get_model_config("talker").config.model_transaction_policy.decoupled
-        assert [entry.name for entry in client.get_model_metadata("talker").outputs] == ["text_output"]
+        metadata = client.get_model_metadata("talker")
+        assert [entry.name for entry in metadata.outputs] == ["text_output"]
+        listed = [entry.name for entry in client.get_model_config("talker").config.input]
+        assert [entry.name for entry in metadata.inputs] == listed
+        assert "sampling_parameters" in listed
         with pytest.raises(triton.InferenceServerException, match="generates text"):
             client.infer("talker", [text])
         client.start_stream(lambda result, error: told.put((result, error)))
-        client.async_stream_infer("talker", [text], parameters={**GREEDY, **IGNORE}, enable_empty_final_response=True)
+        client.async_stream_infer("talker", [text, streams], parameters={**GREEDY, **IGNORE}, enable_empty_final_response=True)
         said, is_final = b"", False
         while not is_final:
             result, error = told.get(timeout=30)

@@ -14,14 +14,15 @@ from server.api.generation.fields import BodyFields, shown
 from server.api.generation.forms import (
     NOT_LOOKED_AT,
     OpenAiFrame,
+    TellsUsage,
     check_harmless,
     openai_failure,
     read_tells_usage,
     usage_json,
 )
 from server.api.generation.logprob_forms import chat_logprobs
-from server.api.generation.running import Usage
-from server.api.generation.wishes import OTHER_NAMES, WISHES, Wishes, read_wishes
+from server.api.generation.running import Running, Usage
+from server.api.generation.wishes import OTHER_NAMES, WISHES, Wishes, most_tokens_name, read_wishes
 from server.errors import FerryError
 from server.generation.options import MOST_LOGPROBS
 from server.generation.texts import TextCodec
@@ -60,6 +61,27 @@ FIELDS = (
 )  # fmt: skip
 
 
+_SAID = ("role", "content", "name", "type")
+_TYPES = ("text", "message")
+"""What lm-eval-harness and OpenAI's newer form call a message; it changes nothing."""
+
+_OF_ANSWERS = ("annotations", "parsed", "provider_specific_fields", "reasoning", "reasoning_content")
+"""What clients hang on an answer, and send back with it as the next call's message: not looked at, since `content` says it all."""
+
+_NOTHING: dict[str, tuple[object, ...]] = {
+    "audio": (), "function_call": (), "refusal": ("",), "tool_call_id": (), "tool_calls": ([],),
+}  # fmt: skip
+"""Also of answers: only with values that say nothing."""
+
+_NOT_SAID = {
+    "audio": "answers are texts",
+    "function_call": _NO_TOOLS,
+    "refusal": "models here refuse in their text; put it into 'content'",
+    "tool_call_id": _NO_TOOLS,
+    "tool_calls": _NO_TOOLS,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ChatCall:
     """A request, as far as it can be read without its model."""
@@ -69,7 +91,7 @@ class ChatCall:
     wishes: Wishes
     n: int
     streams: bool
-    tells_usage: bool
+    tells_usage: TellsUsage
 
 
 def read_chat(fields: BodyFields) -> ChatCall:
@@ -79,10 +101,7 @@ def read_chat(fields: BodyFields) -> ChatCall:
     model = fields.text("model")
     if not model:
         raise fields.wrong("model", "must be the name of a model; GET /v1/models lists them")
-    most_tokens = "max_completion_tokens" if fields.has("max_completion_tokens") else "max_tokens"
-    if most_tokens != "max_tokens" and fields.has("max_tokens"):
-        raise fields.wrong("max_tokens", "is the older name of 'max_completion_tokens'; give one of them")
-    wishes = read_wishes(fields, _logprobs(fields), most_tokens)
+    wishes = read_wishes(fields, _logprobs(fields), most_tokens_name(fields))
     n = fields.integer("n", 1, 1, MOST_ANSWERS)
     return ChatCall(model, _messages(fields), wishes, n, fields.flag("stream"), read_tells_usage(fields))
 
@@ -106,10 +125,16 @@ def _message(fields: BodyFields, place: int, item: object) -> dict[str, str]:
     if not isinstance(item, dict):
         raise fields.wrong("messages", f"[{place}] must be an object with 'role' and 'content', found {shown(item)}")
     message = BodyFields(item, f"messages[{place}].")
-    message.only(("role", "content", "name"), {"tool_calls": _NO_TOOLS, "tool_call_id": _NO_TOOLS, "function_call": _NO_TOOLS})
+    if message.value("role") == "assistant":
+        message.only((*_SAID, *_OF_ANSWERS, *_NOTHING), {})
+        check_harmless(message, _NOTHING, _NOT_SAID)
+    else:
+        message.only(_SAID, _NOT_SAID)
     role = ROLES.get(message.text("role"))
     if role is None:
         raise message.wrong("role", f"must be one of {', '.join(ROLES)}, found {shown(message.value('role'))}")
+    if message.value("type") not in (None, *_TYPES):
+        raise message.wrong("type", f"must be {' or '.join(map(repr, _TYPES))}, found {shown(message.value('type'))}")
     named = {"name": message.text("name")} if message.has("name") else {}
     return {"role": role, "content": _content(message), **named}
 
@@ -138,6 +163,9 @@ class ChatForm:
         self._codec = codec
         self._n = n
         self._tells_logprobs = tells_logprobs
+
+    def follow(self, running: Running) -> None:
+        self._frame.follow(running)
 
     def whole(self, news: Iterable[News], usage: Usage) -> bytes:
         choices = [

@@ -13,14 +13,15 @@ from server.api.generation.fields import BodyFields, shown
 from server.api.generation.forms import (
     NOT_LOOKED_AT,
     OpenAiFrame,
+    TellsUsage,
     check_harmless,
     openai_failure,
     read_tells_usage,
     usage_json,
 )
 from server.api.generation.logprob_forms import completion_logprobs
-from server.api.generation.running import Usage
-from server.api.generation.wishes import OTHER_NAMES, WISHES, Wishes, read_wishes
+from server.api.generation.running import Running, Usage
+from server.api.generation.wishes import OTHER_NAMES, WISHES, Wishes, most_tokens_name, read_wishes
 from server.errors import FerryError
 from server.generation.options import MOST_LOGPROBS
 from server.generation.texts import TextCodec
@@ -31,7 +32,21 @@ USUAL_TOKENS = 16
 MOST_ANSWERS = 128
 """To one call: prompts times `n`."""
 
-FIELDS = (*WISHES, *NOT_LOOKED_AT, "best_of", "echo", "logprobs", "model", "n", "prompt", "stream", "stream_options")
+FIELDS = (
+    *WISHES,
+    *NOT_LOOKED_AT,
+    "best_of",
+    "echo",
+    "logprobs",
+    "max_completion_tokens",
+    "model",
+    "n",
+    "prompt",
+    "stream",
+    "stream_options",
+)
+"""OpenAI's form of this route has no `max_completion_tokens`; load generators send one body to both routes."""
+
 _REFUSED = {
     "suffix": "no model here is asked to fill in a gap",
     "prompt_logprobs": "log probabilities are those of the answer",
@@ -50,7 +65,7 @@ class CompletionCall:
     n: int
     echo: bool
     streams: bool
-    tells_usage: bool
+    tells_usage: TellsUsage
 
 
 def read_completion(fields: BodyFields) -> CompletionCall:
@@ -72,7 +87,7 @@ def read_completion(fields: BodyFields) -> CompletionCall:
         raise fields.wrong(
             "prompt", f"and 'n' ask for {len(prompts) * n} answers; {MOST_ANSWERS} are possible: send several calls"
         )
-    wishes = read_wishes(fields, logprobs)
+    wishes = read_wishes(fields, logprobs, most_tokens_name(fields))
     return CompletionCall(model, prompts, wishes, n, echo, fields.flag("stream"), read_tells_usage(fields))
 
 
@@ -102,6 +117,9 @@ class CompletionForm:
         self._echoes = echoes
         self._tells_logprobs = tells_logprobs
         self._fresh = set(range(len(echoes)))
+
+    def follow(self, running: Running) -> None:
+        self._frame.follow(running)
 
     def whole(self, news: Iterable[News], usage: Usage) -> bytes:
         choices = [self._choice(index, self._echoed(index, one)) for index, one in enumerate(news)]

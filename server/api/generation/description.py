@@ -14,12 +14,13 @@ from server.runtime.served_decoder import ServedDecoder
 
 
 def generating_metadata(model: ServedDecoder) -> dict[str, Any]:
-    """Only the text is listed among the inputs: clients that send whatever is listed get an answer. The others may be left out."""
+    """All inputs that the configuration lists: perf_analyzer refuses a model with one that is missing here. Which may be left out, the
+    configuration says."""
     return {
         "name": model.key.name,
         "versions": [str(model.key.version)],
         "platform": platform(model.manifest.backend),
-        "inputs": [_tensor(spec) for spec in INPUTS if spec.name == TEXT_INPUT],
+        "inputs": [_tensor(spec) for spec in INPUTS],
         "outputs": [_tensor(OUTPUT)],
     }
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from server.api.generation.answer import News
 from server.api.generation.fields import BodyFields
-from server.api.generation.running import Usage
+from server.api.generation.running import Running, Usage
 from server.api.openai_errors import openai_error
 from server.errors import FerryError
 
@@ -38,22 +38,44 @@ class Form(Protocol):
         """What it ends with instead when an answer fails."""
 
 
+class TellsUsage(NamedTuple):
+    """When a stream tells the usage: in an event of its own at the end; as it stands, in each event."""
+
+    at_end: bool
+    in_each: bool
+
+
+class OpenAiForm(Form, Protocol):
+    """Of a call to OpenAI's routes."""
+
+    def follow(self, running: Running) -> None:
+        """Whose usage the events tell; before the first one is made. A form is there before its call runs: it says how to run it."""
+
+
 class OpenAiFrame:
     """What every event of a stream says, and a reply too: which call, which model, when."""
 
-    def __init__(self, kind: str, id: str, created: int, model: str, fingerprint: str, tells_usage: bool) -> None:
-        """`kind`: `object` of each event. `tells_usage`: the stream ends with the usage, and all events before say null."""
+    def __init__(self, kind: str, id: str, created: int, model: str, fingerprint: str, tells_usage: TellsUsage) -> None:
+        """`kind`: `object` of each event. `tells_usage.at_end` alone: all events before the last say null, as OpenAI's do."""
         self.head = {"id": id, "object": kind, "created": created, "model": model, "system_fingerprint": fingerprint}
         self._tells_usage = tells_usage
+        self._running: Running | None = None
+
+    def follow(self, running: Running) -> None:
+        """Counting costs as much as making an event, so who does not ask for it does not pay."""
+        if self._tells_usage.in_each:
+            self._running = running
 
     def event(self, choices: list[dict[str, Any]]) -> bytes:
         content = {**self.head, "choices": choices}
-        if self._tells_usage:
+        if self._running is not None:
+            content["usage"] = usage_json(self._running.usage)
+        elif self._tells_usage.at_end:
             content["usage"] = None
         return sse(orjson.dumps(content))
 
     def last(self, usage: Usage) -> bytes:
-        if not self._tells_usage:
+        if not self._tells_usage.at_end:
             return DONE
         return sse(orjson.dumps({**self.head, "choices": [], "usage": usage_json(usage)})) + DONE
 
@@ -77,15 +99,16 @@ def usage_json(usage: Usage) -> dict[str, Any]:
     }
 
 
-def read_tells_usage(fields: BodyFields) -> bool:
-    """`stream_options.include_usage`. Raises BadParameter."""
+def read_tells_usage(fields: BodyFields) -> TellsUsage:
+    """`stream_options`: OpenAI's `include_usage`, and vLLM's `continuous_usage_stats`, by which load generators count tokens. Raises
+    BadParameter."""
     options = fields.child("stream_options")
-    options.only(("include_usage", "include_obfuscation"), {})
+    options.only(("include_usage", "continuous_usage_stats", "include_obfuscation"), {})
     if fields.has("stream_options") and not fields.flag("stream"):
         raise fields.wrong("stream_options", "is for streams; set 'stream' to true, or leave it out")
     if options.flag("include_obfuscation"):
         raise options.wrong("include_obfuscation", "is not supported: nothing is obfuscated here", "unsupported_parameter")
-    return options.flag("include_usage")
+    return TellsUsage(options.flag("include_usage"), options.flag("continuous_usage_stats"))
 
 
 def check_harmless(fields: BodyFields, harmless: dict[str, tuple[object, ...]], why: dict[str, str]) -> None:

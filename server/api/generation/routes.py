@@ -13,7 +13,7 @@ from server.api.generation.chat import ChatForm, read_chat
 from server.api.generation.completions import USUAL_TOKENS, CompletionForm, read_completion
 from server.api.generation.exchange import exchange
 from server.api.generation.fields import BodyFields, read_object
-from server.api.generation.forms import Form, OpenAiFrame
+from server.api.generation.forms import OpenAiForm, OpenAiFrame, TellsUsage
 from server.api.generation.prompts import all_ids, chat_ids
 from server.api.generation.response_format import held
 from server.api.generation.running import Job, Running
@@ -68,11 +68,13 @@ class CompletionRoutes:
         model, job, form, streams = await prepare(fields, head, scope.get(ARRIVED_AT))
         if self._find(model.key.name).key != model.key:  # replaced while its tokenizer or a schema took time
             model, job, form, streams = await prepare(fields, head, scope.get(ARRIVED_AT))
-        await exchange(Running(self._engine, model, job, streams), form, streams, receive, send)
+        running = Running(self._engine, model, job, streams)
+        form.follow(running)
+        await exchange(running, form, streams, receive, send)
 
     async def _completion(
         self, fields: BodyFields, head: CallHead, arrived_at: float | None
-    ) -> tuple[GeneratingModel, Job, Form, bool]:
+    ) -> tuple[GeneratingModel, Job, OpenAiForm, bool]:
         call = read_completion(fields)
         model = self._find(call.model)
         terms = _terms(model, head)
@@ -87,7 +89,7 @@ class CompletionRoutes:
 
     async def _chat(
         self, fields: BodyFields, head: CallHead, arrived_at: float | None
-    ) -> tuple[GeneratingModel, Job, Form, bool]:
+    ) -> tuple[GeneratingModel, Job, OpenAiForm, bool]:
         call = read_chat(fields)
         model = self._find(call.model)
         terms = _terms(model, head)
@@ -112,6 +114,6 @@ def _echo(model: GeneratingModel, given: str | list[int]) -> str:
     return given if isinstance(given, str) else model.codec.decode(given)
 
 
-def _frame(model: GeneratingModel, prefix: str, kind: str, tells_usage: bool) -> OpenAiFrame:
+def _frame(model: GeneratingModel, prefix: str, kind: str, tells_usage: TellsUsage) -> OpenAiFrame:
     name = f"{prefix}-{uuid.uuid4().hex}"
     return OpenAiFrame(kind, name, calendar_ms() // 1000, model.key.name, str(model.key), tells_usage)

@@ -18,7 +18,7 @@ from server.api.generation.exchange import exchange
 from server.api.generation.fields import read_object
 from server.api.generation.forms import sse
 from server.api.generation.running import Running, Usage
-from server.api.generation.triton_call import TEXT_OUTPUT, TritonCall, flattened, make_job, read_triton
+from server.api.generation.triton_call import TEXT_OUTPUT, flattened, make_job, read_triton
 from server.api.infer_head import Scope
 from server.api.openai_errors import BadParameter
 from server.api.request_body import read_body
@@ -85,37 +85,37 @@ class GenerateRoutes:
         if call.streams not in (None, route.streams):
             other = _GENERATE if route.streams else _STREAM
             raise BadParameter("stream", f"'stream' is {str(call.streams).lower()}; such requests go to {other}")
+        before = call.before(route.streams)
         model = self._models.find_generating(route.name, route.version)  # again: it may have been replaced meanwhile
         job = await make_job(model, call, head.terms, scope.get(ARRIVED_AT), head.name)
         newest = self._models.find_generating(route.name, route.version)
         if newest.key != model.key:  # replaced while its tokenizer or a schema took time
             model, job = newest, await make_job(newest, call, head.terms, scope.get(ARRIVED_AT), head.name)
-        form = TritonForm(model, call)
+        form = TritonForm(model, call.id, before)
         await exchange(Running(self._engine, model, job, route.streams), form, route.streams, receive, send)
 
 
 class TritonForm:
     """One call's replies."""
 
-    def __init__(self, model: GeneratingModel, call: TritonCall) -> None:
+    def __init__(self, model: GeneratingModel, name: str, before: str) -> None:
+        """`name`: what the client calls it; `before`: what comes before the completion."""
         told = {"model_name": model.key.name, "model_version": str(model.key.version)}
-        self._head = {"id": call.id, **told} if call.id else told
-        self._echo = call.text if call.echo else ""
+        self._head = {"id": name, **told} if name else told
+        self._before = before
         self._is_fresh = True
 
     def whole(self, news: Iterable[News], usage: Usage) -> bytes:
-        return self._told("".join([self._echo, *(one.text for one in news)]))
+        return self._told("".join([self._before, *(one.text for one in news)]))
 
     def first(self) -> bytes:
         return b""
 
     def event(self, index: int, news: News) -> bytes:
         """At least one, also of an answer without text."""
-        text = news.text
-        if self._is_fresh and (text or news.finish):
-            self._is_fresh = False
-            return sse(self._told(self._echo + text))
-        return sse(self._told(text)) if text else b""
+        is_told = bool(news.text) or (self._is_fresh and news.finish is not None)
+        self._is_fresh = self._is_fresh and not is_told
+        return sse(self._told(news.text)) if is_told else b""
 
     def last(self, usage: Usage) -> bytes:
         return b""

@@ -11,8 +11,9 @@ from server.api.openai_errors import BadParameter
 from server.generation.options import Prompt, Sampling
 from server.generation.serving import GeneratingModel
 
-MOST_STOPS = 4
+MOST_STOPS = 16
 LONGEST_STOP = 256
+MOST_STOP_CHARACTERS = 1024
 MOST_BIASES = 1024
 MOST_TOKENS = 2**31 - 1
 
@@ -70,6 +71,17 @@ def read_wishes(fields: BodyFields, logprobs: int | None = None, most_tokens: st
     return Wishes(sampling, _stops(fields), max_tokens, _schema(fields, sampling))
 
 
+def most_tokens_name(fields: BodyFields) -> str:
+    """OpenAI has two names for the most new tokens. Load generators give both, with the same number, so that every server finds one it
+    knows: that is fine. Raises BadParameter for two numbers."""
+    newer, older = "max_completion_tokens", "max_tokens"
+    if not fields.has(newer):
+        return older
+    if fields.has(older) and repr(fields.value(older)) != repr(fields.value(newer)):  # repr: 1 is neither 1.0 nor true
+        raise fields.wrong(older, f"is the older name of '{newer}', and they differ; give one of them")
+    return newer
+
+
 def _schema(fields: BodyFields, sampling: Sampling) -> str | None:
     schema = read_response_format(fields)
     for name, is_said in (("ignore_eos", not sampling.ends), ("min_tokens", sampling.at_least > 0)):
@@ -99,6 +111,10 @@ def _stops(fields: BodyFields) -> tuple[str, ...]:
         raise fields.wrong("stop", f"must be a string or a list of up to {MOST_STOPS}, found {shown(value)}")
     if not all(0 < len(stop) <= LONGEST_STOP for stop in stops):
         raise fields.wrong("stop", f"has a string that is empty, or longer than {LONGEST_STOP} characters; leave it out")
+    if sum(map(len, stops)) > MOST_STOP_CHARACTERS:
+        raise fields.wrong(
+            "stop", f"has more than {MOST_STOP_CHARACTERS:,} characters in all; each is looked for at every token"
+        )
     return tuple(stops)
 
 

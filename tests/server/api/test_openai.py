@@ -91,6 +91,26 @@ def test_the_openai_client_raises_its_own_errors(ai: Any) -> None:
     assert cut.usage.total_tokens == 32
 
 
+def test_null_is_not_given(server: ChildServer) -> None:
+    """LiteLLM and Dify send all the fields that they know."""
+    null = dict.fromkeys(
+        ("encoding_format", "user", "dimensions", "truncate", "truncate_prompt_tokens", "drop_params", "pooling")
+    )
+    plain, reply = embed(server, input="w1"), embed(server, input="w1", **null)
+    assert (reply.status, reply.body) == (200, plain.body)
+
+
+def test_an_order_to_litellm_is_not_looked_at(server: ChildServer) -> None:
+    """RAGFlow sends it to every server."""
+    assert embed(server, input="w1", drop_params=True).status == 200
+
+
+@pytest.mark.parametrize("also", [{}, {"truncate": True}])
+def test_vllms_name_of_truncate(server: ChildServer, also: dict[str, bool]) -> None:
+    reply = embed(server, input=LONG, truncate_prompt_tokens=-1, **also)
+    assert (reply.status, reply.json["usage"]["total_tokens"]) == (200, 32)
+
+
 def test_the_openai_client_lists_the_models_that_embed(ai: Any) -> None:
     openai = pytest.importorskip("openai")
     assert [model.id for model in ai.models.list()] == ["words"]
@@ -124,6 +144,14 @@ def test_the_openai_client_lists_the_models_that_embed(ai: Any) -> None:
         ({"input": "w1", "dimensions": "4"}, "dimensions", "bad_request", "must be a number"),
         ({"input": "w1", "dimensions": 5}, "dimensions", "bad_request", "have 4 dimensions, not 5"),
         ({"input": "w1", "truncate": "yes"}, "truncate", "bad_request", "true or false"),
+        ({"input": "w1", "truncate_prompt_tokens": 8}, "truncate_prompt_tokens", "bad_request", "must be -1"),
+        ({"input": "w1", "truncate_prompt_tokens": -1.0}, "truncate_prompt_tokens", "bad_request", "must be -1"),
+        (
+            {"input": "w1", "truncate_prompt_tokens": -1, "truncate": False},
+            "truncate_prompt_tokens",
+            "bad_request",
+            "but 'truncate' is false",
+        ),
         ({"input": "w1", "user": 3}, "user", "bad_request", "must be a string"),
         ({"input": "w1", "pooling": "max"}, "pooling", "unknown_parameter", "unknown field 'pooling'"),
     ],
@@ -149,7 +177,7 @@ def test_what_is_no_request_is_refused(server: ChildServer, body: bytes) -> None
     [
         ("GET", "/v1/embeddings", 405), ("POST", "/v1/models", 405), ("DELETE", "/v1/models/words", 405),
         ("GET", "/v1/models/nobody", 404), ("GET", "/v1/models/a/b", 404), ("GET", "/v1/models/", 404),
-        ("GET", "/v1/", 404), ("POST", "/v1/chat", 404), ("GET", "/v1/chat/completions", 405),
+        ("GET", "/v1/", 404), ("POST", "/v1/chat", 404), ("POST", "/v1/responses", 404), ("GET", "/v1/chat/completions", 405),
     ],
 )  # fmt: skip
 def test_routes_that_lead_nowhere_say_so_in_openais_form(server: ChildServer, method: str, path: str, status: int) -> None:

@@ -73,8 +73,12 @@ class Streamed:
         self.told: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self.client.start_stream(lambda result, error: self.told.put((result, error)))
 
-    def ask(self, text: str, model: str = NAME, inputs: tuple[Any, ...] = (), **fields: Any) -> None:
-        self.client.async_stream_infer(model, [self.input("text_input", [text.encode()]), *inputs], **fields)
+    def ask(
+        self, text: str, model: str = NAME, inputs: tuple[Any, ...] = (), stream: bool | None = True, **fields: Any
+    ) -> None:
+        """`stream` None: not said."""
+        said = [] if stream is None else [self.input("stream", [stream])]
+        self.client.async_stream_infer(model, [self.input("text_input", [text.encode()]), *said, *inputs], **fields)
 
     def input(self, name: str, values: list[Any]) -> Any:
         array = np.array(values, np.object_ if isinstance(values[0], bytes) else np.bool_)
@@ -138,14 +142,44 @@ def test_an_answer_without_text_ends_all_the_same(stream: Streamed, engine: Fake
 
 def test_options_come_as_inputs_too(stream: Streamed, engine: FakeEngine) -> None:
     options = json.dumps({"stop": ["STOP"], "max_tokens": 100, "logit_bias": {"5": 1}}).encode()
-    inputs = (
-        stream.input("sampling_parameters", [options]), stream.input("stream", [False]),
-        stream.input("exclude_input_in_output", [False]),
-    )  # fmt: skip
-    stream.ask("an end", inputs=inputs)
+    inputs = (stream.input("sampling_parameters", [options]), stream.input("exclude_input_in_output", [False]))
+    stream.ask("an end", inputs=inputs, stream=False)
     (message,) = stream.answer()
     assert text_of([message]) == "an end" + ANSWER[: ANSWER.index("STOP")]
     assert engine.asked[0].sampling.bias == {5: 1}
+
+
+@pytest.mark.parametrize("streams", [None, False])
+def test_without_stream_there_is_one_response_with_everything(stream: Streamed, streams: bool | None) -> None:
+    """As Triton's vLLM backend answers; the text comes first unless it is left out."""
+    stream.ask("an end", stream=streams, parameters={"max_tokens": 100})
+    (message,) = stream.answer()
+    assert text_of([message]) == "an end" + ANSWER
+    stream.ask(
+        "an end",
+        inputs=(stream.input("exclude_input_in_output", [True]),),
+        stream=streams,
+        parameters={"max_tokens": 100},
+    )
+    (message,) = stream.answer()
+    assert text_of([message]) == ANSWER
+
+
+def test_the_samples_of_tritons_vllm_backend_are_answered(stream: Streamed, engine: FakeEngine) -> None:
+    """`samples/client.py` and genai-perf: options as texts, and twice; what is said as an input wins."""
+    options = {"temperature": "0.5", "top_p": "0.95", "max_tokens": "100", "min_tokens": "3", "ignore_eos": "true"}
+    told = stream.input("sampling_parameters", [json.dumps(options).encode()])
+    engine.script = lambda *_: codec().encode("x" * 200, False)
+    stream.ask("an end", inputs=(told,), parameters={**options, "max_tokens": "7", "top_k": "5"})
+    assert text_of(stream.answer()) == "x" * 100
+    asked = engine.asked[0]
+    assert (asked.sampling.temperature, asked.sampling.top_p, asked.sampling.at_least) == (0.5, 0.95, 3)
+    assert (asked.sampling.ends, asked.sampling.top_k, asked.prompt.new_tokens) == (False, 5, 100)
+
+
+def test_a_text_is_not_repeated_in_a_stream(stream: Streamed) -> None:
+    stream.ask("x", inputs=(stream.input("exclude_input_in_output", [False]),))
+    assert "'exclude_input_in_output' cannot be false in a stream" in stream.error()
 
 
 def test_answers_of_one_stream_do_not_wait_for_each_other(stream: Streamed, engine: FakeEngine) -> None:

@@ -83,9 +83,42 @@ def test_roles_parts_and_names(ai: Any, engine: FakeEngine) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_both_names_of_the_most_tokens(ai: Any, engine: FakeEngine, name: str) -> None:
-    reply = chat(ai, **{name: 3})
+def test_the_answer_of_parse_can_be_sent_back(ai: Any, engine: FakeEngine) -> None:
+    message = ai.chat.completions.parse(model=NAME, messages=HELLO).choices[0].message
+    chat(ai, messages=[*HELLO, message, *HELLO])
+    whole = asked_text(engine)
+    dumped = {**message.model_dump(), "parsed": {"mood": "good"}, "tool_calls": []}  # as where a schema was asked for
+    chat(ai, messages=[*HELLO, dumped, *HELLO])
+    assert asked_text(engine) == whole == f"<|user|>hello<|end|><|assistant|>{ANSWER}<|end|><|user|>hello<|end|><|assistant|>"
+
+
+def test_what_clients_hang_on_an_answer_is_not_looked_at(post: Post, engine: FakeEngine) -> None:
+    hung = {
+        "parsed": {"mood": "good"}, "refusal": "", "annotations": [], "audio": None, "reasoning_content": "so", "reasoning": "so",
+        "provider_specific_fields": {"a": None}, "function_call": None, "tool_calls": [],
+    }  # fmt: skip
+    reply = post(PATH, {"model": NAME, "messages": [{"role": "assistant", "content": "yes", **hung}, *HELLO]})
+    assert reply.status == 200, reply
+    assert asked_text(engine) == "<|assistant|>yes<|end|><|user|>hello<|end|><|assistant|>"
+
+
+@pytest.mark.parametrize("kind", ["text", "message"])
+def test_a_message_may_say_that_it_is_one(post: Post, engine: FakeEngine, kind: str) -> None:
+    assert post(PATH, {"model": NAME, "messages": [{"type": kind, **HELLO[0]}]}).status == 200
+    assert asked_text(engine) == "<|user|>hello<|end|><|assistant|>"
+
+
+def test_a_stream_may_tell_the_usage_so_far_in_each_event(ai: Any) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = list(chat(ai, n=2, stream=True, stream_options=options))
+    counts = [chunk.usage.completion_tokens for chunk in chunks]
+    assert counts == sorted(counts), "of the call, with both answers"
+    assert counts[0] < counts[-1] == chunks[-1].usage.total_tokens - chunks[0].usage.prompt_tokens
+
+
+@pytest.mark.parametrize("names", [["max_tokens"], ["max_completion_tokens"], ["max_tokens", "max_completion_tokens"]])
+def test_both_names_of_the_most_tokens(ai: Any, engine: FakeEngine, names: list[str]) -> None:
+    reply = chat(ai, **dict.fromkeys(names, 3))
     assert (reply.choices[0].finish_reason, reply.usage.completion_tokens) == ("length", 3)
 
 
@@ -146,7 +179,20 @@ def test_what_is_not_supported_is_refused_by_name(post: Post, fields: dict[str, 
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "messages[0].content", "'image_url'"),
         ([{"role": "user", "content": [{"type": "text", "text": 3}]}], "messages[0].content", "parts like"),
         ([{"role": "user", "content": "x", "weight": 1}], "messages[0].weight", "not known"),
-        ([{"role": "assistant", "content": "x", "tool_calls": [{}]}], "messages[0].tool_calls", "not supported"),
+        ([{"role": "assistant", "content": "x", "tool_calls": [{}]}], "messages[0].tool_calls", "not told of tools"),
+        (
+            [{"role": "assistant", "content": "x", "function_call": {"name": "f"}}],
+            "messages[0].function_call",
+            "not told of tools",
+        ),
+        ([{"role": "assistant", "content": "x", "refusal": "no"}], "messages[0].refusal", "put it into 'content'"),
+        ([{"role": "assistant", "content": "x", "audio": {"id": "a"}}], "messages[0].audio", "answers are texts"),
+        ([{"role": "assistant", "content": "x", "weight": 1}], "messages[0].weight", "not known"),
+        ([{"role": "tool", "content": "x", "tool_call_id": "a"}], "messages[0].tool_call_id", "not told of tools"),
+        ([{"role": "user", "content": "x", "parsed": {}}], "messages[0].parsed", "not known"),
+        ([{"role": "user", "content": "x", "tool_calls": []}], "messages[0].tool_calls", "not told of tools"),
+        ([{"role": "user", "content": "x", "type": "image"}], "messages[0].type", "must be 'text' or 'message'"),
+        ([{"role": "user", "content": "x", "type": []}], "messages[0].type", "must be 'text' or 'message'"),
     ],
 )
 def test_messages_that_are_none(post: Post, messages: Any, param: str, says: str) -> None:
@@ -159,7 +205,7 @@ def test_messages_that_are_none(post: Post, messages: Any, param: str, says: str
     ("fields", "param"),
     [
         ({"top_logprobs": 2}, "top_logprobs"), ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
-        ({"logprobs": 2}, "logprobs"), ({"max_tokens": 2, "max_completion_tokens": 2}, "max_tokens"),
+        ({"logprobs": 2}, "logprobs"), ({"max_tokens": 2, "max_completion_tokens": 3}, "max_tokens"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"), ({"prompt": "x"}, "prompt"), ({"n": 129}, "n"),
     ],
 )  # fmt: skip

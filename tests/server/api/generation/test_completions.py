@@ -74,6 +74,29 @@ def test_a_stop_text_ends_the_answer_and_is_not_shown(ai: Any, engine: FakeEngin
     assert engine.asked[0].why is Finish.STOP
 
 
+@pytest.mark.parametrize("asked", [{"include_usage": True}, {}])
+def test_a_stream_may_tell_the_usage_so_far_in_each_event(ai: Any, asked: dict[str, bool]) -> None:
+    """As GuideLLM asks for it: with the last event that tells it alone, and without."""
+    chunks = list(complete(ai, stream=True, stream_options={"continuous_usage_stats": True, **asked}))
+    counts = [chunk.usage.completion_tokens for chunk in chunks]
+    assert counts == sorted(counts)
+    assert (counts[0] < N_TOKENS, counts[-1]) == (True, N_TOKENS)
+    assert {chunk.usage.prompt_tokens for chunk in chunks} == {len(codec().encode("an end", special=True))}
+    assert [chunk.choices == [] for chunk in chunks[-2:]] == [False, bool(asked)]
+
+
+def test_sixteen_stop_texts(ai: Any) -> None:
+    """As many as evaluation harnesses send and a few more; the last one counts as the first."""
+    reply = complete(ai, stop=[*(f"never {n}" for n in range(15)), "STOP"])
+    assert reply.choices[0].text == ANSWER[: ANSWER.index("STOP")]
+
+
+@pytest.mark.parametrize("also", [{}, {"max_tokens": 3}])
+def test_the_newer_name_of_the_most_tokens(post: Post, also: dict[str, int]) -> None:
+    reply = post(PATH, {"model": NAME, "prompt": "x", "max_completion_tokens": 3, **also})
+    assert (reply.status, reply.json["usage"]["completion_tokens"]) == (200, 3)
+
+
 def test_every_option_reaches_the_engine(ai: Any, engine: FakeEngine) -> None:
     complete(
         ai, temperature=0.5, top_p=0.9, presence_penalty=1, frequency_penalty=-1, seed=7, logit_bias={"5": -100, "6": 2.5},

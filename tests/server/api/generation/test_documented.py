@@ -10,7 +10,7 @@ def test_every_field_that_is_read_is_documented_and_no_other() -> None:
     assert set(SCHEMAS["CompletionRequest"]["properties"]) == set(completions.FIELDS)
     assert set(SCHEMAS["ChatRequest"]["properties"]) == set(chat.FIELDS)
     assert set(SCHEMAS["GenerateRequest"]["properties"]) == {*triton_call.FIELDS, "parameters"}
-    assert set(SCHEMAS["ChatMessage"]["properties"]) == {"role", "content", "name"}
+    assert set(SCHEMAS["ChatMessage"]["properties"]) == {"role", "content", "name", "type"}
 
 
 def test_each_route_says_what_it_takes_and_gives() -> None:
