@@ -211,7 +211,7 @@ def _once(
 def _backlog(options: Options, python: Path, made: Any, server: Child, work: Work) -> dict[str, Any]:
     tokenizer = Tokenizer.from_file(str(made["checkpoint"] / "tokenizer.json"))
     seconds: dict[str, list[float]] = {joining.value: [] for joining in Joining}
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, list[Sequence[str]]] = {}
     absent: dict[str, str] = {}
     with ExitStack() as stack:
         programs = []
@@ -227,29 +227,37 @@ def _backlog(options: Options, python: Path, made: Any, server: Child, work: Wor
         _once(options, server, work)
         for at in range(options.rounds):
             for joining in Joining:
-                took_s, texts[joining.value] = _once(options, server, work, joining)
+                took_s, found = _once(options, server, work, joining)
+                texts.setdefault(joining.value, []).append(found)
                 seconds[joining.value].append(took_s)
             for program in programs:
                 took_s, answers = program.run()
-                texts[program.generator.name] = [tokenizer.decode(ids) for ids in answers]
+                texts.setdefault(program.generator.name, []).append([tokenizer.decode(ids) for ids in answers])
                 seconds[program.generator.name].append(took_s)
             print(f"  round {at + 1} of {options.rounds}", flush=True)
-    return _beside(seconds, texts, work, options.slots) | {"left_out": absent}
+    return beside(seconds, texts, work, options.slots) | {"left_out": absent}
 
 
-def _beside(
-    seconds: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[str]], work: Work, slots: int
+def beside(
+    seconds: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[Sequence[str]]], work: Work, slots: int
 ) -> dict[str, Any]:
-    """What of it goes into the result. Only tokens that were wanted count, whoever calculated more."""
+    """What of it goes into the result. Only tokens that were wanted count, whoever calculated more.
+
+    All answers of all rounds are compared with ferry's first ones, ferry's own later ones too; the round with the fewest alike counts.
+    """
     ours, static = Joining.CONTINUOUS.value, Joining.STATIC.value
-    same = {name: scenes.alike(texts[ours], found) for name, found in texts.items()}
-    same[static] = scenes.alike(texts[ours], texts[static], Joining.STATIC)
+    wanted = texts[ours][0]
+    same = {
+        name: [scenes.alike(wanted, one, Joining.STATIC if name == static else Joining.CONTINUOUS) for one in found]
+        for name, found in texts.items()
+    }
     per_s = {name: [work.n_tokens / one for one in taken] for name, taken in seconds.items()}
     ratios = {name: _ratio(per_s[ours], found) for name, found in per_s.items()}
     return {
         "tokens_per_s": per_s,
         "ferry_over": ratios,
-        "same_answers": same,
+        "same_answers": {name: min(shares) for name, shares in same.items()},
+        "same_answers_by_round": same,
         "engine_over_static": _ratio(per_s[ENGINE], per_s[ENGINE_STATIC]),
         "row_step_ceiling": work.ceiling(slots),
     }

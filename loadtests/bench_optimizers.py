@@ -26,8 +26,8 @@ from loadtests.errors import BadInput
 from loadtests.flags import count, positive
 from loadtests.lanes import Lane, Sample, measure
 from loadtests.limit import Row
-from loadtests.optimizers.claims import claims
-from loadtests.optimizers.contest import PLAIN, Contestant, Places, Subject, prepare
+from loadtests.optimizers.claims import PLAIN, judged
+from loadtests.optimizers.contest import Contestant, Places, Subject, prepare
 from loadtests.optimizers.making import made_values, without_places
 from loadtests.optimizers.quality import Quality, quality_values
 from loadtests.optimizers.roster import TOOLS
@@ -127,7 +127,7 @@ def run(options: Options, arguments: Sequence[str]) -> Path | None:
         },
         "models": {name: _compared(options, name, subject) for name, subject in subjects.items()},
     }
-    content["verdicts"] = verdict_values(claims(content["models"], {tool.name: tool.label for tool in tools}))
+    content["verdicts"] = verdict_values(judged(content))
     file = write_json(options.out, "optimizers", content)
     print(f"{text(content)}\n{time.perf_counter() - began_at:.0f} s; written: {file}")
     return file

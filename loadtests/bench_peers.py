@@ -6,8 +6,8 @@ Writes every round, the command, the environment, versions and settings as JSON,
 from __future__ import annotations
 
 import hashlib
-import math
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,16 +26,12 @@ from loadtests.peers import models
 from loadtests.peers.peer import Model, Tuning
 from loadtests.peers.ready import Choice, Ready, choice, choice_told, ready, reason
 from loadtests.peers.roster import ROSTER
-from loadtests.peers.visits import Plan, measured
+from loadtests.peers.visits import Plan, measured, patient_slo_s
 from loadtests.peers_report import text, write_html
 from loadtests.report import write_json
 
 OVERLOADED_SLO_MS = {"digits": 50.0}
 """Who is measured under overload, and within which objective."""
-
-ROUNDS_OF_WAITING = 3
-"""The objective of the others, in what all connections of the closed loop together take in process. A server that takes an objective refuses what
-it cannot answer within it; beside servers that answer however late, it has to be one that these connections can keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +136,7 @@ def _slo_s(options: Options, one: Subject) -> float:
     slo_ms = OVERLOADED_SLO_MS.get(one.model.name)
     if slo_ms is not None:
         return slo_ms / 1e3
-    waited_s = options.connections / max(one.sweep.rows_per_s.values())
-    return math.ceil(ROUNDS_OF_WAITING * waited_s * 1e3) / 1e3
+    return patient_slo_s(options.connections, max(one.sweep.rows_per_s.values()))
 
 
 def _round(
@@ -152,18 +147,24 @@ def _round(
     subjects: Sequence[Subject],
     choices: Mapping[str, Mapping[str, Choice]],
 ) -> dict[str, Any]:
-    """Every server once with every model; the limit is taken beside them, and the bare echo server."""
+    """Every server once with every model; the limit is taken before and after them, and the bare echo server."""
     visits: dict[str, dict[str, Any]] = {}
     limits = {}
     for subject in subjects:
         name = subject.model.name
-        limits[name] = subject.in_process.rate(subject.sweep.best, options.round_s / 2)
+        limit = [_limit(subject, options.round_s / 2)]
         visits[name] = {}
         for at, one in enumerate(peers):
             where = f"round {number + 1}/{options.rounds}, {name}, {at + 1}/{len(peers)} {one.peer.label}"
             tuning = choices[name][one.peer.name].tuning or Tuning()
             visits[name][one.peer.name] = _visit(plan, one, subject.model, tuning, number, where)
+        limit.append(_limit(subject, options.round_s / 2))
+        limits[name] = statistics.mean(limit)
     return {"visits": visits, "limits": limits, "echo": _echo(options, subjects[0].model)}
+
+
+def _limit(subject: Subject, budget_s: float) -> float:
+    return max(subject.in_process.rate(setting, budget_s) for setting in subject.sweep.contenders)
 
 
 def _visit(plan: Plan, one: Ready, model: Model, tuning: Tuning, seed: int, where: str) -> dict[str, Any]:

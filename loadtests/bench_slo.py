@@ -27,7 +27,7 @@ from loadtests.report import write_json
 from loadtests.slo_report import text
 from loadtests.slo_subjects import NAMES, Subject, subject
 from loadtests.target import target
-from loadtests.verdicts import Side, Verdict, verdict_values
+from loadtests.verdicts import Round, Side, Verdict, over_rounds, verdict_values
 
 FACTORS = (1.0, 2.0, 4.0)
 """Loads, as multiples of the capacity found."""
@@ -76,7 +76,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Medians over the rounds. `goodput_per_s` and `p99_ms` (of the answers) by factor; `peak_per_s` is the capacity, or a goodput above it."""
+    """Medians over the rounds whose generator kept up. `goodput_per_s` and `p99_ms` (of the answers) by factor; `peak_per_s` is the capacity, or a goodput above it."""
 
     offline_per_s: float
     capacity_per_s: float
@@ -117,7 +117,7 @@ def run(options: Options, arguments: Sequence[str]) -> Path:
     """Measure, print the tables, write the JSON file and return its path. Raises LoadTestError."""
     began_at = time.perf_counter()
     found = [measured(options, subject(name, options.repository, options.texts)) for name in options.models.split(",")]
-    told = [verdict for one in found for verdict in verdicts(one.subject, one.slo_s, summary(one))]
+    told = [verdict for one in found for verdict in verdicts(one)]
     content = {
         "kind": "slo",
         **heading("loadtests.bench_slo", arguments, asdict(options)),
@@ -168,10 +168,15 @@ def _search(options: Options, one: Subject, server: Child, slo_s: float, offline
 
 def summary(one: Measured) -> Summary:
     """What counts of the rounds."""
-    goodput = {factor: _median(load["goodput_per_s"] for load in loads) for factor, loads in one.loads.items()}
-    p99_ms = {factor: _median(load["latency_ms"]["p99"] for load in loads) for factor, loads in one.loads.items()}
+    goodput = {factor: _median(load["goodput_per_s"] for load in counting(loads)) for factor, loads in one.loads.items()}
+    p99_ms = {factor: _median(load["latency_ms"]["p99"] for load in counting(loads)) for factor, loads in one.loads.items()}
     beyond = [goodput[factor] or 0.0 for factor in FACTORS[1:]]  # at 1 x it is the chance of the arrivals besides
     return Summary(statistics.median(one.offline), one.found.rate, max(one.found.rate, *beyond), goodput, p99_ms)
+
+
+def counting(loads: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Those that the generator kept up with, unless there is none."""
+    return [one for one in loads if one["generator_kept_up"]] or loads
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -179,18 +184,22 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(found) if found else None
 
 
-def verdicts(one: Subject, slo_s: float, found: Summary) -> list[Verdict]:
-    """The claims about one subject."""
+def verdicts(one: Measured) -> list[Verdict]:
+    """The claims about one subject. Where the generator was the limit, or did not keep up, there is none to be judged."""
+    found, name = summary(one), one.subject.name
     share = found.capacity_per_s / found.offline_per_s
-    told = [Verdict(f"{one.name}: server / offline", share, Side.AT_LEAST, one.least_share)]
+    told = [Verdict(f"{name}: server / offline", share, Side.AT_LEAST, one.subject.least_share, one.found.limited)]
     for factor in FACTORS[1:]:
-        goodput = found.goodput_per_s[factor]
-        kept = None if goodput is None else goodput / found.peak_per_s
-        told.append(Verdict(f"{one.name}: goodput at {factor:g} x / peak", kept, Side.AT_LEAST, _LEAST_GOODPUT))
-    for factor, p99_ms in found.p99_ms.items():
-        of_slo = None if p99_ms is None else p99_ms / (slo_s * 1e3)
-        told.append(Verdict(f"{one.name}: p99 of the answered / SLO, at {factor:g} x", of_slo, Side.AT_MOST, 1.0))
+        kept = [Round(load["goodput_per_s"] / found.peak_per_s, load["generator_kept_up"]) for load in one.loads[factor]]
+        told.append(over_rounds(f"{name}: goodput at {factor:g} x / peak", kept, Side.AT_LEAST, _LEAST_GOODPUT))
+    for factor, loads in one.loads.items():
+        p99 = [Round(_of_slo(load["latency_ms"]["p99"], one.slo_s), load["generator_kept_up"]) for load in loads]
+        told.append(over_rounds(f"{name}: p99 of the answered / SLO, at {factor:g} x", p99, Side.AT_MOST, 1.0))
     return told
+
+
+def _of_slo(p99_ms: float | None, slo_s: float) -> float | None:
+    return None if p99_ms is None else p99_ms / (slo_s * 1e3)
 
 
 def content_of(one: Measured) -> dict[str, Any]:

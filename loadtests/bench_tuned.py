@@ -5,10 +5,9 @@ Every peer's knobs are swept first (`peers/sweep.py`); the rounds that count are
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from loadtests.peers.ready import Ready, choice, ready, reason
 from loadtests.peers.roster import ROSTER
 from loadtests.peers.summary import FERRY
 from loadtests.peers.sweep import Swept, sweep, values
-from loadtests.peers.visits import Plan, Siege, besieged
+from loadtests.peers.visits import Plan, Siege, besieged, patient_slo_s
 from loadtests.report import write_json
 from loadtests.slo_report import text
-from loadtests.verdicts import Side, Verdict, verdict_values
+from loadtests.verdicts import Round, Side, Verdict, over_rounds, verdict_values
 
 FACTOR = 1.5
 """The overload, as a multiple of each server's own maximum."""
@@ -36,9 +35,12 @@ LEAST = {DEFAULT: 10.0, TUNED: 1.0}
 """How many times a peer's goodput ferry's has to be."""
 
 _CARRIED = 0.9
-_MOST_RAISES = 6
-"""A server that answers so much of a load in time is not overloaded by it: then its maximum was taken in a bad moment, and settings that are swept at
-such a load are all equally good. So it is raised, at most so many times."""
+_MOST_RAISES = 3
+"""A server that answers so much of a load in time is not overloaded by it: settings that are swept at such a load are all equally good, and a round proves
+nothing. So what the best of them answers is the new maximum, at most so many times."""
+
+_MOST_TRIES = 2
+"""A visit whose generator did not keep up is made again; so often in all, and what is void then stays void."""
 
 _FLOOR_PER_S, _FLOOR_KEPT = 1.0, 1e-3
 """Goodput that counts as this much where it is less: nothing is an endless multiple of nothing."""
@@ -48,16 +50,18 @@ _QUICK = {"rounds": 1, "loop_s": 0.5, "open_s": 1.5, "sweep_s": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a model is asked: rows in a request, the objective, and the connections that a server's own maximum is taken with."""
+    """How a model is asked: rows in a request, and the objective; and what is tried for a peer: requests in a batch."""
 
     n_rows: int
     slo_s: float
-    connections: int
-    batches: bool
+    batches: Sequence[int]
 
 
-TERMS: Mapping[str, Terms] = {"digits": Terms(16, 0.05, 64, True), "minilm": Terms(1, 0.25, 16, False)}
-"""Sentences differ in length, and no peer joins such. digits: with rows enough that one generator overloads a server beside it."""
+TERMS: Mapping[str, Terms] = {"digits": Terms(16, 0.05, (1, 8, 16, 32, 64, 128)), "minilm": Terms(1, 0.25, (1, 4, 8))}
+"""digits: with rows enough that one generator overloads a server beside it. minilm: sentences that a peer joins are padded."""
+
+_CONNECTIONS = 64
+"""Of the closed loop that finds a server's own maximum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,9 @@ def run(options: Options, arguments: Sequence[str]) -> Path:
 
 def _subject(options: Options, name: str, peers: Sequence[Ready]) -> dict[str, Any]:
     terms = TERMS[name]
-    model, _ = models.load(name, options.repository, options.texts, terms.n_rows)
+    model, in_process = models.load(name, options.repository, options.texts, terms.n_rows)
+    limit = max(in_process.sweep(min(0.3, options.loop_s)).rows_per_s.values())
+    besiege = Besiege(options, model, terms, patient_slo_s(_CONNECTIONS, limit / terms.n_rows))
     contestants: list[Contestant] = []
     sweeps: dict[str, Any] = {}
     for one in peers:
@@ -142,7 +148,7 @@ def _subject(options: Options, name: str, peers: Sequence[Ready]) -> dict[str, A
             contestants.append(Contestant(one, DEFAULT, Tuning()))
             continue
         try:
-            default, swept = _tuned(options, one, model, terms)
+            default, swept, own_per_s = _tuned(besiege, one)
         except LoadTestError as error:
             print(f"{name}, {one.peer.label}: {reason(error)}", file=sys.stderr, flush=True)
             sweeps[one.peer.name] = {"reason": reason(error)}
@@ -150,82 +156,114 @@ def _subject(options: Options, name: str, peers: Sequence[Ready]) -> dict[str, A
         sweeps[one.peer.name] = {
             "reason": None,
             "best": str(swept.best),
-            "tried": {str(way): goodput for way, goodput in swept.tried.items()},
+            "own_per_s": own_per_s,
+            "tried": {str(way): asdict(found) for way, found in swept.tried.items()},
         }
         contestants += [Contestant(one, DEFAULT, default), Contestant(one, TUNED, swept.best)]
-    rounds = [_round(options, name, model, contestants, seed) for seed in range(options.rounds)]
+    rounds = [_round(besiege, contestants, seed) for seed in range(options.rounds)]
     ways = {one.name: str(one.tuning) for one in contestants if one.name != FERRY}
-    return {"terms": asdict(terms), "ways": ways, "sweeps": sweeps, "rounds": rounds}
+    return {"terms": asdict(terms), "in_process_rows_per_s": limit, "ways": ways, "sweeps": sweeps, "rounds": rounds}
 
 
-def _tuned(options: Options, one: Ready, model: Model, terms: Terms) -> tuple[Tuning, Swept]:
-    """The fastest way as it comes, and the best that its knobs give at a load that this one cannot carry. Raises LoadTestError."""
-    plan = Plan(2 * options.loop_s, 0.0, 0.0, terms.connections, {})
-    start = choice(one, model, plan).tuning or Tuning()
-    asked = _siege(options, terms, options.loop_s)
-    own_per_s = float(besieged(one.peer, model, start, one.python, asked, 0)["own_per_s"])
+@dataclass(frozen=True, slots=True)
+class Besiege:
+    """One model at `FACTOR` times the maximum of whoever serves it."""
+
+    options: Options
+    model: Model
+    terms: Terms
+    calm_slo_s: float
+
+    def __call__(self, one: Ready, tuning: Tuning, open_s: float, seed: int, own_per_s: float = 0.0) -> dict[str, Any]:
+        """One visit, which finds the maximum first unless that is known. Raises LoadTestError."""
+        slo_s = self.terms.slo_s
+        open_s = min(
+            max(open_s, 12 * slo_s), 2 * open_s
+        )  # queues must fill: at 1.5 times the maximum one is an objective deep after three of them
+        calm_slo_s = max(slo_s, self.calm_slo_s)
+        siege = Siege(slo_s, FACTOR, _CONNECTIONS, open_s, calm_slo_s, self.options.loop_s, own_per_s)
+        return besieged(one.peer, self.model, tuning, one.python, siege, seed)
+
+
+def _tuned(besiege: Besiege, one: Ready) -> tuple[Tuning, Swept, float]:
+    """The fastest way as it comes, the best that its knobs give at a load that none of them can carry, and the maximum which that load is a multiple of.
+    Raises LoadTestError."""
+    options, model = besiege.options, besiege.model
+    start = choice(one, model, Plan(2 * options.loop_s, 0.0, 0.0, _CONNECTIONS, {})).tuning or Tuning()
+    own_per_s = float(besiege(one, start, options.sweep_s, 0)["own_per_s"])
 
     def goodput(tuning: Tuning) -> float:
-        siege = Siege(terms.slo_s, FACTOR, terms.connections, _open_s(options.sweep_s, terms), own_per_s=own_per_s)
-        try:
-            found = float(besieged(one.peer, model, tuning, one.python, siege, 1)["overload"]["goodput_per_s"])
-        except LoadTestError as error:
-            print(f"sweep, {model.name}, {one.peer.label}, {tuning}: {reason(error)}", flush=True)
-            return 0.0
-        print(f"sweep, {model.name}, {one.peer.label}, {tuning}: {found:,.0f} in time/s", flush=True)
+        found = float(besiege(one, tuning, options.sweep_s, 1, own_per_s)["overload"]["goodput_per_s"])
+        print(
+            f"sweep, {model.name}, {one.peer.label}, {tuning}: {found:,.0f} of {FACTOR * own_per_s:,.0f} in time/s", flush=True
+        )
         return found
 
-    for _ in range(_MOST_RAISES):
-        if goodput(start) < _CARRIED * FACTOR * own_per_s:
+    for raises in range(_MOST_RAISES + 1):
+        swept = sweep(
+            start, one.peer.knobs, values(own_per_s, besiege.terms.slo_s, besiege.terms.batches, one.peer.waits_ms), goodput
+        )
+        if raises == _MOST_RAISES or swept.goodput < _CARRIED * FACTOR * own_per_s:
             break
-        own_per_s *= FACTOR
-    return start, sweep(start, one.peer.knobs, values(own_per_s, terms.slo_s, terms.batches), goodput)
+        own_per_s = swept.goodput
+    return start, swept, own_per_s
 
 
-def _open_s(wanted_s: float, terms: Terms) -> float:
-    """Long enough for queues to fill: at 1.5 times the maximum one is an objective deep after three of them."""
-    return min(max(wanted_s, 12 * terms.slo_s), 2 * wanted_s)
-
-
-def _siege(options: Options, terms: Terms, loop_s: float) -> Siege:
-    return Siege(terms.slo_s, FACTOR, terms.connections, _open_s(options.open_s, terms), loop_s)
-
-
-def _round(options: Options, name: str, model: Model, contestants: Sequence[Contestant], seed: int) -> dict[str, Any]:
+def _round(besiege: Besiege, contestants: Sequence[Contestant], seed: int) -> dict[str, Any]:
     """Every contestant once; the order turns, so that nobody is always first."""
-    found = {}
+    found: dict[str, Any] = {}
     turn = seed % max(1, len(contestants))
     for one in [*contestants[turn:], *contestants[:turn]]:
-        siege = _siege(options, TERMS[name], options.loop_s)
-        try:
-            found[one.name] = {"reason": None, **besieged(one.ready.peer, model, one.tuning, one.ready.python, siege, seed)}
-        except LoadTestError as error:
-            found[one.name] = {"reason": reason(error)}
-        print(f"round {seed + 1}/{options.rounds}, {name}, {one.name}: {_told(found[one.name])}", flush=True)
+        for _ in range(_MOST_TRIES):
+            try:
+                found[one.name] = {"reason": None, **besiege(one.ready, one.tuning, besiege.options.open_s, seed)}
+            except LoadTestError as error:
+                found[one.name] = {"reason": reason(error)}
+            where = f"round {seed + 1}/{besiege.options.rounds}, {besiege.model.name}"
+            print(f"{where}, {one.name}: {_told(found[one.name])}", flush=True)
+            if found[one.name]["reason"] is not None or found[one.name]["overload"]["generator_kept_up"]:
+                break
     return found
 
 
 def _told(visit: Mapping[str, Any]) -> str:
     if visit["reason"] is not None:
         return str(visit["reason"])
-    return f"{visit['overload']['goodput_per_s']:,.0f} in time/s of {visit['own_per_s']:,.0f}"
+    load = visit["overload"]
+    void = "" if load["generator_kept_up"] else f", VOID: {load['generator_late']} sent late"
+    return f"{load['goodput_per_s']:,.0f} in time/s of {visit['own_per_s']:,.0f}{void}"
 
 
 def verdicts(model: str, rounds: Sequence[Mapping[str, Any]]) -> list[Verdict]:
-    """The claims about one model, peer by peer: ferry's goodput against theirs, in answers per second and as a share of each one's maximum."""
+    """The claims about one model, peer by peer: ferry's goodput against theirs, in answers per second and as a share of each one's maximum.
+
+    A round counts if both were loaded as meant: on time, and with more than they could carry. Where ferry failed it answered nothing.
+    """
     found = []
     for name in dict.fromkeys(name for one in rounds for name in one if name != FERRY):
         least = LEAST[name.rpartition(", ")[2]]
-        pairs = [(one[FERRY], one[name]) for one in rounds if _both(one, name)]
-        per_s = _median(_per_s(ours) / max(_FLOOR_PER_S, _per_s(theirs)) for ours, theirs in pairs)
-        kept = _median(_kept(ours) / max(_FLOOR_KEPT, _kept(theirs)) for ours, theirs in pairs)
-        found.append(Verdict(f"{model}: goodput / that of {name}", per_s, Side.AT_LEAST, least))
-        found.append(Verdict(f"{model}: share kept of the maximum / that of {name}", kept, Side.AT_LEAST, least))
+        pairs = [(one.get(FERRY), one.get(name)) for one in rounds]
+        per_s = [_compared(ours, theirs, _per_s, _FLOOR_PER_S) for ours, theirs in pairs]
+        kept = [_compared(ours, theirs, _kept, _FLOOR_KEPT) for ours, theirs in pairs]
+        found.append(over_rounds(f"{model}: goodput / that of {name}", per_s, Side.AT_LEAST, least))
+        found.append(over_rounds(f"{model}: share kept of the maximum / that of {name}", kept, Side.AT_LEAST, least))
     return found
 
 
-def _both(one: Mapping[str, Any], name: str) -> bool:
-    return all(visit in one and one[visit]["reason"] is None for visit in (FERRY, name))
+Visited = Mapping[str, Any] | None
+
+
+def _compared(ours: Visited, theirs: Visited, figure: Callable[[Mapping[str, Any]], float], floor: float) -> Round:
+    if ours is None or theirs is None or theirs["reason"] is not None:
+        return Round(None, valid=False)
+    if ours["reason"] is not None:
+        return Round(0.0, _as_meant(theirs))
+    return Round(figure(ours) / max(floor, figure(theirs)), _as_meant(ours) and _as_meant(theirs))
+
+
+def _as_meant(visit: Mapping[str, Any]) -> bool:
+    load = visit["overload"]
+    return bool(load["generator_kept_up"]) and load["goodput_per_s"] < _CARRIED * FACTOR * visit["own_per_s"]
 
 
 def _per_s(visit: Mapping[str, Any]) -> float:
@@ -234,11 +272,6 @@ def _per_s(visit: Mapping[str, Any]) -> float:
 
 def _kept(visit: Mapping[str, Any]) -> float:
     return _per_s(visit) / float(visit["own_per_s"])
-
-
-def _median(found: Iterable[float]) -> float | None:
-    known = list(found)
-    return statistics.median(known) if known else None
 
 
 if __name__ == "__main__":

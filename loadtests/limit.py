@@ -25,6 +25,8 @@ Row = Mapping[str, Array]
 
 FIXED_SIZES = (1, 2, 4, 8, 16, 32, 64)
 MIXED_SIZES = (1, 2, 4, 8, 16, 32)
+_CONTENDS = 0.9
+_MOST_CONTENDERS = 3
 
 
 class Placement(Enum):
@@ -54,6 +56,13 @@ class Sweep:
     @property
     def best(self) -> Setting:
         return max(self.rows_per_s, key=self.rows_per_s.__getitem__)
+
+    @property
+    def contenders(self) -> list[Setting]:
+        """The best few, best first: which of them is the best at another time, one look does not tell."""
+        ranked = sorted(self.rows_per_s, key=self.rows_per_s.__getitem__, reverse=True)
+        least = _CONTENDS * self.rows_per_s[ranked[0]]
+        return [one for one in ranked[:_MOST_CONTENDERS] if self.rows_per_s[one] >= least]
 
 
 def model_file(repository: Path, model: str, version: str | None = None) -> Path:

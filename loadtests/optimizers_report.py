@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.errors import LoadTestError
+from loadtests.optimizers.claims import FERRY, OPENVINO, PLAIN, judged
+from loadtests.optimizers.noise import twins
 from loadtests.report import machine_told, markdown, number, read_json, table, with_section
-from loadtests.verdicts import verdict_lines, verdict_table, verdicts_of
+from loadtests.verdicts import verdict_lines, verdict_table
 
 Content = Mapping[str, Any]
 _HEADER = (
@@ -47,7 +49,7 @@ def read(file: Path) -> dict[str, Any]:
 
 def text(content: Content) -> str:
     """For a terminal: what was found, what did not work, and which claims hold."""
-    return "\n".join([table(_HEADER, _lines(content)), "", *_notes(content), "", verdict_table(verdicts_of(content))])
+    return "\n".join([table(_HEADER, _lines(content)), "", *_notes(content), "", verdict_table(judged(content))])
 
 
 def section(content: Content, file: str) -> str:
@@ -66,7 +68,7 @@ def section(content: Content, file: str) -> str:
         f"{versions}.",
         "\n".join(markdown(_HEADER, _lines(content))),
         notes,
-        "\n".join(verdict_lines(verdicts_of(content))),
+        "\n".join(verdict_lines(judged(content))),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -92,7 +94,8 @@ def _notes(content: Content) -> list[str]:
     """What a reader must know beside the figures: what fails, on which terms ferry serves it, what did not run, what a tool does not do."""
     notes = []
     for name, told in content["models"].items():
-        notes += [f"{name}: {note}" for note in _same_files(told["versions"])]
+        notes += [f"{name}: {one.told}." for one in twins(told["versions"])]
+        notes += [f"{name}: {note}" for note in _other_libraries(told["versions"])]
         for key, one in told["versions"].items():
             if one["rate"] is None:
                 notes.append(f"{name}, {key}: too slow in the closed loop to be searched for its rate within the objective.")
@@ -108,16 +111,20 @@ def _notes(content: Content) -> list[str]:
     return [*notes, *(f"{tool['label']}: {one}" for tool in content["tools"].values() for one in tool["cannot"])]
 
 
-def _same_files(versions: Mapping[str, Any]) -> list[str]:
-    """Versions that are one and the same show how much of a difference is chance."""
-    by_file: dict[tuple[str, str], list[str]] = {}
-    for key, one in versions.items():
-        by_file.setdefault((one["sha256"], one["backend"]), []).append(key)
-    return [
-        f"{' and '.join(keys)} are the same file: what differs between them is chance."
-        for keys in by_file.values()
-        if len(keys) > 1
-    ]
+def _other_libraries(versions: Mapping[str, Any]) -> list[str]:
+    """What a version that is the plain export's very file gains is no optimizer's work. Of another file it is told by a rival alone."""
+    plain, ours = versions[PLAIN], versions[FERRY]
+    notes = [
+        f"{key} is the file of {PLAIN}, on {one['backend']} instead of {plain['backend']}: what differs is the library and its precision alone."
+        for key, one in versions.items()
+        if one["sha256"] == plain["sha256"] and one["backend"] != plain["backend"]
+    ]  # fmt: skip
+    beside = any(one["tool"] == OPENVINO for one in versions.values())
+    if ours["backend"] != plain["backend"] and ours["sha256"] != plain["sha256"] and not beside:
+        notes.append(
+            f"{FERRY} is served by {ours['backend']}, and no plain export was: how much of its gain is that library's is not known."
+        )
+    return notes
 
 
 def _terms(one: Mapping[str, Any]) -> str:

@@ -120,8 +120,7 @@ def _cells(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     for one in found:
         row = [f"{one.label}{_version(content, one)}", number(one.per_s[first]), number(one.cpu_us), number(one.alone_ms, 2)]
         if factors:
-            told = " / ".join(number(one.goodput.get(factor), 2) for factor in factors)
-            row.append(told + ("*" if one.void else ""))
+            row.append(" / ".join(_goodput(one, factor) for factor in factors))
         row += [_with_share(one, model) for model in others]
         cells.append([*row, number(one.idle_mb), number(one.cold_s, 1)])
     blank = [""] * (3 if factors else 2)
@@ -129,6 +128,13 @@ def _cells(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     limit = [number(in_process[model]) for model in others]
     cells.append(["in process, no server", number(in_process[first]), *blank, *limit, "", ""])
     return header, cells
+
+
+def _goodput(one: Line, factor: str) -> str:
+    n_void = one.n_void.get(factor, 0)
+    if n_void and one.goodput[factor] is None:
+        return "VOID"
+    return number(one.goodput.get(factor), 2) + ("*" if n_void else "")
 
 
 def _version(content: Mapping[str, Any], one: Line) -> str:
@@ -160,8 +166,8 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
             f"Goodput: share of Poisson arrivals at that multiple of the server's own maximum that was answered within "
             f"{content['slo_ms'][first]:g} ms."
         )
-    if any(one.void for one in found):
-        notes.append("*: in some rounds the load generator sent late; the share may be too low.")
+    if any(n for one in found for n in one.n_void.values()):
+        notes.append("*: without the rounds in which the load generator sent more than 1 % late; VOID: in every round.")
     ahead = [f"{one.figure}: {', '.join(one.ahead)}" for one in wins(content)]
     if ahead:
         notes.append(f"Ahead of ferry by 5 % or more: {'; '.join(ahead)}.")

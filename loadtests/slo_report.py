@@ -65,7 +65,7 @@ def _slo(content: Content) -> Cells:
     factors = list(next(iter(content["subjects"].values()))["loads"])
     header = ["model", "SLO ms", "offline/s", "capacity/s"]
     header += [f"in time/s at {factor} x" for factor in factors] + [f"p99 ms at {factor} x" for factor in factors]
-    header += [f"refused at {factor} x" for factor in factors] + ["sent late"]
+    header += [f"refused at {factor} x" for factor in factors] + ["void"]
     cells = []
     for name, one in content["subjects"].items():
         told, loads = one["summary"], one["loads"]
@@ -74,7 +74,7 @@ def _slo(content: Content) -> Cells:
             *(number(told["goodput_per_s"][factor], 1) for factor in factors),
             *(number(told["p99_ms"][factor], 1) for factor in factors),
             *(_share(sum(load["refused"] for load in loads[factor]), sum(load["scheduled"] for load in loads[factor])) for factor in factors),
-            number(sum(load["generator_late"] for some in loads.values() for load in some)),
+            _void([load for some in loads.values() for load in some]),
         ])  # fmt: skip
     return header, cells
 
@@ -83,7 +83,7 @@ def _overload(content: Content) -> Cells:
     """A line per round, factor and phase."""
     header = [
         "round, load, phase", "due/s", "sent/s", "in time/s", "p99 ms", "late", "refused", "failed", "timed out", "never sent", "sent late",
-        "RSS MB", "recovered s",
+        "void", "RSS MB", "recovered s",
     ]  # fmt: skip
     cells = []
     for at, one in enumerate(content["rounds"]):
@@ -95,6 +95,7 @@ def _overload(content: Content) -> Cells:
                     *(number(phase[rate]) for rate in ("scheduled_per_s", "sent_per_s", "goodput_per_s")),
                     number(phase["latency_ms"]["p99"], 1),
                     *(number(phase[kind]) for kind in ("late", "refused", "failed", "timed_out", "never_sent", "sent_late_by_generator")),
+                    "" if phase["generator_kept_up"] else "VOID",
                     number(None if rss is None else rss / 1e6),
                     number(episode["recovered_after_s"], 2) if name == "after" else "",
                 ])  # fmt: skip
@@ -103,7 +104,7 @@ def _overload(content: Content) -> Cells:
 
 def _tuned(content: Content) -> Cells:
     """A line per model and server: medians over the rounds."""
-    header = ["model, server", "own maximum/s", "in time/s", "kept", "p99 ms", "refused", "sent late", "run as"]
+    header = ["model, server", "own maximum/s", "in time/s", "kept", "p99 ms", "refused", "void", "run as"]
     cells = []
     for model, one in content["subjects"].items():
         for name in dict.fromkeys(name for visits in one["rounds"] for name in visits):
@@ -115,7 +116,7 @@ def _tuned(content: Content) -> Cells:
                 number(_median(visit["overload"]["goodput_per_s"] / visit["own_per_s"] for visit in good), 2),
                 number(_median(load["latency_ms"]["p99"] for load in loads), 1),
                 _share(sum(load["refused"] for load in loads), sum(load["scheduled"] for load in loads)),
-                number(sum(load["generator_late"] for load in loads)), one["ways"].get(name, "untouched"),
+                _void(loads), one["ways"].get(name, "untouched"),
             ])  # fmt: skip
     return header, cells
 
@@ -129,7 +130,8 @@ def _notes(content: Content) -> list[str]:
         loop = content["closed_loop"]
         return [
             f"Peak: {number(loop['per_s'])} requests/s of {content['options']['rows']} rows (closed loop of {loop['connections']} connections); "
-            f"{content['options']['connections']:,} independent clients; {content['normal_share']:g} of the peak before and after."
+            f"{content['options']['connections']:,} independent clients; {content['normal_share']:g} of the peak before and after. "
+            f"The same file in process: {number(content['in_process_rows_per_s'])} rows/s."
         ]
     if content["kind"] == "tuned":
         terms = "; ".join(
@@ -142,11 +144,31 @@ def _notes(content: Content) -> list[str]:
             for name in one["sweeps"]
             if one["sweeps"][name]["reason"] is not None
         ] + [f"{one['label']}: {one['reason']}" for one in content["peers"].values() if one["reason"] is not None]
+        limits = ", ".join(f"{model}: {number(one['in_process_rows_per_s'])}" for model, one in content["subjects"].items())
         return [
-            f"At {content['factor']:g} times each server's own maximum. {terms}.",
-            *(" ".join(one.split()) for one in missing),
+            f"At {content['factor']:g} times each server's own maximum. {terms}. The same files in process, rows/s: {limits}. Who answers nothing in time "
+            "counts as one answer per second, or a thousandth of the maximum, where ferry is compared with it.",
+            *(" ".join(one.split()) for one in [*missing, *_failed_visits(content)]),
         ]
     return []
+
+
+def _failed_visits(content: Content) -> list[str]:
+    found = []
+    for model, one in content["subjects"].items():
+        for name in dict.fromkeys(name for visits in one["rounds"] for name in visits):
+            reasons = [
+                visits[name]["reason"] for visits in one["rounds"] if name in visits and visits[name]["reason"] is not None
+            ]
+            if reasons:
+                found.append(f"{model}, {name}: {len(reasons)} of {len(one['rounds'])} visits failed: {reasons[0]}")
+    return found
+
+
+def _void(loads: Sequence[Mapping[str, Any]]) -> str:
+    """How many loads were not what was meant, as the generator did not keep up."""
+    n = sum(not one["generator_kept_up"] for one in loads)
+    return f"{n} of {len(loads)}" if n else ""
 
 
 def _share(part: int, whole: int) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from loadtests.generation.joining import Joining
-from loadtests.verdicts import Side, Verdict
+from loadtests.verdicts import Round, Side, Verdict, over_rounds, verdicts_of
 
 STATIC = Joining.STATIC.value
 ENGINE, ENGINE_STATIC = "ferry's engine in process", "ferry's engine in process, static batches"
@@ -28,23 +30,51 @@ _LEAST_CHOSEN, _LEAST_SMALLER = 1.15, 2.5
 Content = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class OfRounds(Verdict):
+    """Judged by the median of the rounds, and told with the worst of them."""
+
+    worst: float = math.nan
+
+    @property
+    def told(self) -> str:
+        base = super(OfRounds, self).told  # by name: with slots it is another class than the method's
+        alike = replace(self, found=self.worst).holds == self.holds
+        return f"{base}; the worst round: {self.worst:.3g}" + (
+            "" if alike else f", which {'misses' if self.holds else 'holds'}"
+        )
+
+
 def claims(content: Content) -> list[Verdict]:
     """Of the scenes that a result has."""
     return [one for name, told in _TOLD.items() if name in content for one in told(content[name])]
 
 
-def together(company: Content, who: str, figure: str) -> float:
-    """Of a company's rounds, the median."""
-    return float(statistics.median(one["together"][who][figure] for one in company["rounds"]))
+def judged(content: Content) -> list[Verdict]:
+    """What a result claimed when it was measured, with its bounds of then, judged by the rules of today where it has what they need."""
+    anew = {one.figure: one for one in claims(content)}
+    told = [(one, anew.pop(one.figure, one)) for one in verdicts_of(content)]
+    return [*(replace(now, side=then.side, bound=then.bound) for then, now in told), *anew.values()]
+
+
+def counts(served: Content) -> bool:
+    """Whether what a company's two were `served`, alone or together, was the load that was meant: a generator that sends late makes it
+    void. Results that do not say count."""
+    return bool(served["encoder"].get("generator_kept_up", True))
+
+
+def longest_gaps(scene: Content) -> list[float]:
+    """Of each round, in plain steps."""
+    return [one["worst_s"] / one["plain_s"] for one in scene["rounds"]]
 
 
 def _backlog(scene: Content) -> Sequence[Verdict]:
     over, same = scene["ferry_over"], scene["same_answers"]
     told = [Verdict(f"ferry / {name}", over[name], Side.AT_LEAST, least) for name, least in LEAST_OVER.items() if name in over]
-    engine = scene["engine_over_static"]
-    told.append(Verdict("in process: continuous / static batches", engine, Side.AT_LEAST, LEAST_OVER[STATIC]))
-    share = engine / scene["row_step_ceiling"]
-    told.append(Verdict("in process: the same, of the row-step ceiling", share, Side.AT_LEAST, _LEAST_OF_CEILING))
+    if (engine := scene.get("engine_over_static")) is not None:  # older results have no static batches in process
+        told.append(Verdict("in process: continuous / static batches", engine, Side.AT_LEAST, LEAST_OVER[STATIC]))
+        share = engine / scene["row_step_ceiling"]
+        told.append(Verdict("in process: the same, of the row-step ceiling", share, Side.AT_LEAST, _LEAST_OF_CEILING))
     alike = min(found for name, found in same.items() if name not in ROUNDS_OTHERWISE)
     return [*told, Verdict("the same answers from everybody but llama.cpp, the least share", alike, Side.AT_LEAST, 1.0)]
 
@@ -65,7 +95,9 @@ def _arrivals(scene: Content) -> Sequence[Verdict]:
 
 
 def _gap(scene: Content) -> Sequence[Verdict]:
-    return [Verdict("longest gap as a long prompt comes / a plain step", scene["worst_over_plain"], Side.AT_MOST, _MOST_GAP)]
+    over = longest_gaps(scene)
+    figure = "longest gap as a long prompt comes / a plain step"
+    return [OfRounds(figure, statistics.median(over), Side.AT_MOST, _MOST_GAP, worst=max(over))]
 
 
 def _overload(scene: Content) -> Sequence[Verdict]:
@@ -77,10 +109,13 @@ def _overload(scene: Content) -> Sequence[Verdict]:
 
 
 def _company(scene: Content) -> Sequence[Verdict]:
-    tight, loose = together(scene, "encoder", "goodput_share"), together(scene, "decoder", "in_slo")
+    """Both by the same rounds: where the encoder's requests went out late, the decoder had another company than was meant."""
+    served = [one["together"] for one in scene["rounds"]]
+    tight = [Round(one["encoder"]["goodput_share"], counts(one)) for one in served]
+    loose = [Round(one["decoder"]["in_slo"], counts(one)) for one in served]
     return [
-        Verdict("encoder in its SLO beside the decoder, share of all requests", tight, Side.AT_LEAST, _LEAST_TIGHT),
-        Verdict("decoder in its SLOs beside the encoder, share of all requests", loose, Side.AT_LEAST, _LEAST_LOOSE),
+        over_rounds("encoder in its SLO beside the decoder, share of all requests", tight, Side.AT_LEAST, _LEAST_TIGHT),
+        over_rounds("decoder in its SLOs beside the encoder, share of all requests", loose, Side.AT_LEAST, _LEAST_LOOSE),
     ]
 
 

@@ -1,4 +1,5 @@
-"""Who contests: for one model the plain export, what `ferry optimize` chose, and whatever the other tools made that ferry can serve."""
+"""Who contests: for one model the plain export, alone and on OpenVINO, what `ferry optimize` chose, and whatever the other tools made that
+ferry can serve."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 from loadtests.agreed import agreement
 from loadtests.errors import MalformedReply, MissingData
 from loadtests.limit import InProcess, Row, model_file
-from loadtests.optimizers.claims import FERRY
+from loadtests.optimizers.claims import FERRY, OPENVINO, OPENVINO_LABEL, PLAIN
 from loadtests.optimizers.making import Made, make, without_places
 from loadtests.optimizers.quality import Quality
 from loadtests.optimizers.tool import Tool, Work
@@ -22,8 +23,10 @@ from loadtests.peers.peer import Model
 from loadtests.side_by_side import Terms
 from loadtests.tensors import Array
 
-PLAIN = "plain export"
 _N_CALIBRATE = 128
+
+_OPENVINO = ("openvino-bf16", "openvino-f32")
+"""The first that can be used, which is what the library itself does: bf16 where the processor calculates in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,10 @@ def prepare(name: str, terms: Terms, places: Places, tools: Sequence[tuple[Tool,
         Contestant(FERRY, FERRY, model_file(places.chosen, name)),
     ]
     reasons = {}
+    try:
+        contestants.append(_on_openvino(places, terms, model))
+    except (Refused, MissingData) as error:
+        reasons[f"{PLAIN} on {OPENVINO_LABEL}"] = without_places(str(error))
     rows = _calibration(places.made, model)
     for tool, python in tools:
         work = Work(name, model.file.resolve(), rows, _weights(name), python)
@@ -94,6 +101,22 @@ def _contestant(places: Places, terms: Terms, model: Model, wanted: Sequence[Map
     plain = model.file.parent
     taken = take_in(made.file, plain, agreed.told, not agreed.failings, terms.slo_s, repository, places.server)
     return Contestant(made.key, made.tool, taken.file, made, taken)
+
+
+def _on_openvino(places: Places, terms: Terms, model: Model) -> Contestant:
+    """The plain export's own file, served by that library: without it, what ferry gains by the choice of a library would pass for its
+    optimizer's work. Raises Refused with every reason, MissingData if it is no .onnx file."""
+    refused = []
+    for backend in _OPENVINO:
+        repository = places.made.resolve() / "served" / f"plain-{backend}"
+        says = f"the plain export's file; how closely {backend} calculates is measured on the wire"
+        try:
+            taken = take_in(model.file, model.file.parent, says, True, terms.slo_s, repository, places.server, backend)
+        except Refused as error:
+            refused.append(f"{backend}: {error}")
+            continue
+        return Contestant(f"{PLAIN} on {OPENVINO_LABEL}", OPENVINO, taken.file, None, taken)
+    raise Refused("; ".join(refused))
 
 
 def _calibration(folder: Path, model: Model) -> Path | None:

@@ -24,6 +24,7 @@ from loadtests.published import manifest
 from loadtests.side_by_side import serving
 from loadtests.wire import error_text, upload_request
 
+ONNXRUNTIME = "onnxruntime"
 _DATATYPES = {"tensor(float)": "FP32", "tensor(int64)": "INT64", "tensor(int32)": "INT32", "tensor(float16)": "FP16"}
 _TIMEOUT_S = 1800.0
 """To check and profile one file: a slow one on a busy machine takes long, and that is no reason to serve it on narrower terms."""
@@ -52,11 +53,14 @@ class _Wish:
     mixes: bool | None
 
 
-def take_in(file: Path, plain: Path, quality: str, passed: bool, slo_s: float, repository: Path, server: str) -> Taken:
+def take_in(
+    file: Path, plain: Path, quality: str, passed: bool, slo_s: float, repository: Path, server: str, backend: str = ONNXRUNTIME
+) -> Taken:
     """Publish `file` in `repository` on the widest terms that a server of the command `server` takes it: those of the version `plain`
     (its folder), else lengths apart, else rows apart. A version of the same file that is there already is taken as it is.
 
-    `quality` and `passed`: what its check says of its answers. Raises Refused with every reason.
+    `quality` and `passed`: what its check says of its answers; `backend`: the library that serves it, one for each `repository`. Raises
+    Refused with every reason.
     """
     told = manifest(plain)
     if (known := _known(repository, told["name"], file)) is not None:
@@ -67,7 +71,7 @@ def take_in(file: Path, plain: Path, quality: str, passed: bool, slo_s: float, r
     with serving(f"{server} --registration-timeout-s {_TIMEOUT_S:g}", repository) as child:
         for wish in _wishes(told):
             try:
-                _upload(child, told["name"], packed(file, told, wish.max_rows, wish.mixes, quality, passed), slo_s)
+                _upload(child, told["name"], packed(file, told, wish.max_rows, wish.mixes, quality, passed, backend), slo_s)
             except Refused as error:
                 refused.append(str(error))
                 continue
@@ -76,7 +80,15 @@ def take_in(file: Path, plain: Path, quality: str, passed: bool, slo_s: float, r
     raise Refused("; ".join(refused))
 
 
-def packed(file: Path, like: Mapping[str, Any], max_rows: int, mixes: bool | None, quality: str, passed: bool) -> bytes:
+def packed(
+    file: Path,
+    like: Mapping[str, Any],
+    max_rows: int,
+    mixes: bool | None,
+    quality: str,
+    passed: bool,
+    backend: str = ONNXRUNTIME,
+) -> bytes:
     """A .zip of a version folder: the file, and a manifest with the bounds of the manifest `like`. No profile: the server takes it.
 
     Raises MissingData for a file that onnxruntime does not load.
@@ -94,7 +106,7 @@ def packed(file: Path, like: Mapping[str, Any], max_rows: int, mixes: bool | Non
     described = {
         "schema": 1,
         "name": like["name"],
-        "backend": "onnxruntime",
+        "backend": backend,
         "files": [{"path": "model.onnx", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}],
         "inputs": inputs,
         "outputs": outputs,

@@ -21,10 +21,10 @@ FASTAPI = Peer(
     requirements=("fastapi==0.165.0", "uvicorn[standard]==0.54.0", "onnxruntime==1.31.1"),
     candidates={
         "digits": (Tuning(workers=1), Tuning(workers=2)),
-        "resnet18": (Tuning(workers=2),),
-        "minilm": (Tuning(workers=2),),
+        "resnet18": (Tuning(workers=1, threads=2), Tuning(workers=2)),
+        "minilm": (Tuning(workers=1, threads=2), Tuning(workers=2)),
     },
-    settings="as people write it: one route, no batching; uvicorn with uvloop and httptools, a worker per core, no access log",
+    settings="as people write it: one route, no batching; uvicorn with uvloop and httptools, no access log",
     launch=_launch,
     wire=plain_json("/predict"),
     knobs=(Knob.QUEUE, Knob.WORKERS),

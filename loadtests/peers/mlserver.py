@@ -1,4 +1,7 @@
-"""MLServer: V2 over FastAPI, adaptive batching, optional worker processes. Its REST side takes no binary tensors."""
+"""MLServer: V2 over FastAPI, adaptive batching, optional worker processes. Its REST side takes no binary tensors.
+
+Sentences are not joined: a joined request has the numbers of all in one list and the shape of the first, so the model is not told where each one ends.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from loadtests.peers.peer import SERVERS, Knob, Launch, Peer, Tuning, Visit, env
 
 
 def _launch(visit: Visit) -> Launch:
-    """Write the two files that MLServer reads from its folder."""
+    """Write the two files that MLServer reads from its folder. Without workers the model runs in its own process, which it calls
+    `parallel_workers` 0; a `max_batch_time` of 0 would be batching off."""
     server = {
         "host": HOST,
         "http_port": visit.port,
@@ -17,7 +21,7 @@ def _launch(visit: Visit) -> Launch:
         "metrics_endpoint": None,
         "metrics_dir": str(visit.folder / "metrics"),
         "environments_dir": str(visit.folder / "environments"),
-        "parallel_workers": visit.tuning.workers if visit.tuning.workers > 1 else 0,
+        "parallel_workers": visit.tuning.workers,
         "gzip_enabled": False,
         "debug": False,
     }
@@ -34,14 +38,25 @@ MLSERVER = Peer(
     name="mlserver",
     label="MLServer",
     package="mlserver",
-    requirements=("mlserver==1.7.1", "onnxruntime==1.31.1"),
+    requirements=("mlserver==1.7.1", "onnxruntime==1.31.1", "uvloop==0.21.0"),
     candidates={
-        "digits": (Tuning(64, 1), Tuning()),
-        "resnet18": (Tuning(8, 1, threads=2), Tuning(threads=2)),
-        "minilm": (Tuning(threads=2),),
+        "digits": (
+            *(Tuning(64, 1, workers=workers) for workers in (0, 1, 2)),
+            *(Tuning(1, 1, workers=workers) for workers in (0, 1, 2)),
+        ),
+        "resnet18": (
+            Tuning(8, 1, workers=0, threads=2),
+            Tuning(8, 1, workers=1, threads=2),
+            Tuning(8, 1, workers=2),
+            Tuning(1, 1, workers=0, threads=2),
+            Tuning(1, 1, workers=1, threads=2),
+            Tuning(1, 1, workers=2),
+        ),
+        "minilm": (Tuning(1, 1, workers=0, threads=2), Tuning(1, 1, workers=1, threads=2), Tuning(1, 1, workers=2)),
     },
-    settings="no metrics, no gzip, no debug; one process: its parallel workers do not start with the current uvloop",
+    settings="no metrics, no gzip, no debug; its parallel workers start with uvloop 0.21 and with none that is newer",
     launch=_launch,
     wire=v2,
-    knobs=(Knob.BATCH, Knob.WAIT),
+    knobs=(Knob.BATCH, Knob.WAIT, Knob.WORKERS),
+    waits_ms=(1.0, 2.0, 5.0),
 )

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class Tuning:
     """How a model is run: requests joined at most (1: batching is off), how long a batch waits, processes, threads of each run.
 
-    `threads` 0 leaves them to onnxruntime. `queue` is how many requests may wait, `timeout_ms` for how long: 0 leaves either as the server
-    comes.
+    `workers` 0: the model runs in the process that also speaks HTTP, for a server that can have it either way. `threads` 0 leaves them to
+    onnxruntime. `queue` is how many requests may wait, `timeout_ms` for how long: 0 leaves either as the server comes.
     """
 
     max_batch: int = 1
@@ -38,7 +38,8 @@ class Tuning:
         batching = f"batches of {self.max_batch}, {self.wait_ms:g} ms wait" if self.max_batch > 1 else "no batching"
         bounds = [f"queue of {self.queue}"] if self.queue else []
         bounds += [f"timeout {self.timeout_ms:g} ms"] if self.timeout_ms else []
-        return ", ".join([batching, f"{self.workers} x {self.threads or 'default'} threads", *bounds])
+        workers = f"{self.workers} x" if self.workers else "no worker process,"
+        return ", ".join([batching, f"{workers} {self.threads or 'default'} threads", *bounds])
 
 
 class Knob(Enum):
@@ -107,7 +108,8 @@ class Peer:
     """A server to compare with. `requirements` empty: it runs in this environment. `settings` is for people.
 
     `candidates` are the ways to run each model that are tried before the rounds; the fastest is measured. `knobs` are those that this server has
-    for the overload, in the order in which they are swept.
+    for the overload, in the order in which they are swept. `waits_ms` are the waits for a batch that it can really be told; every candidate
+    has one of them, also where nothing is joined, since the sweep may turn batches on and leave the wait.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Peer:
     wire: Callable[[Model], Wire]
     binary: Callable[[Model], Wire] | None = None
     knobs: Sequence[Knob] = ()
+    waits_ms: Sequence[float] = (0.0, 1.0, 2.0, 5.0)
 
 
 def plain_json(path: str) -> Callable[[Model], Wire]:

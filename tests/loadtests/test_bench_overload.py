@@ -60,10 +60,25 @@ def test_claims_are_judged_by_medians_and_who_never_recovers_misses() -> None:
     rounds = [{"1.5": episode(kept, 0.5), "3": episode(0.6, None, (100, 150, None))} for kept in (0.7, 0.85, 0.9)]
     found = {one.figure: one for one in verdicts(rounds)}
     assert found["1.5 x: goodput / peak"].found == 0.85
-    assert found["1.5 x: memory during or after / before"].holds
+    assert found["1.5 x: memory / before the first overload"].holds
     assert found["3 x: goodput / peak"].holds
     assert found["3 x: s to the normal p99"].told == "MISSES: not reached"
-    assert found["3 x: memory during or after / before"].found == 1.5
+    assert found["3 x: memory / before the first overload"].found == 1.5
+
+
+def test_memory_that_grows_once_and_stays_is_growth() -> None:
+    later = episode(0.9, 0.5, (140, 145, 145))
+    found = {one.figure: one for one in verdicts([{"1.5": episode(0.9, 0.5), "3": later}, {"1.5": later, "3": later}])}
+    assert found["3 x: memory / before the first overload"].found == 1.45
+
+
+def test_overloads_whose_generator_sent_late_prove_nothing() -> None:
+    late, well = episode(0.9, 0.5, kept_up=False), episode(0.7, 0.5)
+    found = {
+        one.figure: one for one in verdicts([{"1.5": late, "3": late}, {"1.5": well, "3": late}, {"1.5": well, "3": well}])
+    }
+    assert found["1.5 x: goodput / peak"].found == 0.7
+    assert found["3 x: goodput / peak"].told == "VOID"
 
 
 def test_quick_is_one_round() -> None:

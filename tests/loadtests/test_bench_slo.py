@@ -35,7 +35,7 @@ def measured(found: Found, goodput: dict[float, list[float]], p99_ms: float | No
 
 def test_medians_of_the_rounds_are_judged() -> None:
     one = measured(FOUND, {1.0: [95.0], 2.0: [80.0, 87.0, 99.0], 4.0: [70.0, 72.0, 99.0]})
-    told = verdicts(one.subject, one.slo_s, summary(one))
+    told = verdicts(one)
     assert [(v.figure, v.holds) for v in told] == [
         ("m: server / offline", True),
         ("m: goodput at 2 x / peak", True),
@@ -48,7 +48,7 @@ def test_medians_of_the_rounds_are_judged() -> None:
 
 def test_a_goodput_above_the_capacity_is_the_peak() -> None:
     one = measured(FOUND, {1.0: [200.0], 2.0: [120.0], 4.0: [90.0]}, p99_ms=330.0)
-    told = verdicts(one.subject, one.slo_s, summary(one))
+    told = verdicts(one)
     assert summary(one).peak_per_s == 120.0
     assert told[2].found == 0.75
     assert told[-1].found == pytest.approx(1.1)
@@ -57,7 +57,18 @@ def test_a_goodput_above_the_capacity_is_the_peak() -> None:
 
 def test_without_a_capacity_every_claim_misses() -> None:
     one = measured(replace(FOUND, rate=0.0, best=None), {factor: [] for factor in FACTORS})
-    assert not any(v.holds for v in verdicts(one.subject, one.slo_s, summary(one)))
+    assert not any(v.holds for v in verdicts(one))
+
+
+def test_loads_that_the_generator_could_not_keep_up_with_prove_nothing() -> None:
+    one = measured(FOUND, {1.0: [95.0], 2.0: [80.0, 87.0, 99.0], 4.0: [90.0, 72.0, 99.0]})
+    late = [{**load, "generator_kept_up": at == 2} for at, load in enumerate(one.loads[2.0])]
+    dropped = [{**load, "generator_kept_up": at != 1} for at, load in enumerate(one.loads[4.0])]
+    told = {v.figure: v for v in verdicts(replace(one, loads={**one.loads, 2.0: late, 4.0: dropped}))}
+    assert told["m: goodput at 2 x / peak"].told == "VOID"
+    assert told["m: goodput at 4 x / peak"].found == pytest.approx(94.5 / 99.0)
+    limited = replace(FOUND, above=93.0, tries=[replace(HELD, rate=93.0, kept_up=False)])
+    assert verdicts(replace(one, found=limited))[0].told == "VOID"
 
 
 def test_the_paced_subject_is_known_by_its_law() -> None:

@@ -49,8 +49,34 @@ def test_what_fails_is_served_otherwise_or_not_at_all_has_its_reason() -> None:
     assert "digits, swift int4: not served: it fell" in found
     assert "digits, swift slow: too slow in the closed loop" in found
     assert found.count("the load generator could not keep up") == 1
-    assert "digits: plain export and swift fp32 are the same file: what differs between them is chance." in found
+    assert (
+        "digits: plain export and swift fp32 are the same file: what differs between them is chance, 10.0% in the rate within the objective, "
+        "0.0% in the closed loop." in found
+    )
+    assert "digits: plain export on OpenVINO is the file of plain export, on openvino-bf16 instead of onnxruntime" in found
     assert "Swift: It cannot fly." in found
+
+
+def test_a_limited_rival_is_not_told_as_beaten_whatever_the_file_says() -> None:
+    content = comparison()
+    content["models"]["digits"]["versions"]["swift fp32"]["limited"] = True
+    assert content["verdicts"][2]["holds"]
+    line = "| digits: rate within the objective / Swift's best (swift fp32) | 1.82 | >= 0.97 | limited: proves little |"
+    assert line in optimizers_report.section(content, "f")
+
+
+def test_what_a_library_alone_is_worth_is_told_or_said_to_be_unknown() -> None:
+    content = comparison()
+    versions = content["models"]["digits"]["versions"]
+    versions["ferry optimize"]["backend"] = "openvino-bf16"
+    unknown = "digits: ferry optimize is served by openvino-bf16, and no plain export was: how much of its gain is that library's is not known."
+    assert unknown not in optimizers_report.text(content)
+    del versions["plain export on OpenVINO"]
+    assert unknown in optimizers_report.text(content)
+    versions["ferry optimize"]["sha256"] = versions["plain export"]["sha256"]
+    found = optimizers_report.text(content)
+    assert unknown not in found
+    assert "digits: ferry optimize is the file of plain export, on openvino-bf16 instead of onnxruntime" in found
 
 
 def test_the_command_writes_the_section_and_leaves_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from loadtests.verdicts import Side, Verdict, verdict_lines, verdict_table, verdict_values, verdicts_of
+from loadtests.verdicts import Round, Side, Verdict, over_rounds, verdict_lines, verdict_table, verdict_values, verdicts_of
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,23 @@ def test_verdicts_are_told_in_a_terminal_in_a_document_and_in_a_file() -> None:
 def test_verdicts_are_read_as_they_were_written() -> None:
     told = [Verdict("goodput", 0.97, Side.AT_LEAST, 0.95), Verdict("recovery", None, Side.AT_MOST, 1)]
     assert verdicts_of(orjson.loads(orjson.dumps({"verdicts": verdict_values(told)}))) == told
+
+
+def judged(*rounds: Round) -> Verdict:
+    return over_rounds("goodput", rounds, Side.AT_LEAST, 0.8)
+
+
+def test_rounds_whose_load_was_not_what_was_meant_do_not_count() -> None:
+    one = judged(Round(0.9, valid=False), Round(0.7), Round(0.6))
+    assert (one.found, one.told) == (pytest.approx(0.65), "MISSES by 18.8%")
+
+
+def test_with_most_rounds_void_so_is_the_claim_whatever_was_found() -> None:
+    one = judged(Round(0.9, valid=False), Round(0.95, valid=False), Round(0.99))
+    assert (one.found, one.told, one.holds) == (0.95, "VOID", False)
+    assert verdicts_of(orjson.loads(orjson.dumps({"verdicts": verdict_values([one])}))) == [one]
+
+
+def test_what_was_not_found_is_left_out() -> None:
+    assert judged(Round(None), Round(0.9)).found == 0.9
+    assert judged(Round(None)).told == "MISSES: not reached"

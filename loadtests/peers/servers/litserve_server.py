@@ -43,4 +43,4 @@ if __name__ == "__main__":
         fast_queue=True,
         timeout=setup.timeout_ms / 1e3 if setup.timeout_ms else _TIMEOUT_S,
     )
-    server.run(host=setup.host, port=setup.port, num_api_servers=1, generate_client_file=False, log_level="error")
+    server.run(host=setup.host, port=setup.port, generate_client_file=False, log_level="error")

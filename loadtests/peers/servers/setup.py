@@ -74,14 +74,31 @@ class OnnxModel:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(tensors)), strict=True))
 
     def run_many(self, requests: Sequence[Tensors]) -> list[Tensors]:
-        """Requests as one run."""
+        """Requests as one run. Those of different lengths are padded, and then every output needs one row per input row: with an axis as
+        long as the padded one it would come back too long."""
         if len(requests) == 1:
             return [self.run(requests[0])]
-        joined = self.run({name: np.concatenate([one[name] for one in requests]) for name in self._inputs})
+        joined = self.run({name: padded([one[name] for one in requests]) for name in self._inputs})
         ends = np.cumsum([len(next(iter(one.values()))) for one in requests])
         return [
             {name: array[start:end] for name, array in joined.items()} for start, end in zip([0, *ends[:-1]], ends, strict=True)
         ]
+
+
+def padded(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Arrays [n, ...] of one type as one, rows after rows; other axes as long as the longest, filled up with zeros.
+
+    Zeros are right for token ids, types and the attention mask of a sentence: what is masked changes no answer.
+    """
+    if len({one.shape[1:] for one in arrays}) == 1:
+        return np.concatenate(arrays)
+    longest = np.max([one.shape[1:] for one in arrays], axis=0)
+    joined = np.zeros((sum(map(len, arrays)), *longest), arrays[0].dtype)
+    start = 0
+    for one in arrays:
+        joined[(slice(start, start + len(one)), *map(slice, one.shape[1:]))] = one
+        start += len(one)
+    return joined
 
 
 def plain(tensors: Tensors) -> dict[str, Any]:

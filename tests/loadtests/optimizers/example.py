@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loadtests.agreed import Agreement
-from loadtests.optimizers.claims import FERRY, claims
+from loadtests.optimizers.claims import FERRY, OPENVINO, OPENVINO_LABEL, PLAIN, claims
 from loadtests.optimizers.quality import Quality, quality_values
 from loadtests.verdicts import verdict_values
 
@@ -23,7 +23,8 @@ def version(tool: str, rate: float | None, cosine: float = 1.0, sha256: str = "a
 def comparison() -> dict[str, Any]:
     """Ferry is faster than Swift's good version, and Swift's fast one is wrong."""
     versions = {
-        "plain export": version("plain export", 100.0),
+        PLAIN: version(PLAIN, 100.0),
+        f"{PLAIN} on {OPENVINO_LABEL}": version(OPENVINO, 150.0, 0.9995, backend="openvino-bf16"),
         FERRY: version(FERRY, 200.0, 0.9995, "b"),
         "swift fp32": version("swift", 110.0, made={"tool": "swift", "recipe": "fp32", "seconds": 12.0, "reason": None}),
         "swift int8": version("swift", 300.0, 0.95, "c", max_rows=1, refused=["rows influence each other"]),
@@ -40,5 +41,5 @@ def comparison() -> dict[str, Any]:
         "environment": {"cpu": "Some CPU", "cores": 2, "git_commit": "0123456789abcdef+changes"},
         "tools": {"swift": tool},
         "models": models,
-        "verdicts": verdict_values(claims(models, {"swift": "Swift"})),
+        "verdicts": verdict_values(claims(models, {OPENVINO: OPENVINO_LABEL, "swift": "Swift"})),
     }

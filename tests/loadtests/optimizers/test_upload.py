@@ -41,6 +41,22 @@ def test_a_packed_version_is_one_that_ferry_reads(tmp_path: Path) -> None:
     assert (found.name, found.max_rows, found.is_coarse) == ("demo", 4, True)
     assert found.ragged is not None
     assert (found.ragged.shortest, found.ragged.longest, found.ragged.mixes) == (2, 9, False)
+    assert found.backend == "onnxruntime"
+
+
+def test_a_version_may_be_packed_for_another_library(tmp_path: Path) -> None:
+    like = {"name": "demo", "ragged": None}
+    content = packed(written(tmp_path, affine()), like, 4, None, "close", True, "openvino-bf16")
+    zipfile.ZipFile(io.BytesIO(content)).extractall(tmp_path / "version")
+    assert read_folder(tmp_path / "version", "here", 1).manifest.backend == "openvino-bf16"
+
+
+def test_ferry_takes_the_file_on_openvino(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    file = written(tmp_path, affine())
+    taken = take_in(file, plain(tmp_path), "close", True, 5.0, tmp_path / "served", SERVER, "openvino-f32")
+    assert (taken.max_rows, taken.refused) == (4, [])
+    assert read_folder(taken.file.parent, "here", 1).manifest.backend == "openvino-f32"
 
 
 def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from loadtests.errors import LoadTestError, MissingData
 from loadtests.peers import models, visits
 from loadtests.peers.fastapi import FASTAPI
-from loadtests.peers.peer import Tuning
+from loadtests.peers.peer import Launch, Tuning, Visit
 from loadtests.peers.servers.setup import OnnxModel, Setup
 from loadtests.peers.triton import TRITON
 from loadtests.peers.visits import Plan, Siege, besieged, difference, measured, trial
@@ -46,11 +46,31 @@ def test_a_server_is_besieged_at_a_multiple_of_what_it_reaches_itself_or_of_what
 ) -> None:
     monkeypatch.setattr(visits, "_WARM_UP_S", 0.05)
     model, _ = doubling(tmp_path)
-    siege = Siege(0.05, 1.5, connections=4, open_s=0.2, loop_s=0.05)
+    siege = Siege(0.05, 1.5, connections=4, open_s=0.2, calm_slo_s=1.0, loop_s=0.05)
     found = besieged(FASTAPI, model, Tuning(), PYTHON, siege, 0)
     assert found["overload"]["offered_per_s"] == 1.5 * found["own_per_s"] > 0
     found = besieged(FASTAPI, model, Tuning(), PYTHON, replace(siege, loop_s=0.0, own_per_s=100.0), 0)
     assert (found["own_per_s"], found["overload"]["offered_per_s"]) == (100.0, 150.0)
+
+
+def test_a_maximum_is_found_without_bounds_and_within_an_objective_that_can_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visits, "_WARM_UP_S", 0.05)
+    model, _ = doubling(tmp_path)
+    told: list[tuple[int, float, float | None]] = []
+
+    def launch(visit: Visit) -> Launch:
+        told.append((visit.tuning.queue, visit.tuning.timeout_ms, visit.slo_s))
+        return FASTAPI.launch(visit)
+
+    siege = Siege(0.05, 1.5, connections=4, open_s=0.2, calm_slo_s=1.0, loop_s=0.05)
+    besieged(replace(FASTAPI, launch=launch), model, Tuning(queue=3, timeout_ms=15.0), PYTHON, siege, 0)
+    assert told == [(0, 0.0, 1.0), (3, 15.0, 0.05)]
+
+
+def test_an_objective_for_those_who_wait_has_room_for_all_of_them() -> None:
+    assert visits.patient_slo_s(64, 160.0) == 1.2
 
 
 def test_who_answers_wrongly_is_not_measured(tmp_path: Path) -> None:
