@@ -248,7 +248,8 @@ def _phase(options: Options, loaded: Loaded, watch: MemoryWatch, span: tuple[flo
 def verdicts(rounds: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """The claims, by medians over the rounds in which the generator kept up; a round that never recovered counts as endless."""
     found = []
-    first = next(iter(rounds[0].values()))["phases"]["before"]["most_rss"]
+    earliest = next(iter(rounds[0].values()))
+    first = next(iter([*earliest["void"], earliest]))["phases"]["before"]["most_rss"]
     for factor, least in LEAST_GOODPUT.items():
         episodes = [one[f"{factor:g}"] for one in rounds]
         where = f"{factor:g} x"

@@ -242,8 +242,13 @@ def _of_gaps(scene: Content) -> str:
     kept = sum(one["worst_s"] <= promise for one in scene["rounds"])
     return (
         f"The model promises {promise * 1e3:g} ms between tokens, and reads a prompt that comes to rows that decode in such pieces as should keep "
-        f"that; it was kept in {kept} of {len(over)} rounds. {worst}"
+        f"that; it was kept in {kept} of {len(over)} rounds. {worst}{_of_failed_tries(scene)}"
     )
+
+
+def _of_failed_tries(scene: Content) -> str:
+    failed = scene.get("failed_tries", [])
+    return f" Made again: {len(failed)}, the first because {failed[0]}" if failed else ""
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def episode(
         name: {**counts, **rates, "latency_ms": {"p99": 30.0}, "most_rss": most, "generator_kept_up": kept_up}
         for name, most in zip(("before", "during", "after"), rss, strict=True)
     }
-    return {"kept": kept, "recovered_after_s": recovered_after_s, "phases": phases, "generator_kept_up": kept_up}
+    return {"kept": kept, "recovered_after_s": recovered_after_s, "phases": phases, "generator_kept_up": kept_up, "void": []}
 
 
 def contents() -> dict[str, dict[str, Any]]:

@@ -72,6 +72,12 @@ def test_memory_that_grows_once_and_stays_is_growth() -> None:
     assert found["3 x: memory / before the first overload"].found == 1.45
 
 
+def test_memory_is_compared_with_before_the_first_overload_even_if_that_was_void() -> None:
+    void = episode(0.9, 0.5, (50, 60, 90), kept_up=False)
+    found = {one.figure: one for one in verdicts([{"1.5": {**episode(0.9, 0.5), "void": [void]}, "3": episode(0.9, 0.5)}])}
+    assert found["1.5 x: memory / before the first overload"].found == 2.1
+
+
 def test_overloads_whose_generator_sent_late_prove_nothing() -> None:
     late, well = episode(0.9, 0.5, kept_up=False), episode(0.7, 0.5)
     found = {
