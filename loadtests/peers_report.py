@@ -19,6 +19,7 @@ from loadtests.errors import LoadTestError
 from loadtests.peers.summary import FERRY, Line, echo_per_s, limits, lines, wins
 from loadtests.report import machine_told, markdown, number, read_json, table, with_section
 
+_VOID = "VOID"
 _REASON_ENDS = 60, 120
 
 
@@ -59,7 +60,7 @@ def section(content: Mapping[str, Any], file: str) -> str:
     began = (
         f"{machine_told(content['environment'])}; medians of {len(content['rounds'])} interleaved rounds, one server running "
         f"at a time, the same model files and the same client ({content['options']['connections']} connections) for all, every "
-        f"server checked for right answers first. Again: `make bench-peers`. Every round, version and setting, and plots: "
+        f"server checked for right answers first. Again: `{content['command']}`, or `make bench-peers`. Every round, version and setting, and plots: "
         f"[{file}](loadtests/results/{file}) and the page beside it."
     )
     return "\n".join([began, "", *markdown(header, cells), "", *_notes(content)])
@@ -90,7 +91,7 @@ def plots(content: Mapping[str, Any]) -> list[str]:
         charts.append(bar_chart(f"{model}: answers per second", [*bars, limit]))
     charts.append(bar_chart(f"{first}: CPU us per request", [_bar(one, one.cpu_us, number(one.cpu_us)) for one in found]))
     for factor in _factors(found):
-        bars = [_bar(one, one.goodput.get(factor), number(one.goodput.get(factor), 2)) for one in found]
+        bars = [_bar(one, one.goodput.get(factor), _goodput(one, factor)) for one in found]
         slo = content["slo_ms"][first]
         charts.append(bar_chart(f"{first}: share answered within {slo:g} ms at {factor} x the server's own maximum", bars))
     charts.append(bar_chart("Idle memory, MB", [_bar(one, one.idle_mb, number(one.idle_mb)) for one in found]))
@@ -101,7 +102,8 @@ def plots(content: Mapping[str, Any]) -> list[str]:
 
 
 def _bar(one: Line, value: float | None, told: str) -> Bar:
-    return Bar(one.label, value, told if value is not None else "did not run", "green" if one.name == FERRY else "blue")
+    missing = told if told == _VOID else "did not run"
+    return Bar(one.label, value, told if value is not None else missing, "green" if one.name == FERRY else "blue")
 
 
 def _factors(found: Sequence[Line]) -> list[str]:
@@ -133,7 +135,7 @@ def _cells(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def _goodput(one: Line, factor: str) -> str:
     n_void = one.n_void.get(factor, 0)
     if n_void and one.goodput[factor] is None:
-        return "VOID"
+        return _VOID
     return number(one.goodput.get(factor), 2) + ("*" if n_void else "")
 
 

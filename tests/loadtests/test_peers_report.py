@@ -53,6 +53,7 @@ def test_a_late_generator_is_told() -> None:
     for one in content["rounds"]:
         one["visits"]["digits"]["fast"]["overload"]["1.5"]["generator_kept_up"] = False
     assert "1.00 / VOID" in peers_report.text(content)
+    assert sum("VOID" in plot for plot in peers_report.plots(content)) == 1
 
 
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
