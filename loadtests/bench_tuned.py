@@ -214,16 +214,24 @@ def _round(besiege: Besiege, contestants: Sequence[Contestant], seed: int) -> di
     found: dict[str, Any] = {}
     turn = seed % max(1, len(contestants))
     for one in [*contestants[turn:], *contestants[:turn]]:
-        for _ in range(_MOST_TRIES):
-            try:
-                found[one.name] = {"reason": None, **besiege(one.ready, one.tuning, besiege.options.open_s, seed)}
-            except LoadTestError as error:
-                found[one.name] = {"reason": reason(error)}
+        void: list[dict[str, Any]] = []
+        while True:
+            visit = _visit(besiege, one, seed)
             where = f"round {seed + 1}/{besiege.options.rounds}, {besiege.model.name}"
-            print(f"{where}, {one.name}: {_told(found[one.name])}", flush=True)
-            if found[one.name]["reason"] is not None or found[one.name]["overload"]["generator_kept_up"]:
+            print(f"{where}, {one.name}: {_told(visit)}", flush=True)
+            kept_up = visit["reason"] is not None or visit["overload"]["generator_kept_up"]
+            if kept_up or len(void) + 1 == _MOST_TRIES:
                 break
+            void.append(visit)
+        found[one.name] = {**visit, "void": void}
     return found
+
+
+def _visit(besiege: Besiege, one: Contestant, seed: int) -> dict[str, Any]:
+    try:
+        return {"reason": None, **besiege(one.ready, one.tuning, besiege.options.open_s, seed)}
+    except LoadTestError as error:
+        return {"reason": reason(error)}
 
 
 def _told(visit: Mapping[str, Any]) -> str:

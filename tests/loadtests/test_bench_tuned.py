@@ -119,7 +119,9 @@ def test_a_visit_whose_generator_was_late_is_made_again(tmp_path: Path, monkeypa
 
     content = compared(tmp_path, monkeypatch, besieged, n_rounds=1)
     assert n_visits == 2
-    assert content["subjects"]["digits"]["rounds"][0]["ferry"]["overload"]["generator_kept_up"]
+    found = content["subjects"]["digits"]["rounds"][0]["ferry"]
+    assert found["overload"]["generator_kept_up"]
+    assert [one["overload"]["generator_kept_up"] for one in found["void"]] == [False]
 
 
 def test_a_peer_that_does_not_run_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
