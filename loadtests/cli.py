@@ -15,10 +15,10 @@ from loadtests import flags
 from loadtests.capacity import Found, capacity_result, find_capacity
 from loadtests.closed_mode import closed_result
 from loadtests.compare import compare
-from loadtests.errors import BadInput, LoadTestError, NothingListens
+from loadtests.errors import BadInput, LoadTestError
 from loadtests.html import write_html
-from loadtests.job import Job, make_ready
-from loadtests.listening import listening_pid
+from loadtests.job import make_ready
+from loadtests.listening import server_pid
 from loadtests.probe import Prober
 from loadtests.report import write_json
 from loadtests.scenario import run_scenario
@@ -61,11 +61,10 @@ def _run(args: argparse.Namespace) -> int:
     if not args.model:
         raise BadInput("which model? give --model")
     job = make_ready(flags.wanted(args))
+    pid = server_pid(args.pid, *job.target.address)
     if args.closed is not None:
-        return _finish(
-            args, closed_result(job, args.closed, args.duration, server_pid(args, job), flags.plain(args)), closed_text
-        )
-    prober = Prober(job, flags.generator(args), server_pid(args, job), flags.plain(args))
+        return _finish(args, closed_result(job, args.closed, args.duration, pid, flags.plain(args)), closed_text)
+    prober = Prober(job, flags.generator(args), pid, flags.plain(args))
     if args.sweep or args.find_capacity:
         return _search(args, prober)
     return _finish(args, prober.run(args.rate, args.duration, args.seed), summary)
@@ -87,17 +86,6 @@ def _search(args: argparse.Namespace, prober: Prober) -> int:
     if not capacity:
         raise BadInput("no rate is within the SLO: there is nothing to sweep around")
     return _finish(args, sweep(prober, capacity, args.probe, found, flags.plain(args)), sweep_text)
-
-
-def server_pid(args: argparse.Namespace, job: Job) -> int | None:
-    """The server's process as told, or as found; None if it is not on this machine."""
-    if args.pid is not None:
-        return int(args.pid)
-    try:
-        return listening_pid(job.target.port) if job.target.host in ("127.0.0.1", "::1") else None
-    except NothingListens as error:
-        print(f"ferry loadtest: {error}", file=sys.stderr)
-        return None
 
 
 def _finish(args: argparse.Namespace, content: Mapping[str, Any], show: Any) -> int:

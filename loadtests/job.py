@@ -70,6 +70,12 @@ class Job:
         name = self.wanted.name or self.wanted.model
         return Traffic(name, self.requests, due_s, which.astype(np.int64), self.wanted.slo_s, self.verifier, self.lengths)
 
+    def span_s(self, duration_s: float) -> float:
+        """How long a run of at most `duration_s` lasts: a recorded one ends with its last request, and so do its rates."""
+        if not isinstance(self.arrivals, Trace):
+            return duration_s
+        return min(duration_s, float(self.arrivals.due_s[-1]) + self.wanted.start_s or duration_s)
+
     def _due_s(self, rate: float | None, duration_s: float, seed: int) -> Seconds:
         if isinstance(self.arrivals, Trace):
             return self.arrivals.due_s[self.arrivals.due_s <= duration_s]

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
+import sys
 from pathlib import Path
 
 from loadtests.errors import NothingListens
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
+
+
+def server_pid(told: int | None, host: str, port: int) -> int | None:
+    """The server's process, `told` or found; None, with a word on stderr, where it is not seen on this machine. `host`: an address."""
+    if told is not None or not ipaddress.ip_address(host).is_loopback:
+        return told
+    try:
+        return listening_pid(port)
+    except NothingListens as error:
+        print(f"ferry loadtest: {error}", file=sys.stderr)
+        return None
 
 
 def listening_pid(port: int) -> int:

@@ -22,7 +22,8 @@ class Prober:
     configuration: Mapping[str, Any]
 
     def load(self, rate: float | None, duration_s: float, seed: int) -> Loaded:
-        """One load."""
+        """One load, of a recorded one what `duration_s` has room for."""
+        duration_s = self.job.span_s(duration_s)
         traffic = self.job.traffic(rate, duration_s, seed)
         with Progress(len(traffic.due_s), duration_s) as progress:
             return load(

@@ -13,13 +13,14 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from loadtests import flags
-from loadtests.errors import BadInput, LoadTestError, NothingListens
+from loadtests.errors import BadInput, LoadTestError
 from loadtests.job import Job, Wanted, make_ready
-from loadtests.listening import listening_pid
+from loadtests.listening import server_pid
 from loadtests.load import load
 from loadtests.progress import Progress
 from loadtests.protocols import Protocol
@@ -104,7 +105,7 @@ def _check(where: str, found: Mapping[str, Any], known: Mapping[str, Any]) -> No
 def run_scenario(args: argparse.Namespace) -> dict[str, Any]:
     """Run a scenario with the flags filling in what it leaves open; the result, with what its actions met."""
     scenario = read(args.scenario)
-    wanted = [_wanted(one, flags.wanted(args), scenario) for one in scenario.traffic]
+    wanted = _told_apart([_wanted(one, flags.wanted(args), scenario) for one in scenario.traffic])
     jobs = [make_ready(one) for one in wanted]
     desk = _desk(args, scenario, jobs[0].target)
     for path in scenario.before:
@@ -118,7 +119,7 @@ def run_scenario(args: argparse.Namespace) -> dict[str, Any]:
             traffic,
             dataclasses.replace(flags.generator(args), protocol=jobs[0].target.protocol),
             duration_s=duration_s,
-            server_pid=args.pid or _pid(jobs[0].target),
+            server_pid=server_pid(args.pid, *jobs[0].target.address),
             on_tick=progress,
             beside=lambda: _beside(scenario, jobs[0], desk, noted),
         )
@@ -126,13 +127,6 @@ def run_scenario(args: argparse.Namespace) -> dict[str, Any]:
     bad = [one for one in noted.get("actions", []) if not one["done"]]
     found["notices"] = [*found["notices"], *(f"POST {one['post']} at {one['at_s']:g} s: {one['answer']}" for one in bad)]
     return found
-
-
-def _pid(to: Target) -> int | None:
-    try:
-        return listening_pid(to.port)
-    except NothingListens:
-        return None
 
 
 def _wanted(one: Mapping[str, Any], base: Wanted, scenario: Scenario) -> Wanted:
@@ -147,6 +141,16 @@ def _wanted(one: Mapping[str, Any], base: Wanted, scenario: Scenario) -> Wanted:
     file = {"input": Path(one["input"])} if "input" in one else {}
     changed: dict[str, Any] = {"model": model, "rate": rate, "slo_s": slo_s, "preflight": scenario.preflight, **same, **file}
     return dataclasses.replace(base, **changed)
+
+
+def _told_apart(wanted: Sequence[Wanted]) -> list[Wanted]:
+    """Each with a name, its model's where it has none; of several with one name the others get their number: each has its own line."""
+    named: dict[str, Wanted] = {}
+    for one in wanted:
+        base = one.name or one.model
+        name = next(name for name in chain([base], (f"{base} ({n})" for n in count(2))) if name not in named)
+        named[name] = dataclasses.replace(one, name=name)
+    return list(named.values())
 
 
 @contextmanager

@@ -16,10 +16,11 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 
 @dataclass(frozen=True, slots=True)
 class ServiceClass:
-    """One class. `slo_s`: answers are wanted within this time."""
+    """One class. `slo_s`: answers are wanted within this time. `is_own`: it says so itself, and has not just the model's."""
 
     name: str
     slo_s: float
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,8 @@ class Wants:
         """With other objectives; None keeps one. Classes without an SLO of their own have the model's."""
         declared = self.declared
         if declared is not None and slo_s is not None:
-            own = [replace(one, slo_s=slo_s) if one.slo_s == self.slo_s else one for one in declared.all]
-            own[declared.default - 1] = replace(own[declared.default - 1], slo_s=slo_s)
-            declared = Classes(tuple(own), declared.default)
+            classes = tuple([one if one.is_own else replace(one, slo_s=slo_s) for one in declared.all])
+            declared = Classes(classes, declared.default)
         return replace(
             self, slo_s=self.slo_s if slo_s is None else slo_s, gap_s=self.gap_s if gap_s is None else gap_s, declared=declared
         )
@@ -80,7 +79,7 @@ class Wants:
         lines = ["", "# The most urgent first."]
         for number, one in enumerate(classes.all, 1):
             lines += ["[[classes]]", f'name = "{one.name}"']
-            if number != classes.default and one.slo_s != self.slo_s:
+            if one.is_own:
                 lines.append(f'slo = "{exact_duration(one.slo_s)}"')
             if number == classes.default:
                 lines.append("default = true")
@@ -113,7 +112,7 @@ def _classes(items: list[Fields], slo_s: float, where: str) -> Classes:
     for number, item in enumerate(items, 1):
         item.only(("name", "slo", "default"))
         own_s = parse_duration(item.text("slo"), f"{item.where}: slo") if item.has("slo") else None
-        classes.append(ServiceClass(item.text("name"), slo_s if own_s is None else own_s))
+        classes.append(ServiceClass(item.text("name"), slo_s if own_s is None else own_s, own_s is not None))
         if item.has("default") and item.flag("default"):
             defaults.append(number)
     check_classes(classes, where)

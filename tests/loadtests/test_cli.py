@@ -96,6 +96,7 @@ def test_a_trace_with_lengths_is_replayed(paced: Child, tmp_path: Path) -> None:
     ferry_loadtest(*flags, "--out", tmp_path / "out")
     content = orjson.loads(only(tmp_path / "out", "json").read_bytes())
     assert content["traffic"]["paced"]["counts"]["in_slo"] == 20
+    assert content["duration_s"] == 19 / 50, "it ends with its last request, not after --duration"
 
 
 def test_a_search_and_a_sweep_report(paced: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -73,3 +74,14 @@ def test_actions_carry_the_token_and_results_do_not(
     written = [one.read_text() for one in tmp_path.iterdir() if one.suffix in (".json", ".html")]
     assert written
     assert not any("s3cret" in one for one in written)
+
+
+def test_traffic_of_one_model_has_a_line_each(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    lines = ["", "", "name = 'm'", "name = 'nightly'"]
+    file.write_text("title = 'x'\nduration_s = 0.5\n" + "".join(f"[[traffic]]\n{one}\n" for one in lines))
+    with grpc_server() as port:
+        url = ["--url", f"grpc://127.0.0.1:{port}", "--model", "m", "--rate", 30, "--slo", "5s", "--scenario", file]
+        assert ferry_loadtest(*url, "--out", tmp_path) == 0
+    (written,) = tmp_path.glob("*.json")
+    assert list(json.loads(written.read_text())["traffic"]) == ["m", "m (2)", "m (3)", "nightly"]

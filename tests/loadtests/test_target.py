@@ -7,7 +7,7 @@ import pytest
 
 from loadtests.data import InputMeta
 from loadtests.errors import BadInput, CannotConnect, MalformedReply, NothingListens, ServerError
-from loadtests.listening import listening_pid
+from loadtests.listening import listening_pid, server_pid
 from loadtests.refusals import Refusals
 from loadtests.target import Target, metadata, target, try_out
 from tests.loadtests.conftest import Serve
@@ -52,6 +52,9 @@ def test_the_process_that_listens_is_found() -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
         assert listening_pid(port) == os.getpid()
+        assert [server_pid(None, HOST, port), server_pid(7, HOST, port)] == [os.getpid(), 7]
+        assert server_pid(None, "192.0.2.1", port) is None, "another machine's port says nothing of a process here"
+    assert server_pid(None, HOST, port) is None
     with pytest.raises(NothingListens, match=str(port)):
         listening_pid(port)
 

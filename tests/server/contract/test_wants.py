@@ -17,7 +17,7 @@ def written(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-CLASSES = Classes((ServiceClass("now", 0.01), ServiceClass("interactive", 0.05), ServiceClass("batch", 2.5)), 2)
+CLASSES = Classes((ServiceClass("now", 0.01, True), ServiceClass("interactive", 0.05), ServiceClass("batch", 2.5, True)), 2)
 ONE = Classes((ServiceClass("all", 0.05),), 1)
 
 
@@ -50,13 +50,14 @@ def test_other_objectives_leave_a_file_that_can_be_read(declared: Classes | None
             one.name: own.get(one.name, slo_s or 0.05) for one in declared.all
         }
         assert found.classes.default == declared.default
+        assert found.asked(0.05).classes == before.classes, "one whose own SLO was the model's for a while has it still"
 
 
 def test_the_lines_shown_as_comments_are_right_once_they_are_none(tmp_path: Path) -> None:
     text = Wants(0.05).to_toml()
     at = text.index("# [[classes]]")
     classes = read_wants(written(tmp_path, text[:at] + text[at:].replace("# ", ""))).classes
-    assert classes == Classes((ServiceClass("interactive", 0.05), ServiceClass("batch", 2.0)), 1)
+    assert classes == Classes((ServiceClass("interactive", 0.05), ServiceClass("batch", 2.0, True)), 1)
 
 
 def test_without_classes_there_are_three_alike() -> None:

@@ -124,7 +124,7 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
 def test_another_slo_is_all_that_an_upload_changes_of_a_model_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wants = Wants(0.05, 4, declared=Classes((ServiceClass("interactive", 0.05), ServiceClass("batch", 2.0)), 1))
+    wants = Wants(0.05, 4, declared=Classes((ServiceClass("interactive", 0.05), ServiceClass("batch", 2.0, True)), 1))
     (tmp_path / "new" / "1").mkdir(parents=True)
     path = tmp_path / "new" / "model.toml"
     path.write_text(wants.to_toml(), encoding="utf-8")
@@ -133,4 +133,4 @@ def test_another_slo_is_all_that_an_upload_changes_of_a_model_that_is_there(
     assert register(tmp_path) == 2
     found = read_wants(path)
     assert (found.slo_s, found.max_rows) == (1.0, 8)
-    assert found.classes == Classes((ServiceClass("interactive", 1.0), ServiceClass("batch", 2.0)), 1)
+    assert found.classes == Classes((ServiceClass("interactive", 1.0), ServiceClass("batch", 2.0, True)), 1)
