@@ -72,7 +72,7 @@ class DecoderLoader:
         if self._codecs is None:
             raise LoadError(f"needs a tokenizer library for {generation.tokenizer}, which this server was started without")
         codec = self._codecs.codec(files.folder, generation)
-        terms = self._terms(files, generation, wants, backend)
+        terms = self._terms(files, generation, wants, backend, room)
         instances, slots = terms.placement.instances, terms.limits.slots
         taken = room.take(name, need_of_decoder(files, generation, instances, slots))
         try:
@@ -88,7 +88,9 @@ class DecoderLoader:
             room.give_back(taken)
             raise
 
-    def _terms(self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend) -> GeneratingTerms:
+    def _terms(
+        self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend, room: Room
+    ) -> GeneratingTerms:
         """By the published profile if it is of such a machine and placement, else by what was measured here before, else measured now."""
         device = this_device(backend.runtime)
         reason = _why_not(files.steps, wants, device)
@@ -98,22 +100,26 @@ class DecoderLoader:
         if cached is not None and _why_not(cached, wants, device) is None:
             return generating_terms(generation, wants, cached, Source.CACHED)
         log.warning("%s/%d: %s: its steps are measured now, before it serves", files.manifest.name, files.version, reason)
-        profile = self._measure(files, generation, wants, backend, device)
+        profile = self._measure(files, generation, wants, backend, device, room)
         self._cache.put_steps(files.manifest, profile)
         return generating_terms(generation, wants, profile, Source.MEASURED)
 
     def _measure(
-        self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend, device: Device
+        self, files: VersionFiles, generation: Generation, wants: Wants, backend: DecoderBackend, device: Device, room: Room
     ) -> StepProfile:
-        instances = wants.instances or 1
+        instances, slots = wants.instances or 1, wants.slots or slots_to_measure(generation)
         placement = Placement(instances, wants.threads or max(1, device.cores // instances))
-        decoder = backend.load(files.folder, generation, wants.slots or slots_to_measure(generation), placement.threads)
+        taken = room.take(f"{files.manifest.name}/{files.version}", need_of_decoder(files, generation, 1, slots))
         try:
-            return measure_steps(decoder, placement, device, generation.longest, _untold, self._effort)
-        except BatchError as error:
-            raise LoadError(f"the model fails while its steps are measured: {error}") from error
+            decoder = backend.load(files.folder, generation, slots, placement.threads)
+            try:
+                return measure_steps(decoder, placement, device, generation.longest, _untold, self._effort)
+            except BatchError as error:
+                raise LoadError(f"the model fails while its steps are measured: {error}") from error
+            finally:
+                decoder.close()
         finally:
-            decoder.close()
+            room.give_back(taken)
 
 
 def slots_to_measure(generation: Generation) -> int:

@@ -36,11 +36,12 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes that a version takes while it is loaded and runs its largest batch."""
+    """Bytes that a version takes while it is loaded and runs its largest batch. `lever`: the line of model.toml that lowers it."""
 
     n_bytes: int
     where: Where
     basis: Basis
+    lever: str = "max_rows"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +107,7 @@ class Room:
         rise = f", or raise {setting}" if told else f", or say what the models may take: {setting}"
         return (
             f"{who}: needs {_shown(need.n_bytes)} ({need.basis.value}), but of the {_shown(limit)} of {need.where.value} ({of}) "
-            f"{_shown(max(0, left))} are left{has}: {change}lower max_rows in its model.toml{rise}"
+            f"{_shown(max(0, left))} are left{has}: {change}lower {need.lever} in its model.toml{rise}"
         )
 
 
@@ -129,7 +130,7 @@ def need_of_decoder(files: VersionFiles, generation: Generation, instances: int,
     """Of a version that generates: its files, and room for all slots at their longest, for each instance."""
     n_files = sum(one.bytes for one in files.manifest.files)
     kept = slots * generation.longest * token_bytes(generation)
-    return Need(instances * (n_files + kept), Where.PROCESSOR, Basis.RECKONED)
+    return Need(instances * (n_files + kept), Where.PROCESSOR, Basis.RECKONED, "slots")
 
 
 def token_bytes(generation: Generation) -> int:

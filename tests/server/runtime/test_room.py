@@ -223,6 +223,24 @@ def test_a_model_that_generates_needs_its_files_and_room_for_all_its_slots(tmp_p
         assert room.n_bytes(Where.PROCESSOR) == 0
         async with generating_world(tmp_path, room=Room(need.n_bytes - 1)) as w:
             assert (w.registry.problem("tiny") or "").startswith("tiny/1: needs ")
+            assert "lower slots in its model.toml" in (w.registry.problem("tiny") or "")
             assert w.backend.loaded == []
+
+    asyncio.run(scenario())
+
+
+def test_what_is_measured_before_it_serves_has_to_fit_too_and_leaves_no_trace(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        publish_decoder(tmp_path)
+        (tmp_path / "tiny" / "1" / "steps.json").unlink()
+        async with generating_world(tmp_path, room=Room(1)) as w:
+            assert (w.registry.problem("tiny") or "").startswith("tiny/1: needs ")
+            assert w.backend.loaded == []
+        room = Room()
+        async with generating_world(tmp_path, room=room) as w:
+            files = read_version(tmp_path / "tiny", 1)
+            assert files.manifest.generation is not None
+            need = need_of_decoder(files, files.manifest.generation, 1, w.model.limits.slots)
+            assert room.n_bytes(Where.PROCESSOR) == need.n_bytes
 
     asyncio.run(scenario())
