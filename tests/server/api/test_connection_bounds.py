@@ -130,13 +130,29 @@ def test_a_request_with_something_odd_behind_it_is_not_idle_while_it_runs(tmp_pa
     run(scenario)
 
 
+def in_passing(number: float) -> bytes:
+    """A request that asks for HTTP/2, as the client's does that comes with Java."""
+    return post(number).replace(b"Host: h", b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x")
+
+
+@pytest.mark.parametrize("before", [b"", in_passing(1.0)])
+def test_what_follows_a_last_request_spoils_no_answer(tmp_path: Path, before: bytes) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as b:
+            protocol, line = b.connect()
+            last = post(2.0).replace(b"Host: h", b"Host: h\r\nConnection: close")
+            protocol.data_received(before + last + b"GET / HTTP/1.1\r\n\r\n")
+            await b.world.reaches(lambda: line.is_closed)
+            assert line.numbers() == [2.0, 4.0][-len(line.replies()) :]
+            assert len(line.replies()) == 1 + bool(before)
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("size", [1, 50, 100_000])
 def test_who_asks_for_http_2_in_passing_is_served_body_and_all(tmp_path: Path, size: int) -> None:
-    """As the client does that comes with Java; whatever pieces the request comes in, and the one after it."""
-    asks = [
-        post(number).replace(b"Host: h", b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x")
-        for number in (1.0, 2.0)
-    ]
+    """Whatever pieces the request comes in, and the one after it."""
+    asks = [in_passing(number) for number in (1.0, 2.0)]
     data = asks[0] + post(3.0) + asks[1] + post(4.0)
 
     async def scenario() -> None:
