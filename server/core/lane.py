@@ -8,8 +8,9 @@ from typing import Generic
 
 from server.core.company import Company
 from server.core.costs import CostTable, Unmeasured
-from server.core.device import FLOOR, Device
+from server.core.device import Device
 from server.core.events import Action, Run
+from server.core.floors import Floors
 from server.core.forecast import Forecast
 from server.core.learning import Learning
 from server.core.policy import WINDOW, Choice, choose, is_complete, of_one_priority
@@ -54,7 +55,7 @@ class Lane(Tenant[P]):
         self.running: dict[int, _Running[P]] = {}
         self.ahead_at: float | None = None
         self.looked_ahead = False
-        self.owed_rows: dict[int, float] = {}
+        self.floors = Floors(self.waiting, mixing, limits.batch_rows)
         self._company = Company(self.waiting, mixing, limits.batch_rows)
         self.spaced_until = float("-inf")
 
@@ -197,14 +198,12 @@ class Lane(Tenant[P]):
         if self.suspects and self.waiting.head.id in self.suspects:
             return Choice((self.waiting.head,), Close.ALONE)
         window = WINDOW if self.mixing is Mixing.PADDED else 2 * self.limits.batch_rows
-        owed = self._owed() if self.owed_rows and self.waiting.is_mixed else []
+        owed = self.floors.owed()
         if owed and self._is_too_late_for_full(owed, start_at):
             return Choice((), Close.DEADLINE, owed[0])
         urgent = self.waiting.first(window + len(self.suspects))
         if owed:
-            is_whole = self.mixing is not Mixing.ANY or sum(request.rows for request in owed) >= self.limits.batch_rows
-            lead = [] if is_whole else urgent[:1]
-            urgent = lead + owed + [request for request in urgent if request not in owed and request not in lead]
+            urgent = self.floors.put_first(owed, urgent)
         if self.suspects:
             urgent = [request for request in urgent if request.id not in self.suspects][:window]
         if self.mixing is not Mixing.ANY and self.waiting.is_mixed:
@@ -217,22 +216,6 @@ class Lane(Tenant[P]):
         if alike is not None and choice.requests and len(choice.requests) != len(alike):
             self._company.forget()  # the rest of a group that a deadline has cut would be a bad batch
         return choice
-
-    def _owed(self) -> list[InferRequest[P]]:
-        """The most urgent of each priority, as many as it is owed by the floor, whatever is more urgent. They join a batch
-        behind its head; a whole batch of them goes first. Where lengths matter priorities do not mix: there whoever is owed the rows of a
-        whole batch has the next one, however few wait."""
-        owed: list[InferRequest[P]] = []
-        for head in self.waiting.heads():
-            rows = self.owed_rows.get(head.priority, 0.0) if head.priority > self.waiting.head.priority else 0.0
-            if self.mixing is not Mixing.ANY and (owed or rows < self.limits.batch_rows):
-                continue
-            for request in self.waiting.first_of(head.priority, max(0, int(rows))):
-                rows -= request.rows
-                if rows < 0:
-                    break
-                owed.append(request)
-        return owed
 
     def _is_too_late_for_full(self, owed: Sequence[InferRequest[P]], start_at: float) -> bool:
         """Whether the first would shrink the batch that is possible: who is owed rows is not owed the others' time. Where lengths matter the
@@ -262,8 +245,7 @@ class Lane(Tenant[P]):
     def start(self, batch: Batch[P]) -> None:
         ids = {request.id for request in batch.requests}
         self.suspects -= ids
-        if self.waiting and (self.owed_rows or self.waiting.is_mixed):
-            self._settle(batch)
+        self.floors.settle(batch)
         expected_at = self.free_at(batch.formed_at) + self._takes_s(batch)
         is_ahead = self.idle <= 0
         self.running[batch.id] = _Running(batch, ids, expected_at, is_ahead, began=not is_ahead)
@@ -271,16 +253,6 @@ class Lane(Tenant[P]):
         if self.device.is_shared:
             self.device.started(self, self._takes_s(batch))
         self._plan_ahead()
-
-    def _settle(self, batch: Batch[P]) -> None:
-        """Each priority that still waits is owed its floor of the rows of this batch, less those that it got."""
-        owed: dict[int, float] = {}
-        for head in self.waiting.heads():
-            got = sum([request.rows for request in batch.requests if request.priority == head.priority])
-            before = self.owed_rows.get(head.priority, 0.0)
-            most = float(self.limits.batch_rows)
-            owed[head.priority] = min(max(-most, before + FLOOR * batch.rows - got), most)
-        self.owed_rows = owed
 
     def finish(self, batch: Batch[P], now: float) -> tuple[InferRequest[P], ...]:
         """Take a batch off the device; one that was formed ahead begins in its place, if there is one. Returns the requests

@@ -6,6 +6,7 @@ import pytest
 
 from server.core.device import Device
 from server.core.events import Answer, Refuse, Run
+from server.core.floors import Floors
 from server.core.invariants import BrokenLaw, Outcome
 from server.core.lane import Lane
 from server.core.scheduler import Scheduler
@@ -120,8 +121,8 @@ def test_catches_an_overbooked_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_catches_a_low_priority_that_takes_more_than_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     def everything(self):  # type: ignore[no-untyped-def]
-        lowest = list(self.waiting.heads())[-1].priority
-        return self.waiting.first_of(lowest, self.limits.batch_rows)
+        lowest = list(self._waiting.heads())[-1].priority
+        return self._waiting.first_of(lowest, self._batch_rows)
 
-    monkeypatch.setattr(Lane, "_owed", everything)
+    monkeypatch.setattr(Floors, "owed", everything)
     assert "law 3" in caught()

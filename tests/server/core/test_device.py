@@ -121,9 +121,9 @@ def test_owed_rows_join_behind_the_head_and_too_late_ones_are_given_up() -> None
         one.waiting.add(request(number, 1000))
     for number in (100, 101):
         one.waiting.add(request(number, 500 + number, priority=1))
-    one.owed_rows = {1: 1.5}
+    one.floors.rows = {1: 1.5}
     assert ids(one.choose(0.0).requests) == [0, 100, 1, 2, 3, 4, 5, 6]
-    one.owed_rows = {1: 8.0}
+    one.floors.rows = {1: 8.0}
     assert ids(one.choose(0.0).requests)[:3] == [0, 100, 101]
     late = one.choose(0.595)
     assert (list(late.requests), late.burden) == ([], one.waiting.first_of(1, 1)[0])
