@@ -15,6 +15,7 @@ from typing import Any
 from server.core import (
     company,
     device,
+    floors,
     forecast,
     lane,
     learning,
@@ -40,7 +41,7 @@ from server.recording.known import Known, read_model, read_request
 _PLAIN = frozenset((int, str, bool, type(None)))
 
 _MODULES = (
-    company, device, forecast, lane, learning, lifetimes, outlook, resident_lane, residents, scheduler, sketch, step_forecast, types, waiting,
+    company, device, floors, forecast, lane, learning, lifetimes, outlook, resident_lane, residents, scheduler, sketch, step_forecast, types, waiting,
 )  # fmt: skip
 
 _FOLLOWS: dict[type, dict[str, Any]] = {Forecast: {"_targets": {}}, Learning: {"_targets": {}}}

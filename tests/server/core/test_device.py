@@ -112,18 +112,3 @@ def test_a_lower_priority_with_a_tighter_deadline_does_not_shrink_the_batch() ->
     assert (ids(choice.requests), choice.close.value) == ([1], "priority")
     choice = choose([first, request(3, 6.5, priority=1)], 2, Mixing.ANY, Limits(8, 100), forecast, 0.0)
     assert (ids(choice.requests), choice.close.value) == ([1, 3], "idle")
-
-
-def test_owed_rows_join_behind_the_head_and_too_late_ones_are_given_up() -> None:
-    one = Lane(A, Limits(8, 100), Mixing.ANY, costs(), Device[str]())
-    one.instances = 1
-    for number in range(20):
-        one.waiting.add(request(number, 1000))
-    for number in (100, 101):
-        one.waiting.add(request(number, 500 + number, priority=1))
-    one.floors.rows = {1: 1.5}
-    assert ids(one.choose(0.0).requests) == [0, 100, 1, 2, 3, 4, 5, 6]
-    one.floors.rows = {1: 8.0}
-    assert ids(one.choose(0.0).requests)[:3] == [0, 100, 101]
-    late = one.choose(0.595)
-    assert (list(late.requests), late.burden) == ([], one.waiting.first_of(1, 1)[0])
