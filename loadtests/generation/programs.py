@@ -41,6 +41,11 @@ class Generator:
     module: str
     form: str
 
+    @property
+    def short_name(self) -> str:
+        """For the command line."""
+        return self.module.rpartition(".")[2]
+
 
 GENERATORS = (
     Generator("transformers, static batches", f"{PROGRAMS}.transformers_static", "checkpoint"),

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PROMPT, MEAN_ANSWER, LONGEST_ANSWER, VOCABULARY = 32, 64.0, 256, 8192
+"""In tokens; of the usual work."""
+
 FIRST_PLAIN_ID = 8
 """Ids below are special ones in the checkpoint that is made for this (`peers/generators/checkpoint.py`)."""
 
@@ -36,3 +39,8 @@ def draw(n: int, prompt: int, mean: float, most: int, vocabulary: int, seed: int
     prompts = rng.integers(FIRST_PLAIN_ID, vocabulary, (n, prompt)).tolist()
     lengths = np.minimum(rng.geometric(1 / mean, n), most).tolist()
     return Work(prompts, lengths)
+
+
+def usual(n: int, seed: int, prompt: int = PROMPT) -> Work:
+    """As nearly every scene has it."""
+    return draw(n, prompt, MEAN_ANSWER, LONGEST_ANSWER, VOCABULARY, seed)

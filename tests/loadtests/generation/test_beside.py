@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from loadtests.bench_generation import beside
 from loadtests.generation.claims import ENGINE, ENGINE_STATIC
 from loadtests.generation.joining import Joining
+from loadtests.generation.measured import beside
 from loadtests.generation.work import Work
 
 WORK = Work([[9]] * 4, [2] * 4)
