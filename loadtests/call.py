@@ -32,9 +32,9 @@ def call(host: str, port: int, request: bytes, *, timeout_s: float = 30.0, proto
     raise CannotConnect(f"{host}:{port} closed the connection without an answer")
 
 
-def get_json(host: str, port: int, path: str, *, timeout_s: float = 30.0) -> Any:
-    """The JSON body of GET `path`. Raises ServerError for a status other than 200, and what `call` raises."""
-    response = call(host, port, get_request(f"{host}:{port}", path), timeout_s=timeout_s)
+def get_json(host: str, port: int, path: str, key: str | None = None, *, timeout_s: float = 30.0) -> Any:
+    """The JSON body of GET `path`, asked with `key`. Raises ServerError for a status other than 200, and what `call` raises."""
+    response = call(host, port, get_request(f"{host}:{port}", path, key), timeout_s=timeout_s)
     if response.status != 200:
         raise ServerError(response.status, error_text(response.body))
     try:

@@ -13,6 +13,7 @@ from loadtests.job import FIRST_PASS, Wanted
 from loadtests.load import Generator
 
 ADMIN_TOKEN = "FERRY_ADMIN_TOKEN"
+API_KEY = "FERRY_API_KEY"
 """The environment variable that holds the token of a server's admin routes."""
 
 
@@ -80,6 +81,9 @@ def _what(group: argparse._ArgumentGroup) -> None:
         help="of free axes: fixed:N, uniform:LOW:HIGH, lognormal:MEDIAN:SIGMA:MAX or a file (default: %(default)s)",
     )
     group.add_argument("--binary", action="store_true", help="binary tensors instead of JSON (gRPC has no others)")
+    group.add_argument(
+        "--api-key", help=f"goes along with every request as a bearer token; not written to results (default: {API_KEY})"
+    )
     group.add_argument("--tell-slo", action="store_true", help="send the SLO along as V2's parameter `timeout`")
 
 
@@ -152,6 +156,7 @@ def wanted(args: argparse.Namespace) -> Wanted:
         rtol=args.rtol,
         atol=args.atol,
         seed=args.seed,
+        key=args.api_key or os.environ.get(API_KEY),
     )
 
 
@@ -166,7 +171,7 @@ def generator(args: argparse.Namespace) -> Generator:
 
 
 def plain(args: argparse.Namespace) -> dict[str, object]:
-    """All flags as values for JSON, less the one that is a secret."""
-    left_out = ("verb", "words", "out", "admin_token")
+    """All flags as values for JSON, less those that are secrets."""
+    left_out = ("verb", "words", "out", "admin_token", "api_key")
     chosen = {name: value for name, value in vars(args).items() if name not in left_out}
     return {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}

@@ -27,9 +27,10 @@ _MOST_TIMEOUT_US = 99_999_999
 
 
 def infer_request(
-    host: str, model: str, inputs: Mapping[str, Array], *, version: str | None = None, timeout_us: int | None = None
-) -> bytes:
-    """A ModelInfer call with raw tensors, as the official clients send them. `timeout_us` becomes the call's deadline.
+    host: str, model: str, inputs: Mapping[str, Array], *, version: str | None = None, timeout_us: int | None = None,
+    key: str | None = None,
+) -> bytes:  # fmt: skip
+    """A ModelInfer call with raw tensors, as the official clients send them. `timeout_us` becomes the call's deadline, `key` a bearer token.
 
     Raises ValueError for a dtype V2 lacks.
     """
@@ -37,18 +38,20 @@ def infer_request(
     for name, array in inputs.items():
         message.inputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
         message.raw_input_contents.append(to_bytes(array))
-    return _call(host, "ModelInfer", message, timeout_us)
+    return _call(host, "ModelInfer", message, timeout_us, key)
 
 
-def metadata_request(host: str, model: str, version: str | None) -> bytes:
+def metadata_request(host: str, model: str, version: str | None, key: str | None = None) -> bytes:
     """A ModelMetadata call."""
-    return _call(host, "ModelMetadata", ModelMetadataRequest(name=model, version=version or ""), None)
+    return _call(host, "ModelMetadata", ModelMetadataRequest(name=model, version=version or ""), None, key)
 
 
-def _call(host: str, method: str, message: Any, timeout_us: int | None) -> bytes:
+def _call(host: str, method: str, message: Any, timeout_us: int | None = None, key: str | None = None) -> bytes:
     headers = {":method": "POST", ":scheme": "http", ":path": _SERVICE + method, ":authority": host, "te": "trailers"}
     if timeout_us is not None:
         headers["grpc-timeout"] = _timeout(timeout_us)
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
     headers |= {"content-type": "application/grpc", "user-agent": "ferry-loadtest"}
     return call_request(headers, message.SerializeToString())
 

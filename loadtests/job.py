@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,7 @@ class Wanted:
     atol: float = 1e-5
     preflight: bool = True
     seed: int = 0
+    key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def make_ready(wanted: Wanted) -> Job:
     """Read the inputs, ask the server for its metadata and for one answer. Raises LoadTestError."""
     name, _, file = wanted.arrivals.partition(":")
     arrivals = read_trace(Path(file)) if name == "trace" else parse_shape(wanted.arrivals)
-    to = target(wanted.url, wanted.model, wanted.version)
+    to = target(wanted.url, wanted.model, wanted.version, wanted.key)
     if wanted.binary and to.protocol is Protocol.GRPC:
         raise BadInput("tensors over gRPC are always binary: leave --binary (or `binary`) out")
     timeout_us = None if wanted.slo_s is None or not wanted.tell_slo else round(wanted.slo_s * 1e6)
@@ -112,7 +113,9 @@ def _rows(wanted: Wanted, inputs: Sequence[InputMeta], arrivals: tuple[Shape, Sp
 
 def _request(to: Target, row: Row, binary: bool, timeout_us: int | None) -> bytes:
     try:
-        return to.protocol.infer_request(to.authority, to.model, row, binary=binary, version=to.version, timeout_us=timeout_us)
+        return to.protocol.infer_request(
+            to.authority, to.model, row, binary=binary, version=to.version, timeout_us=timeout_us, key=to.key
+        )
     except ValueError as error:
         raise BadInput(f"{error} (--binary)") from error
 

@@ -43,12 +43,13 @@ class Protocol(Enum):
         return lambda: ResponseReader(bodies, heads)
 
     def infer_request(
-        self, host: str, model: str, row: Mapping[str, Array], *, binary: bool, version: str | None, timeout_us: int | None
-    ) -> bytes:
+        self, host: str, model: str, row: Mapping[str, Array], *, binary: bool, version: str | None, timeout_us: int | None,
+        key: str | None = None,
+    ) -> bytes:  # fmt: skip
         """One request, whole. Over gRPC tensors are always raw. Raises ValueError for what cannot be sent so."""
         if self is Protocol.GRPC:
-            return grpc_wire.infer_request(host, model, row, version=version, timeout_us=timeout_us)
-        return wire.infer_request(host, model, row, binary=binary, version=version, timeout_us=timeout_us)
+            return grpc_wire.infer_request(host, model, row, version=version, timeout_us=timeout_us, key=key)
+        return wire.infer_request(host, model, row, binary=binary, version=version, timeout_us=timeout_us, key=key)
 
     def decode(self, response: Response) -> dict[str, Array]:
         """The outputs of an answer. Raises ServerError, MalformedReply."""

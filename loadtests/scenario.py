@@ -195,7 +195,8 @@ class _Desk:
 
     def do(self, one: Action) -> str:
         """What was answered. Raises LoadTestError."""
-        response = post(self.to, one.path.replace("{model}", self.to.model), one.body.encode(), self.token)
+        path = one.path.replace("{model}", self.to.model)
+        response = post(self.to, path, one.body.encode(), self.token or self.to.key)
         if response.status == 401:
             raise BadInput(f"POST {one.path}: status 401: give --admin-token or set {flags.ADMIN_TOKEN}")
         if response.status >= 300:
@@ -204,7 +205,7 @@ class _Desk:
 
 
 def _desk(args: argparse.Namespace, scenario: Scenario, to: Target) -> _Desk:
-    admin = to if args.admin_url is None else target(args.admin_url, to.model)
+    admin = to if args.admin_url is None else target(args.admin_url, to.model, key=to.key)
     over_http = admin.protocol is Protocol.HTTP
     if (scenario.before or scenario.actions) and not over_http:
         raise BadInput(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -21,13 +21,14 @@ _ENCRYPTED = ("https", "grpcs")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a model is served. `host` is an address already: no name is looked up under load."""
+    """Where a model is served. `host` is an address already: no name is looked up under load. `key`: goes along with every request."""
 
     host: str
     port: int
     model: str
     version: str | None
     protocol: Protocol = Protocol.HTTP
+    key: str | None = field(default=None, repr=False)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -38,7 +39,7 @@ class Target:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def target(url: str, model: str, version: str | None = None) -> Target:
+def target(url: str, model: str, version: str | None = None, key: str | None = None) -> Target:
     """A target from `http://host:port` or `grpc://host:port`. Raises BadInput, CannotConnect for a name without an address."""
     protocol, name, port = _split(url)
     try:
@@ -46,7 +47,7 @@ def target(url: str, model: str, version: str | None = None) -> Target:
     except OSError as error:
         raise CannotConnect(f"--url {url}: no address for {name}: {error.strerror or error}") from error
     host = next((one[4][0] for one in found if one[0] == socket.AF_INET), found[0][4][0])
-    return Target(str(host), port, model, version, protocol)
+    return Target(str(host), port, model, version, protocol, key)
 
 
 def _split(url: str) -> tuple[Protocol, str, int]:
@@ -75,14 +76,14 @@ def metadata(to: Target) -> list[InputMeta]:
 
 
 def _grpc_inputs(to: Target) -> list[InputMeta]:
-    request = metadata_request(to.authority, to.model, to.version)
+    request = metadata_request(to.authority, to.model, to.version, to.key)
     found = read_metadata(call(to.host, to.port, request, protocol=to.protocol))
     return [InputMeta(name, datatype, tuple(shape)) for name, datatype, shape in found]
 
 
 def _http_inputs(to: Target) -> list[InputMeta]:
     path = f"/v2/models/{quote(to.model, safe='')}" + (f"/versions/{to.version}" if to.version else "")
-    return _inputs(get_json(to.host, to.port, path))
+    return _inputs(get_json(to.host, to.port, path, to.key))
 
 
 def _inputs(found: Any) -> list[InputMeta]:

@@ -52,9 +52,9 @@ class Response:
         return self.head.headers
 
 
-def get_request(host: str, path: str) -> bytes:
-    """A whole GET request."""
-    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+def get_request(host: str, path: str, key: str | None = None) -> bytes:
+    """A whole GET request; `key` goes along as a bearer token."""
+    return "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {host}", *_bearer(key), "", ""]).encode()
 
 
 def upload_request(host: str, path: str, body: bytes) -> bytes:
@@ -71,12 +71,13 @@ def infer_request(
     binary: bool,
     version: str | int | None = None,
     timeout_us: int | None = None,
+    key: str | None = None,
 ) -> bytes:
     """A whole POST …/infer request.
 
     `inputs` maps a tensor's name to an array of any shape whose dtype has a V2 name (see `tensors`). With `binary`,
     inputs and outputs travel by the binary tensor extension, else as JSON. `timeout_us` becomes the parameter
-    `timeout`. Raises ValueError for a dtype V2 lacks, and for FP16, BF16, NaN or infinity in JSON.
+    `timeout`, `key` a bearer token. Raises ValueError for a dtype V2 lacks, and for FP16, BF16, NaN or infinity in JSON.
     """
     path = f"/v2/models/{quote(model, safe='')}" + (f"/versions/{version}" if version is not None else "") + "/infer"
     blobs = [to_bytes(array) for array in inputs.values()] if binary else []
@@ -87,7 +88,7 @@ def infer_request(
         else:
             one["data"] = to_json(inputs[one["name"]])
     head = orjson.dumps(_parameters(binary, timeout_us) | {"inputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return _post(host, path, head, blobs if binary else None)
+    return _post(host, path, head, blobs if binary else None, key)
 
 
 def _describe(name: str, array: Array) -> dict[str, Any]:
@@ -103,9 +104,13 @@ def _parameters(binary: bool, timeout_us: int | None) -> dict[str, Any]:
     return {"parameters": parameters} if parameters else {}
 
 
-def _post(host: str, path: str, head: bytes, blobs: list[bytes] | None) -> bytes:
+def _bearer(key: str | None) -> list[str]:
+    return [] if key is None else [f"Authorization: Bearer {key}"]
+
+
+def _post(host: str, path: str, head: bytes, blobs: list[bytes] | None, key: str | None) -> bytes:
     length = len(head) + sum(map(len, blobs or ()))
-    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {length}"]
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {length}", *_bearer(key)]
     if blobs is None:
         lines.append("Content-Type: application/json")
     else:

@@ -30,6 +30,7 @@ from server.api.generation.triton_routes import GenerateRoutes
 from server.api.guard import Guard
 from server.api.infer import InferRoutes
 from server.api.infer_head import Scope
+from server.api.keys import Keys, keys_of
 from server.api.known_heads import KnownHeads
 from server.api.load_shedding import LoadShedder
 from server.api.openai_routes import OpenAiRoutes
@@ -109,7 +110,8 @@ class Ferry:
         )
         guard = Guard(settings.admin_token, settings.host)
         regions = Regions(settings.max_body_bytes) if settings.shared_memory == "on" else None
-        self._grpc = self._bind_grpc(engine, registry, guard, regions, clients)
+        keys = keys_of(settings.api_keys, settings.admin_token)
+        self._grpc = self._bind_grpc(engine, registry, guard, regions, clients, keys)
         registrar = Registrar(settings.repository, settings.max_upload_bytes, settings.registration_timeout_s)
         web.include_router(v2_routes(registry, guard, regions))
         web.include_router(extension_routes(registry, guard, LogLevels(logging.getLogger()), regions))
@@ -117,7 +119,7 @@ class Ferry:
         recorder = Recorder(engine, metrics, monotonic_clock, folder_of(settings.recordings))
         web.include_router(recording_routes(recorder, guard))
         _add_metrics_route(web, metrics)
-        web.openapi = partial(document, web)  # type: ignore[method-assign]  # the way FastAPI wants it extended
+        web.openapi = partial(document, web, keys is not None)  # type: ignore[method-assign]  # the way FastAPI wants it extended
         for folder in await asyncio.to_thread(sweep, settings.repository):
             log.warning("removed %s, left behind by a publisher that was killed", folder)
         await registry.load_all()
@@ -126,7 +128,7 @@ class Ferry:
         self._infer = InferRoutes(
             engine, registry, codecs, watch, settings.max_body_bytes, other, settings.compress_from_bytes, clients
         )
-        heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0, clients)
+        heads = KnownHeads(settings.max_body_bytes, settings.compress_from_bytes > 0, clients, keys)
         self.fast_lane = FastLane(heads, engine, registry, codecs, LoadShedder(loop, monotonic_clock, busy_clock), clients)
         hub = None
         if self._frames is not None:
@@ -167,8 +169,9 @@ class Ferry:
         return RationedEngine(loop, monotonic_clock, settings.client_share, settings.client_burst_s, self.broken), clients
 
     def _bind_grpc(
-        self, engine: Engine, registry: Registry, guard: Guard, regions: Regions | None, clients: Clients | None
-    ) -> GrpcFront | None:
+        self, engine: Engine, registry: Registry, guard: Guard, regions: Regions | None, clients: Clients | None,
+        keys: Keys | None,
+    ) -> GrpcFront | None:  # fmt: skip
         """Before the models are loaded, so that a port in use is told at once. Raises PortTaken for a port that was asked for."""
         settings = self._settings
         if settings.grpc_port == "off":
@@ -176,7 +179,7 @@ class Ferry:
         try:
             return GrpcFront(
                 settings.host, settings.grpc_port, engine, registry, guard, settings.max_body_bytes, settings.idle_timeout_s,
-                settings.receive_timeout_s, regions, clients,
+                settings.receive_timeout_s, regions, clients, keys,
             )  # fmt: skip
         except PortTaken as error:
             if "grpc_port" in settings.model_fields_set:

@@ -19,6 +19,7 @@ from server.api.disconnects import DisconnectWatch, Receive
 from server.api.fast_lane import FastLane
 from server.api.infer import InferRoutes
 from server.api.infer_head import Scope
+from server.api.keys import keys_of, with_keys
 from server.api.load_shedding import LoadShedder
 from server.child_process import settings_of
 from server.fleet.child import Line
@@ -78,7 +79,8 @@ class FrontEnd:
             settings.compress_from_bytes,
             self._clients,
         )
-        heads = ServedHeads(self._table, settings.max_body_bytes, settings.compress_from_bytes > 0, self._clients)
+        keys = keys_of(settings.api_keys, settings.admin_token)
+        heads = ServedHeads(self._table, settings.max_body_bytes, settings.compress_from_bytes > 0, self._clients, keys)
         shedder = LoadShedder(loop, monotonic_clock, busy_clock)
         self.fast_lane = FastLane(heads, engine, self._table, codecs, shedder, self._clients)
         self._engine = engine
@@ -104,9 +106,8 @@ def main(descriptor: int) -> int:
     settings = settings_of(orders)
     assert orders.listener is not None
     front = FrontEnd(settings, Path(orders.folder))
-    server = WebServer(
-        web_config(settings, with_cors(front, settings.cors_origins), lambda: front.fast_lane), listening=line.ready
-    )
+    app = with_cors(with_keys(front, keys_of(settings.api_keys, settings.admin_token)), settings.cors_origins)
+    server = WebServer(web_config(settings, app, lambda: front.fast_lane), listening=line.ready)
     front.broken = server.end_after_a_bug
     return run_web_server(server, [socket.socket(fileno=orders.listener)])
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from server.api.cors import with_cors
+from server.api.keys import keys_of, with_keys
 from server.app import Ferry
 from server.settings import Settings
 from server.telemetry.scrape import ScrapeServer
@@ -18,9 +19,10 @@ log = logging.getLogger(__name__)
 def serve_in_one_process(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
     ferry = Ferry(settings)
+    app = with_cors(with_keys(ferry, keys_of(settings.api_keys, settings.admin_token)), settings.cors_origins)
 
     def run() -> int:
-        server = WebServer(web_config(settings, with_cors(ferry, settings.cors_origins), lambda: ferry.fast_lane), ferry.drain)
+        server = WebServer(web_config(settings, app, lambda: ferry.fast_lane), ferry.drain)
         ferry.broken = server.end_after_a_bug
         return run_web_server(server)
 

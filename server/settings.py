@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+_KEY = re.compile(r"[!-+\--~]{8,}")
+_SECRETS = ("admin_token", "api_keys")
 
 
 class SettingsError(ValueError):
@@ -32,6 +36,10 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="Front-end processes that share the port before one engine process; 0: all in one process"
     )
     admin_token: str | None = Field(None, min_length=8, description="Token of the admin API (header Authorization: Bearer)")
+    api_keys: str = Field(
+        "",
+        description="Keys, by commas, one of which whoever asks models must bring (header Authorization: Bearer); without any nobody needs one",
+    )
     max_body_bytes: int = Field(64 << 20, ge=1024, description="Largest body of an infer request, also when unpacked")
     compress_from_bytes: int = Field(
         0, ge=0, description="Replies from this size on are compressed for clients that accept it; 0 compresses none"
@@ -77,6 +85,15 @@ class Settings(BaseSettings):
         description='Folder for flight recordings of anomalies; "temp" is ferry-recordings-UID in the system\'s temporary folder, "off" is none',
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _can_be_brought(cls, keys: str) -> str:
+        if keys and not all(_KEY.fullmatch(key) for key in keys.split(",")):
+            raise ValueError(
+                "a key has 8 or more characters of printable ASCII, none of them a blank or a comma; several are told apart by commas"
+            )
+        return keys
 
     @classmethod
     def settings_customise_sources(
@@ -140,5 +157,5 @@ def _explain(error: Exception) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
     wanted = " or ".join(one["msg"] for one in error.errors() if one["loc"][0] == name)
-    found = "" if name == "admin_token" else f" (found {first['input']!r})"
+    found = "" if name in _SECRETS else f" (found {first['input']!r})"
     return f"setting {name!r}: {wanted}{found}; see `ferry serve --help`"

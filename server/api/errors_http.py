@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from server.errors import FerryError, UnknownEncoding
+from server.errors import FerryError, Unauthorized, UnknownEncoding
 
 Headers = list[tuple[bytes, bytes]]
 Reply = tuple[int, Headers, bytes]
@@ -23,6 +23,8 @@ def error_reply(error: FerryError) -> Reply:
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
         headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))
+    if isinstance(error, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, UnknownEncoding):
         headers.append((b"accept-encoding", b"gzip, deflate"))
     return error.status, headers, body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.api.clients import Clients
 from server.api.infer_head import IDENTITY, InferHead, Scope, is_infer_path, read_head
+from server.api.keys import Keys
 from server.errors import FerryError
 
 MOST_HEADS = 8192
@@ -16,11 +17,15 @@ class KnownHeads:
     """Heads of infer requests of the plainest kind, by their bytes. Clients send the same few over and over; who sends a
     different one each time is served all the same, the long way."""
 
-    def __init__(self, max_body_bytes: int, compresses: bool, clients: Clients | None = None) -> None:
-        """`compresses`: whether replies may be; then who accepts it goes the long way. `clients`: as for read_head."""
+    def __init__(
+        self, max_body_bytes: int, compresses: bool, clients: Clients | None = None, keys: Keys | None = None
+    ) -> None:  # fmt: skip
+        """`compresses`: whether replies may be; then who accepts it goes the long way. `clients`: as for read_head. `keys`: heads without
+        one of them are not learnt, so the others need no second look."""
         self._max_body_bytes = max_body_bytes
         self._compresses = compresses
         self._clients = clients
+        self._keys = keys
         self._heads: dict[bytes, InferHead] = {}
 
     @property
@@ -40,6 +45,8 @@ class KnownHeads:
         is the first thing there is seen to here: a parser skips empty lines before it."""
         end = data.find(_END) + len(_END)
         if end > LONGEST_HEAD or not data.startswith(b"POST ") or not is_infer_path(scope["path"]):
+            return
+        if self._keys is not None and not self._keys.allow(scope["headers"]):
             return
         try:
             head = read_head(scope, self._max_body_bytes, self._clients)

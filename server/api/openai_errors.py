@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from server.errors import BadRequest, BadText, FerryError, MethodNotAllowed, NotFound, Refused, TooLong
+from server.errors import BadRequest, BadText, FerryError, MethodNotAllowed, NotFound, Refused, TooLong, Unauthorized
 
 
 class BadParameter(BadRequest):
@@ -35,6 +35,8 @@ def openai_error(error: FerryError) -> tuple[int, list[tuple[bytes, bytes]], byt
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
         headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(error.retry_after_s * 1e3))))
+    if isinstance(error, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
     return status, headers, body
 
 
@@ -49,6 +51,8 @@ def _body(error: FerryError, status: int) -> bytes:
         code = "context_length_exceeded"
     elif isinstance(error, BadText):
         param = "input"
+    elif isinstance(error, Unauthorized):
+        code = "invalid_api_key"
     content: dict[str, Any] = {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
     return orjson.dumps(content)
 

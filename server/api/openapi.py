@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from server.api.keys import asks_models
 from server.api.openapi_generation import SCHEMAS as GENERATION_SCHEMAS
 from server.api.openapi_generation import v1_generation_paths, v2_generation_paths
 from server.api.openapi_v1 import SCHEMAS as V1_SCHEMAS
@@ -112,8 +113,8 @@ _ERRORS = {
 }
 
 
-def document(web: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, completed. Made once and kept, as FastAPI does."""
+def document(web: FastAPI, needs_key: bool = False) -> dict[str, Any]:
+    """FastAPI's document, completed. Made once and kept, as FastAPI does. `needs_key`: whether models are asked with a key."""
     made: dict[str, Any] = FastAPI.openapi(web)
     if "Error" in made["components"]["schemas"]:
         return made
@@ -124,9 +125,21 @@ def document(web: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             _tell_the_errors(operation)
     made["paths"].update(v2_generation_paths() | v1_paths() | v1_generation_paths())
+    if needs_key:
+        _tell_of_keys(made)
     for unused in ("HTTPValidationError", "ValidationError"):
         made["components"]["schemas"].pop(unused, None)
     return made
+
+
+def _tell_of_keys(made: dict[str, Any]) -> None:
+    """So that the page under /docs takes one, and clients that are generated send it."""
+    made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in made["paths"].items():
+        if asks_models(path):
+            for operation in operations.values():
+                operation["security"] = [{"key": []}]
+                operation["responses"]["401"] = {"description": "The key is missing or wrong"}
 
 
 def _infer(path: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.api.clients import Clients
 from server.api.infer_head import InferHead
+from server.api.keys import Keys
 from server.api.known_heads import KnownHeads
 from server.fleet.table import ModelTable
 
@@ -11,8 +12,10 @@ from server.fleet.table import ModelTable
 class ServedHeads(KnownHeads):
     """Requests for other models go the long way, which passes them on."""
 
-    def __init__(self, table: ModelTable, max_body_bytes: int, compresses: bool, clients: Clients | None = None) -> None:
-        super().__init__(max_body_bytes, compresses, clients)
+    def __init__(
+        self, table: ModelTable, max_body_bytes: int, compresses: bool, clients: Clients | None = None, keys: Keys | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(max_body_bytes, compresses, clients, keys)
         self._table = table
 
     def find(self, data: bytes) -> tuple[InferHead, int] | None:

@@ -9,11 +9,13 @@ import grpc
 
 from server.api.clients import Clients
 from server.api.guard import Guard
+from server.api.keys import Keys
 from server.api.shared_memory import Regions
 from server.grpc_api.control import Control
 from server.grpc_api.generate import Generation
 from server.grpc_api.health import Health
 from server.grpc_api.infer import Inference
+from server.grpc_api.keys import KeyCheck
 from server.grpc_api.messages import HEALTH_SERVICE, INFERENCE_SERVICE
 from server.grpc_api.stream import StreamInference
 from server.runtime.engine import Engine
@@ -37,14 +39,15 @@ class GrpcFront:
     def __init__(
         self, host: str, port: int, engine: Engine, registry: Registry, guard: Guard, max_body_bytes: int,
         idle_timeout_s: float, receive_timeout_s: float, regions: Regions | None = None,
-        clients: Clients | None = None,
+        clients: Clients | None = None, keys: Keys | None = None,
     ) -> None:  # fmt: skip
         """`idle_timeout_s` ends connections without a call, `receive_timeout_s` those that do not get as far as HTTP/2;
-        `regions` None: shared memory is turned off; `clients`: where somebody rations."""
+        `regions` None: shared memory is turned off; `clients`: where somebody rations; `keys`: where calls need one."""
         self._health = Health(registry)
         inference = Inference(engine, registry, max_body_bytes, regions, clients=clients)
         self._streams = StreamInference(inference, Generation(engine, registry))
-        self._server = grpc.aio.server(options=_options(max_body_bytes, idle_timeout_s, receive_timeout_s))
+        checks = [] if keys is None else [KeyCheck(keys)]
+        self._server = grpc.aio.server(interceptors=checks, options=_options(max_body_bytes, idle_timeout_s, receive_timeout_s))
         unary = {"ModelInfer": inference.unary, **Control(registry, guard, regions).handlers()}
         methods = {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in unary.items()}
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._streams.serve)

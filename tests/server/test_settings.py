@@ -32,6 +32,7 @@ def test_each_source_overrides_the_one_before(tmp_path: Path, monkeypatch: pytes
     [
         ("port", "seventy"), ("port", "70000"), ("port", "-1"), ("max_body_bytes", "0"), ("max_upload_bytes", "many"),
         ("registration_timeout_s", "0"), ("drain_timeout_s", "0"), ("log_level", "loud"), ("grpc_port", "on"), ("grpc_port", "70000"), ("admin_token", "short"),
+        ("api_keys", "short"), ("api_keys", "long-enough,"), ("api_keys", "two words"), ("api_keys", "ein-schlüssel"),
         ("client_share", "2"), ("client_share", "-0.1"), ("client_share", "half"), ("client_burst_s", "0"),
         ("client_header", "x key"), ("client_header", "x:"),
     ],
@@ -59,9 +60,10 @@ def test_texts_are_tokenized_on_one_thread_unless_somebody_has_decided(monkeypat
     assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
 
 
-def test_a_token_is_never_printed() -> None:
+@pytest.mark.parametrize("secret", ["admin_token", "api_keys"])
+def test_a_token_is_never_printed(secret: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        read_settings({"admin_token": "hunter2"}, None)
+        read_settings({secret: "hunter2"}, None)
     assert "hunter2" not in str(caught.value)
 
 
