@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from server.backends.base import Array, BatchError
+from server.backends.closed_schemas import closed
 from server.contract.generation import Generation
 from server.errors import BadRequest
 
@@ -91,7 +92,10 @@ class GuidanceCompiler:
         """Raises BadRequest for a schema that cannot be kept; one that nothing can satisfy is such a schema."""
         import llguidance
 
-        _check_multiples(json.loads(schema))
+        wanted = json.loads(schema)
+        _check_multiples(wanted)
+        if (narrower := closed(wanted)) != wanted:
+            schema = json.dumps(narrower)
         matcher = llguidance.LLMatcher(self._tokenizer, _grammar(schema), log_level=0, limits=_limits())
         reason = matcher.get_error() or _why_not_begun(matcher)
         if reason:
