@@ -140,7 +140,9 @@ class FakeEngine:
             one.sink.failed(broken)
             return
         if not one.n_told:
-            one.sink.began(len(one.prompt.ids) // 2)
+            scored = one.prompt.ids[1:] if one.sampling.scores else []
+            scores = [score for token in scored if (score := _logprob(token, one.sampling)) is not None]
+            one.sink.began(0 if scored else len(one.prompt.ids) // 2, scores)
         said = self.script(one.prompt, one.sampling)
         token = said[one.n_told % len(said)]
         one.n_told += 1

@@ -37,6 +37,10 @@ class Decoder(Protocol):
         after each one's last token. Raises BatchError when the library fails; then the slots keep what they kept before `start`.
         """
 
+    def score(self, slot: int, tokens: Array, start: int) -> Array:
+        """Keep these tokens (int64 [tokens]) in this slot, from position `start` on, as `prefill` does; but returns float32
+        [tokens, vocabulary]: the logits after each of them. Raises BatchError likewise."""
+
     def decode(self, rows: Sequence[Row]) -> Array:
         """Keep one token more in each row's slot. Returns float32 [rows, vocabulary] in the order given; valid until the next call.
         What free slots and unfinished prompts keep is not changed. Raises BatchError likewise."""

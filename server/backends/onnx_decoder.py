@@ -87,8 +87,7 @@ class _OnnxDecoder:
         logits = np.empty((len(slots), self._vocabulary), np.float32)
         for run in _runs(slots, lengths):
             n_tokens = max(lengths[place] for place in run)
-            # Who would be alone in a block gets company: one token of nobody's behind it, kept where the next one will go.
-            n_read = n_tokens + 1 if n_tokens % _BLOCK == 1 and start + n_tokens < self._longest else n_tokens
+            n_read = self._n_read(n_tokens, start)
             ids = np.zeros((len(run), n_read), np.int64)
             kept = np.empty(len(run), np.int32)
             for row, place in enumerate(run):
@@ -101,6 +100,22 @@ class _OnnxDecoder:
             logits[list(run)] = self._run(first, ids, ends, last, np.empty((n_slots, self._vocabulary), np.float32))
             self._n_kept[first : first + n_slots] = kept
         return logits
+
+    def score(self, slot: int, tokens: Array, start: int) -> Array:
+        n_tokens, stop = len(tokens), start + len(tokens)
+        assert stop <= self._longest, f"a slot keeps {self._longest} tokens, not {stop}"
+        n_read = self._n_read(n_tokens, start)
+        ids = np.zeros((1, n_read), np.int64)
+        ids[0, :n_tokens] = tokens
+        self._n_kept[slot] = min(self._n_kept[slot], start)
+        ends = np.array([start + n_read - 1], np.int32)
+        logits = self._run(slot, ids, ends, np.arange(n_tokens), np.empty((n_tokens, self._vocabulary), np.float32))
+        self._n_kept[slot] = stop
+        return logits
+
+    def _n_read(self, n_tokens: int, start: int) -> int:
+        """Who would be alone in a block gets company: one token of nobody's behind it, kept where the next one will go."""
+        return n_tokens + 1 if n_tokens % _BLOCK == 1 and start + n_tokens < self._longest else n_tokens
 
     def decode(self, rows: Sequence[Row]) -> Array:
         slots = [row.slot for row in rows]

@@ -21,7 +21,8 @@ class Sampling:
     subtracted from the logit of what was generated, once and for each time. `repetition`: divides (or multiplies, below 0) the logits of
     what is in prompt or answer. `seed` None: one of its own. `logprobs` None: none are wanted; else so many alternatives (0: that of the
     chosen token alone). `ends` False: ids that end an answer are tokens like others. `at_least`: they cannot come before so many tokens.
-    `grammar`: the answer is held to it, whatever the rest says; it goes neither with `ends` False nor with `at_least`.
+    `grammar`: the answer is held to it, whatever the rest says; it goes neither with `ends` False nor with `at_least`. `scores`: the prompt's
+    tokens are judged too, with as many alternatives as `logprobs` says, which must be set.
     """
 
     temperature: float = 1.0
@@ -37,11 +38,12 @@ class Sampling:
     ends: bool = True
     at_least: int = 0
     grammar: Grammar | None = None
+    scores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LogProb:
-    """Natural logarithm of the probability of the chosen token by the model itself (temperature 1, before bias, penalties and grammar),
+    """Natural logarithm of the probability of a token, of a prompt or chosen, by the model itself (temperature 1, before bias, penalties and grammar),
     and of the most likely ones, the likeliest first."""
 
     chosen: float
@@ -67,8 +69,9 @@ class TokenSink(Protocol):
     """Takes what becomes of one generating request, on the event loop: tokens in order, then exactly one of `ended` and `failed`. A call
     may come after its client is gone; it must not raise and must not wait."""
 
-    def began(self, n_cached: int) -> None:
-        """Its prompt has been read; so many of its tokens were known from requests before."""
+    def began(self, n_cached: int, scores: Sequence[LogProb]) -> None:
+        """Its prompt has been read; so many of its tokens were known from requests before. `scores`: of each of its tokens but the first,
+        which nothing comes before; none where they were not asked for."""
 
     def token(self, token: int, logprob: LogProb | None) -> None:
         """One more, whose id may be one that ends the answer: then `ended` follows."""

@@ -139,7 +139,7 @@ def _chosen(row: Array, chooser: Chooser) -> Chosen:
         raise BatchError("bias, at_least and grammar forbid every token: forbid fewer")
     if sampling.temperature > 0.0:
         token = _drawn(changed, sampling, chooser.uniform())
-    return Chosen(token, None if sampling.logprobs is None else _logprob(row, token, sampling.logprobs))
+    return Chosen(token, None if sampling.logprobs is None else judged(row, token, sampling.logprobs))
 
 
 def _drawn(logits: Array, sampling: Sampling, uniform: float) -> int:
@@ -187,8 +187,9 @@ def _likeliest(values: Array, count: int) -> Array:
     return ids[np.argsort(-values[ids], kind="stable")]
 
 
-def _logprob(row: Array, token: int, n_top: int) -> LogProb:
-    """By the model itself: temperature 1, before bias, penalties and grammar."""
+def judged(row: Array, token: int, n_top: int) -> LogProb:
+    """What logits float32 [vocabulary] say of a token and of the `n_top` likeliest, by the model itself: temperature 1, before bias, penalties
+    and grammar."""
     highest = row.max()
     total = float(highest) + float(np.log(np.exp(row - highest).sum(dtype=np.float64)))
     top = _likeliest(row, n_top)[:n_top] if n_top else ()

@@ -69,9 +69,9 @@ class Slots:
         """Prompt tokens that are kept, in use or not."""
         return sum(len(slot.read) for slot in self._slots)
 
-    def take(self, request: int, prompt: Array) -> Taken:
-        """A slot for a newcomer. There must be a free one."""
-        source, n_known = self._known(prompt)
+    def take(self, request: int, prompt: Array, reads_all: bool = False) -> Taken:
+        """A slot for a newcomer. There must be a free one. `reads_all`: its prompt is read whatever is known of it."""
+        source, n_known = (0, 0) if reads_all else self._known(prompt)
         slot = self._place_for(source, n_known)
         taken = self._slots[slot]
         assert taken.owner is None, f"request {request} was given slot {slot}, which is in use"

@@ -5,7 +5,7 @@ A step that raises leaves everything as it was before, so that each of its reque
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,17 +16,19 @@ from server.backends.decoding import Decoder, Row
 from server.core.types import Chunk, Iteration
 from server.generation.asked import Asked, Asking
 from server.generation.options import Finish, LogProb
-from server.generation.sampler import Chooser, choose
+from server.generation.sampler import Chooser, choose, judged
 from server.generation.slots import Slots
 
 
 class Got(NamedTuple):
-    """A token of one request. `finish`: why it was the last one; None: it was not."""
+    """A token of one request. `finish`: why it was the last one; None: it was not. `scores`: with its first token, those of its prompt, where
+    they are wanted."""
 
     request: Asking
     token: int
     logprob: LogProb | None
     finish: Finish | None
+    scores: Sequence[LogProb] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,10 @@ class Stepped:
 
 
 class _Resident:
-    """`n_known`: tokens of its prompt that were there before it. `n_kept`: tokens in its slot. `last`: the token that it got last."""
+    """`n_known`: tokens of its prompt that were there before it. `n_kept`: tokens in its slot. `last`: the token that it got last. `scores`: of
+    its prompt, as far as it has been read."""
 
-    __slots__ = ("chooser", "last", "n_kept", "n_known", "request")
+    __slots__ = ("chooser", "last", "n_kept", "n_known", "request", "scores")
 
     def __init__(self, request: Asking, n_known: int, chooser: Chooser) -> None:
         self.request = request
@@ -56,6 +59,7 @@ class _Resident:
         self.n_kept = n_known
         self.last = -1
         self.chooser = chooser
+        self.scores: list[LogProb] = []
 
 
 class Stepper:
@@ -66,6 +70,7 @@ class Stepper:
         self._decoder = decoder
         self._ends = frozenset(ends)
         self._slots = Slots(decoder.slots, chunk)
+        self._chunk = chunk
         self._residents: dict[int, _Resident] = {}
 
     def release(self, requests: Sequence[Asking]) -> None:
@@ -83,13 +88,15 @@ class Stepper:
         residents = [self._residents[request.id] for request in iteration.decode]
         prompts = [self._residents[chunk.request.id] for chunk in iteration.chunks]
         first = [resident for resident, chunk in zip(prompts, iteration.chunks, strict=True) if chunk.is_last]
-        read = self._read(iteration.chunks)
+        scores: dict[int, list[LogProb]] = {}
+        read = self._read(iteration.chunks, scores)
         rows = [Row(self._slots[one.request.id], one.last, one.n_kept) for one in residents]
         chosen = choose(np.stack([read[one.request.id] for one in first]), [one.chooser for one in first]) if first else []
         if rows:
             chosen += choose(self._decoder.decode(rows), [one.chooser for one in residents])
         for one, chunk in zip(prompts, iteration.chunks, strict=True):
             one.n_kept = chunk.stop
+            one.scores += scores.get(one.request.id, ())
             self._slots.read(one.request.id, one.request.payload.ids, chunk.stop)
         for one in residents:
             one.n_kept += 1
@@ -107,7 +114,7 @@ class Stepper:
                 continue
             if request.id not in self._residents:  # it is, if its first step has failed
                 chooser = Chooser(request.payload.sampling, request.payload.ids, sorted(self._ends))
-                taken = self._slots.take(request.id, request.payload.ids)
+                taken = self._slots.take(request.id, request.payload.ids, reads_all=request.payload.sampling.scores)
                 if taken.source != taken.slot:
                     self._decoder.copy(taken.source, taken.slot, taken.n_known)
                 self._residents[request.id] = _Resident(request, taken.n_known, chooser)
@@ -121,16 +128,34 @@ class Stepper:
         if move is not None:
             self._decoder.copy(move.source, move.target, self._residents[move.request].n_kept)
 
-    def _read(self, chunks: Sequence[Chunk[Asked]]) -> dict[int, Array]:
-        """The logits after each chunk, float32 [vocabulary], by request id. Prompts that begin are read together."""
-        fresh = [chunk for chunk in chunks if not chunk.start]
+    def _read(self, chunks: Sequence[Chunk[Asked]], scores: dict[int, list[LogProb]]) -> dict[int, Array]:
+        """The logits after each chunk, float32 [vocabulary], by request id; into `scores` goes what they say of prompts, where that is wanted.
+        Prompts that begin are read together."""
         logits: dict[int, Array] = {}
+        for chunk in [chunk for chunk in chunks if chunk.request.payload.sampling.scores]:
+            scores[chunk.request.id] = []
+            for row, score in self._score(chunk):
+                logits[chunk.request.id] = row
+                scores[chunk.request.id] += score
+        chunks = [chunk for chunk in chunks if chunk.request.id not in scores]
+        fresh = [chunk for chunk in chunks if not chunk.start]
         for group in [fresh] * bool(fresh) + [[chunk] for chunk in chunks if chunk.start]:
             slots = [self._slots[chunk.request.id] for chunk in group]
             parts = [chunk.request.payload.ids[chunk.start : chunk.stop] for chunk in group]
             after = self._decoder.prefill(slots, parts, group[0].start)
             logits.update(zip([chunk.request.id for chunk in group], after, strict=True))
         return logits
+
+    def _score(self, chunk: Chunk[Asked]) -> Iterator[tuple[Array, list[LogProb]]]:
+        """Of each piece of a chunk its last logits, and the log probabilities of the tokens after its own: in pieces, for each has all logits
+        of all its tokens."""
+        ids, sampling = chunk.request.payload.ids, chunk.request.payload.sampling
+        assert sampling.logprobs is not None, "the caller saw to that"
+        for start in range(chunk.start, chunk.stop, self._chunk):
+            stop = min(start + self._chunk, chunk.stop)
+            rows = self._decoder.score(self._slots[chunk.request.id], ids[start:stop], start)
+            following = ids[start + 1 : stop + 1].tolist()
+            yield rows[-1], [judged(row, token, sampling.logprobs) for row, token in zip(rows, following, strict=False)]
 
     def _give(self, resident: _Resident, token: int, logprob: LogProb | None) -> Got:
         resident.chooser.took(token)
@@ -143,4 +168,5 @@ class Stepper:
             finish = Finish.STOP  # only an end could follow: a step for it would tell nobody anything
         elif resident.chooser.n_chosen == request.new_tokens:
             finish = Finish.LENGTH
-        return Got(request, token, logprob, finish)
+        scores, resident.scores = resident.scores, []
+        return Got(request, token, logprob, finish, scores)

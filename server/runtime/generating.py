@@ -29,7 +29,7 @@ from server.core.resident_lane import ResidentLane
 from server.core.types import GenerateRequest, ModelKey
 from server.errors import FerryError, ModelFailed
 from server.generation.asked import Asked, Asking
-from server.generation.options import Finish, LogProb, Prompt, Sampling, TokenSink
+from server.generation.options import Finish, Prompt, Sampling, TokenSink
 from server.generation.serving import GeneratingModel
 from server.generation.stepper import Got, Stepped, Stepper
 from server.runtime.clock import Clock
@@ -177,8 +177,8 @@ class Generating:
         firsts: list[Asking] = []
         gaps_s: list[float] = []
         whole_s: list[float] = []
-        for request, token, logprob, finish in got:
-            asked = request.payload
+        for one in got:
+            request, asked = one.request, one.request.payload
             if request.id not in ids or asked.is_over:
                 continue
             if asked.token_at is None:
@@ -186,7 +186,7 @@ class Generating:
             else:
                 gaps_s.append(now - asked.token_at)
             try:
-                is_whole = _tell_one(asked, now, token, logprob, finish)
+                is_whole = _tell_one(asked, now, one)
             except Exception:  # a bug where it is told: not its neighbours' affair
                 log.exception("request %d could not be told a token: a bug in ferry", request.id)
                 asked.is_over = True
@@ -226,15 +226,15 @@ class Generating:
         occupied.n_slots = len(lane.places) * model.limits.slots if lane else 0
 
 
-def _tell_one(asked: Asked, now: float, token: int, logprob: LogProb | None, finish: Finish | None) -> bool:
+def _tell_one(asked: Asked, now: float, got: Got) -> bool:
     """Whether its answer is whole by that."""
     if asked.token_at is None:
-        asked.sink.began(asked.n_known)
+        asked.sink.began(asked.n_known, got.scores)
     asked.token_at = now
-    asked.sink.token(token, logprob)
-    if finish is not None and not asked.is_over:  # its sink may just have stopped it
+    asked.sink.token(got.token, got.logprob)
+    if got.finish is not None and not asked.is_over:  # its sink may just have stopped it
         asked.is_over = True
-        asked.sink.ended(finish)
+        asked.sink.ended(got.finish)
         return True
     return False
 

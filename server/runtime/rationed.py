@@ -112,8 +112,8 @@ class _Charged:
         self._sink = sink
         self._pay = pay
 
-    def began(self, n_cached: int) -> None:
-        self._sink.began(n_cached)
+    def began(self, n_cached: int, scores: Sequence[LogProb]) -> None:
+        self._sink.began(n_cached, scores)
 
     def token(self, token: int, logprob: LogProb | None) -> None:
         self._pay()

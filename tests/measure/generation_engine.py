@@ -33,7 +33,7 @@ class Gathered:
         self.ids: list[int] = []
         self.over = over
 
-    def began(self, n_cached: int) -> None:
+    def began(self, n_cached: int, scores: object) -> None:
         """Satisfies options.TokenSink."""
 
     def token(self, token: int, logprob: LogProb | None) -> None:

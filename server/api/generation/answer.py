@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from server.api.generation.stop_texts import StopTexts
@@ -12,10 +12,10 @@ from server.generation.texts import TextStream
 
 
 class KeptToken(NamedTuple):
-    """A token with its log probabilities; `offset`: how many characters of the answer were before it."""
+    """A token with its log probabilities, None where there are none; `offset`: how many characters of the text were before it."""
 
     token: int
-    logprob: LogProb
+    logprob: LogProb | None
     offset: int
 
 
@@ -28,11 +28,12 @@ class News(NamedTuple):
 
 
 class Answer:
-    """A TokenSink. Its tokens gather here until somebody takes them: at most as many as were asked for."""
+    """A TokenSink. Its tokens gather here until somebody takes them: at most as many as were asked for. `scores`: of its prompt's tokens but the
+    first, where they were asked for and it has begun."""
 
     __slots__ = (
         "_changed", "_ends", "_finish", "_grown", "_halt", "_kept", "_n_decoded", "_n_shown", "_parts", "_stops", "_stream",
-        "error", "has_begun", "n_cached", "n_tokens",
+        "error", "has_begun", "n_cached", "n_tokens", "scores",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,7 @@ class Answer:
         self.error: FerryError | None = None
         self.has_begun = False
         self.n_cached = self.n_tokens = 0
+        self.scores: Sequence[LogProb] = ()
 
     @property
     def is_over(self) -> bool:
@@ -61,8 +63,9 @@ class Answer:
 
     # What the engine tells
 
-    def began(self, n_cached: int) -> None:
+    def began(self, n_cached: int, scores: Sequence[LogProb]) -> None:
         self.n_cached = n_cached
+        self.scores = scores
         self.has_begun = True
         self._changed()
 

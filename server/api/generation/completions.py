@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,7 +19,7 @@ from server.api.generation.forms import (
     read_tells_usage,
     usage_json,
 )
-from server.api.generation.logprob_forms import completion_logprobs
+from server.api.generation.logprob_forms import completion_logprobs, prompt_tokens
 from server.api.generation.running import Running, Usage
 from server.api.generation.wishes import OTHER_NAMES, WISHES, Wishes, most_tokens_name, read_wishes
 from server.errors import FerryError
@@ -49,7 +49,7 @@ FIELDS = (
 
 _REFUSED = {
     "suffix": "no model here is asked to fill in a gap",
-    "prompt_logprobs": "log probabilities are those of the answer",
+    "prompt_logprobs": "those of a prompt come with 'logprobs' where 'echo' is true",
     "stop_token_ids": "the model's own ids end answers, and 'stop' takes texts",
     **OTHER_NAMES,
 }
@@ -60,7 +60,7 @@ class CompletionCall:
     """A request, as far as it can be read without its model. `prompts`: texts, or ids of each."""
 
     model: str
-    prompts: list[str] | list[list[int]]
+    prompts: Sequence[str | list[int]]
     wishes: Wishes
     n: int
     echo: bool
@@ -78,20 +78,18 @@ def read_completion(fields: BodyFields) -> CompletionCall:
     check_harmless(fields, {"best_of": (1, n)}, {"best_of": "every answer is returned; leave it out"})
     logprobs = fields.integer("logprobs", 0, 0, MOST_LOGPROBS) if fields.has("logprobs") else None
     echo = fields.flag("echo")
-    if echo and logprobs is not None:
-        raise fields.wrong(
-            "echo", "is not supported with 'logprobs': those of a prompt are not calculated", "unsupported_parameter"
-        )
     prompts = _prompts(fields)
     if len(prompts) * n > MOST_ANSWERS:
         raise fields.wrong(
             "prompt", f"and 'n' ask for {len(prompts) * n} answers; {MOST_ANSWERS} are possible: send several calls"
         )
     wishes = read_wishes(fields, logprobs, most_tokens_name(fields))
+    if echo and logprobs is not None:
+        wishes = replace(wishes, sampling=replace(wishes.sampling, scores=True))
     return CompletionCall(model, prompts, wishes, n, echo, fields.flag("stream"), read_tells_usage(fields))
 
 
-def _prompts(fields: BodyFields) -> list[str] | list[list[int]]:
+def _prompts(fields: BodyFields) -> Sequence[str | list[int]]:
     """A text, texts, the ids of one text, or the ids of several."""
     value = fields.value("prompt")
     found = [value] if isinstance(value, str) else value
@@ -108,17 +106,26 @@ def _prompts(fields: BodyFields) -> list[str] | list[list[int]]:
     )
 
 
-class CompletionForm:
-    """One call's replies. `echoes`: what goes before each answer."""
+class Echo(NamedTuple):
+    """What goes before an answer: the text of its prompt, and its token ids; nothing where it is not wanted."""
 
-    def __init__(self, frame: OpenAiFrame, codec: TextCodec, echoes: list[str], tells_logprobs: bool) -> None:
+    text: str = ""
+    ids: Sequence[int] = ()
+
+
+class CompletionForm:
+    """One call's replies. `echoes`: of each answer."""
+
+    def __init__(self, frame: OpenAiFrame, codec: TextCodec, echoes: Sequence[Echo], tells_logprobs: bool) -> None:
         self._frame = frame
         self._codec = codec
         self._echoes = echoes
         self._tells_logprobs = tells_logprobs
         self._fresh = set(range(len(echoes)))
+        self._running: Running | None = None
 
     def follow(self, running: Running) -> None:
+        self._running = running
         self._frame.follow(running)
 
     def whole(self, news: Iterable[News], usage: Usage) -> bytes:
@@ -140,10 +147,16 @@ class CompletionForm:
         return openai_failure(error)
 
     def _echoed(self, index: int, news: News) -> News:
+        """With the prompt before the first of it, and places counted from there."""
+        text, ids = self._echoes[index]
+        tokens = [one._replace(offset=len(text) + one.offset) for one in news.tokens] if text else news.tokens
         if index not in self._fresh:
-            return news
+            return news._replace(tokens=tokens)
         self._fresh.discard(index)
-        return news._replace(text=self._echoes[index] + news.text)
+        if ids and self._tells_logprobs:
+            assert self._running is not None, "answers come from what runs"
+            tokens = [*prompt_tokens(self._codec, ids, self._running.answers[index].scores), *tokens]
+        return news._replace(text=text + news.text, tokens=tokens)
 
     def _choice(self, index: int, news: News) -> dict[str, Any]:
         logprobs = completion_logprobs(self._codec, news.tokens) if self._tells_logprobs else None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.api.generation.answer import KeptToken
+from server.generation.options import LogProb
 from server.generation.texts import TextCodec
 
 LEAST = -9999.0
@@ -17,6 +18,7 @@ def chat_logprobs(codec: TextCodec, tokens: Sequence[KeptToken]) -> dict[str, An
     content = [
         {**_told(codec, one.token, one.logprob.chosen), "top_logprobs": [_told(codec, *other) for other in one.logprob.top]}
         for one in tokens
+        if one.logprob is not None
     ]
     return {"content": content, "refusal": None}
 
@@ -27,16 +29,27 @@ def _told(codec: TextCodec, token: int, logprob: float) -> dict[str, Any]:
 
 
 def completion_logprobs(codec: TextCodec, tokens: Sequence[KeptToken]) -> dict[str, Any]:
-    """The chosen token is always among the likeliest."""
+    """The chosen token is always among the likeliest. Where nothing is known, as of the first token of a prompt, it is null."""
     return {
         "tokens": [_name(codec, one.token) for one in tokens],
-        "token_logprobs": [max(one.logprob.chosen, LEAST) for one in tokens],
-        "top_logprobs": [
-            {_name(codec, token): max(value, LEAST) for token, value in (*one.logprob.top, (one.token, one.logprob.chosen))}
-            for one in tokens
-        ],
+        "token_logprobs": [None if one.logprob is None else max(one.logprob.chosen, LEAST) for one in tokens],
+        "top_logprobs": [None if one.logprob is None else _likeliest(codec, one.token, one.logprob) for one in tokens],
         "text_offset": [one.offset for one in tokens],
     }
+
+
+def prompt_tokens(codec: TextCodec, ids: Sequence[int], scores: Sequence[LogProb]) -> list[KeptToken]:
+    """Those of a prompt that goes before its answer. `scores`: of all but the first."""
+    stream, offset = codec.stream(), 0
+    found = []
+    for token, score in zip(ids, (None, *scores), strict=True):
+        found.append(KeptToken(token, score, offset))
+        offset += len(stream.add(token))
+    return found
+
+
+def _likeliest(codec: TextCodec, token: int, logprob: LogProb) -> dict[str, float]:
+    return {_name(codec, one): max(value, LEAST) for one, value in (*logprob.top, (token, logprob.chosen))}
 
 
 def _name(codec: TextCodec, token: int) -> str:

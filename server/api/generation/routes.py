@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from server.api.arrival import ARRIVED_AT
 from server.api.asgi import App, Send, answer_failed
@@ -10,7 +11,7 @@ from server.api.call_head import CallHead, read_call_head
 from server.api.clients import Clients
 from server.api.disconnects import Receive
 from server.api.generation.chat import ChatForm, read_chat
-from server.api.generation.completions import USUAL_TOKENS, CompletionForm, read_completion
+from server.api.generation.completions import USUAL_TOKENS, CompletionForm, Echo, read_completion
 from server.api.generation.exchange import exchange
 from server.api.generation.fields import BodyFields, read_object
 from server.api.generation.forms import OpenAiForm, OpenAiFrame, TellsUsage
@@ -83,7 +84,8 @@ class CompletionRoutes:
         ]
         sampling = await held(model, call.wishes.sampling, call.wishes.schema)
         job = Job(prompts, sampling, call.wishes.stops, call.n, arrived_at, terms, head.name, head.terms.client)
-        echoes = [_echo(model, given) if call.echo else "" for given in call.prompts for _ in range(call.n)]
+        echoed = [_echo(model, given, prompts[place].ids) if call.echo else Echo() for place, given in enumerate(call.prompts)]
+        echoes = [one for one in echoed for _ in range(call.n)]
         frame = _frame(model, "cmpl", "text_completion", call.tells_usage)
         return model, job, CompletionForm(frame, model.codec, echoes, sampling.logprobs is not None), call.streams
 
@@ -110,8 +112,8 @@ def _terms(model: GeneratingModel, head: CallHead) -> Terms:
     return Terms(head.terms.timeout_s, head_priority(head.terms, model.classes, model.key.name))
 
 
-def _echo(model: GeneratingModel, given: str | list[int]) -> str:
-    return given if isinstance(given, str) else model.codec.decode(given)
+def _echo(model: GeneratingModel, given: str | list[int], ids: Sequence[int]) -> Echo:
+    return Echo(given if isinstance(given, str) else model.codec.decode(given), ids)
 
 
 def _frame(model: GeneratingModel, prefix: str, kind: str, tells_usage: TellsUsage) -> OpenAiFrame:

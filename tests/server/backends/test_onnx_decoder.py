@@ -70,6 +70,19 @@ def test_reads_a_prompt_as_numpy_does(decoder: Decoder, n_tokens: int) -> None:
     np.testing.assert_allclose(whole(decoder, 0, ids(n_tokens)), TINY.logits(ids(n_tokens))[-1], atol=2e-4)
 
 
+@pytest.mark.parametrize("n_tokens", [1, 2, 17, 64, 65, 200])
+def test_scores_a_prompt_as_numpy_does(decoder: Decoder, n_tokens: int) -> None:
+    """Whole or in pieces; and it keeps what reading keeps."""
+    prompt = ids(n_tokens)
+    found = decoder.score(2, prompt, 0)
+    np.testing.assert_allclose(found, TINY.logits(prompt), atol=2e-4)
+    pieces = [decoder.score(1, prompt[start : start + 64], start) for start in range(0, n_tokens, 64)]
+    np.testing.assert_allclose(np.concatenate(pieces), found, atol=1e-5)
+    whole(decoder, 0, prompt)
+    followed = decoder.decode([Row(slot, 7, n_tokens) for slot in range(3)])
+    assert len({one.tobytes() for one in followed}) == 1
+
+
 def test_generates_what_numpy_does(decoder: Decoder) -> None:
     prompt = ids(20)
     decoder.prefill([3], [prompt[:-1]], 0)

@@ -27,7 +27,7 @@ SLOTS = 4
 
 
 class Silent:
-    def began(self, n_cached: int) -> None: ...
+    def began(self, n_cached: int, scores: object) -> None: ...
     def token(self, token: int, logprob: object) -> None: ...
     def ended(self, why: Finish) -> None: ...
     def failed(self, error: Exception) -> None: ...
@@ -185,6 +185,63 @@ def test_holes_are_closed_when_nobody_comes(decoder: Decoder) -> None:
         assert scene.tokens[one.id] == TINY.greedy(one.payload.ids.tolist(), 4)
 
 
+SCORED = Sampling(temperature=0.0, ends=False, logprobs=2, scores=True)
+
+
+def by_numpy(ids: Array) -> tuple[list[float], list[tuple[int, ...]]]:
+    """Log probabilities of all tokens but the first, and the two likeliest in their places."""
+    logits = TINY.logits(ids)[:-1].astype(np.float64)
+    logprobs = (
+        logits
+        - np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True))
+        - logits.max(axis=1, keepdims=True)
+    )
+    likeliest = np.argsort(-logprobs, axis=1)[:, :2]
+    return [float(row[token]) for row, token in zip(logprobs, ids[1:], strict=True)], [tuple(row) for row in likeliest.tolist()]
+
+
+@pytest.mark.parametrize("length", [1, 2, 40, 64, 65, 129, 200])
+@pytest.mark.parametrize("cut", [64, 128, 256])
+def test_a_prompt_is_judged_as_numpy_judges_it_however_it_is_cut(decoder: Decoder, length: int, cut: int) -> None:
+    scene = Scene(decoder)
+    other, one = scene.ask(1, prompt(30, 1)), scene.ask(2, prompt(length), sampling=SCORED)
+    scene.step(whole(other))
+    for start in range(0, length, cut):
+        stepped = scene.step(other, Chunk(one, start, min(start + cut, length)))
+    (got,) = [got for got in stepped.got if got.request is one]
+    wanted, likeliest = by_numpy(one.payload.ids)
+    assert [score.chosen for score in got.scores] == pytest.approx(wanted, abs=2e-3)
+    assert [tuple(token for token, _ in score.top) for score in got.scores] == likeliest
+    assert got.token == TINY.greedy(one.payload.ids.tolist(), 1)[0]
+    assert [len(got.scores) for got in scene.step(one, other).got] == [0, 0], "they are told once"
+    scene.step(one, other)
+    assert scene.tokens[1] == TINY.greedy(other.payload.ids.tolist(), len(scene.tokens[1]))
+
+
+def test_what_is_known_of_a_prompt_is_judged_all_the_same_and_known_to_the_next(decoder: Decoder) -> None:
+    scene = Scene(decoder)
+    for number, sampling, n_known in ((1, GREEDY, 0), (2, SCORED, 0), (3, GREEDY, 128)):
+        one = scene.ask(number, prompt(150), sampling=sampling)
+        stepped = scene.step(whole(one))
+        assert stepped.known.get(number, 0) == n_known
+        assert len(stepped.got[0].scores) == (149 if sampling is SCORED else 0)
+        scene.stepper.release([one])
+    assert len({tuple(tokens) for tokens in scene.tokens.values()}) == 1
+
+
+def test_a_step_that_fails_among_pieces_is_run_again_as_if_nothing_was(decoder: Decoder) -> None:
+    failing = Failing(decoder)
+    scene = Scene(failing)
+    one = scene.ask(1, prompt(150), sampling=SCORED)
+    scene.step(Chunk(one, 0, 64))
+    failing.fails = "score"
+    with pytest.raises(BatchError, match="planted"):
+        scene.step(Chunk(one, 64, 150))
+    failing.fails = ""
+    (got,) = scene.step(Chunk(one, 64, 150)).got
+    assert [score.chosen for score in got.scores] == pytest.approx(by_numpy(one.payload.ids)[0], abs=2e-3)
+
+
 class Failing:
     """A decoder that fails when it is told to."""
 
@@ -199,6 +256,12 @@ class Failing:
     def prefill(self, slots: Sequence[int], prompts: Sequence[Array], start: int) -> Array:
         logits = self.decoder.prefill(slots, prompts, start)
         if self.fails == "prefill":
+            raise BatchError("planted")
+        return logits
+
+    def score(self, slot: int, tokens: Array, start: int) -> Array:
+        logits = self.decoder.score(slot, tokens, start)
+        if self.fails == "score" and start:
             raise BatchError("planted")
         return logits
 

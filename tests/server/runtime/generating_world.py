@@ -37,6 +37,7 @@ class Client:
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
+        self.scores: Sequence[LogProb] = ()
         self.n_cached: int | None = None
         self.finish: Finish | None = None
         self.error: FerryError | None = None
@@ -46,7 +47,8 @@ class Client:
         self.request: GenerateRequest[Any] | None = None
         self.at_token: Callable[[int], None] = lambda _: None
 
-    def began(self, n_cached: int) -> None:
+    def began(self, n_cached: int, scores: Sequence[LogProb]) -> None:
+        self.scores = scores
         self._check(self.n_cached is None)
         self.n_cached = n_cached
 
@@ -85,6 +87,9 @@ class Accidents:
 
     def prefill(self, slots: Sequence[int], prompts: Sequence[Array], start: int) -> Array:
         return self.decoder.prefill(slots, prompts, start)
+
+    def score(self, slot: int, tokens: Array, start: int) -> Array:
+        return self.decoder.score(slot, tokens, start)
 
     def decode(self, rows: Sequence[Row]) -> Array:
         self.n_steps += 1

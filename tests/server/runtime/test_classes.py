@@ -55,7 +55,7 @@ def test_the_more_urgent_class_goes_first_whoever_came_first(tmp_path: Path, ask
     asyncio.run(scenario())
 
 
-PATIENT = Classes((ServiceClass("now", 1.5), ServiceClass("patient", LIMIT_S)), 1)
+PATIENT = Classes((ServiceClass("now", 1.5), ServiceClass("patient", LIMIT_S, True)), 1)
 
 
 def test_a_class_is_refused_by_its_own_slo_and_told_of_it(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def answer(stops: tuple[str, ...] = (), heard: Heard | None = None) -> Answer:
 def played(tokens: list[int], stops: tuple[str, ...], take_every: int) -> list[News]:
     """What a reader gets who comes after so many tokens each time."""
     made = answer(stops)
-    made.began(0)
+    made.began(0, ())
     news = []
     for number, token in enumerate(tokens, 1):
         made.token(token, LOGPROB)
@@ -104,7 +104,7 @@ def test_a_stop_text_that_only_the_rest_completes() -> None:
 def test_it_says_each_thing_once_and_nothing_after_its_end() -> None:
     heard = Heard()
     made = answer(("b",), heard)
-    made.began(3)
+    made.began(3, ())
     for token in codec().encode("abc", False):
         made.token(token, None)
     made.ended(Finish.LENGTH)

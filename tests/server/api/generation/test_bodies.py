@@ -49,7 +49,7 @@ def test_every_wrong_number_is_refused_by_name(post: Post) -> None:
         ({"logit_bias": {"-1": 1}}, "logit_bias.-1", "in digits"),
         ({"logit_bias": {str(n): 1 for n in range(MOST_BIASES + 1)}}, "logit_bias", "up to 1024"),
         ({"stream": 1}, "stream", "true or false"), ({"echo": "yes"}, "echo", "true or false"),
-        ({"echo": True, "logprobs": 1}, "echo", "not supported with 'logprobs'"),
+        ({"prompt_logprobs": 1}, "prompt_logprobs", "those of a prompt come with 'logprobs' where 'echo' is true"),
         ({"stream_options": {}}, "stream_options", "for streams"),
         ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage", "not known"),
         ({"stream": True, "stream_options": []}, "stream_options", "must be an object"),

@@ -139,6 +139,28 @@ def test_echo_in_a_stream_comes_once(ai: Any) -> None:
 
 
 @pytest.mark.parametrize("streams", [False, True])
+def test_a_prompt_that_is_echoed_is_judged_too(ai: Any, engine: FakeEngine, streams: bool) -> None:
+    """As evaluation harnesses ask for it: a null for the first token, and places in the whole text."""
+    ids = codec().encode("a the", True)
+    reply = complete(ai, prompt=["a the", "an"], echo=True, logprobs=2, stream=streams, n=2)
+    parts = [part.choices[0] for part in reply] if streams else list(reply.choices)
+    assert all(asked.sampling.scores for asked in engine.asked)
+    for index, (given, said) in enumerate([(ids, "a the")] * 2 + [(codec().encode("an", True), "an")] * 2):
+        mine = [part for part in parts if part.index == index]
+        assert "".join(part.text for part in mine) == said + ANSWER
+        told = [part.logprobs for part in mine if part.logprobs]
+        tokens = [token for one in told for token in one.tokens]
+        offsets = [offset for one in told for offset in one.text_offset]
+        values = [value for one in told for value in one.token_logprobs]
+        assert len(tokens) == len(given) + N_TOKENS - 1
+        assert values == [None] + [-0.5] * (len(tokens) - 1)
+        assert told[0].top_logprobs[0] is None
+        assert offsets == sorted(offsets)
+        assert offsets[len(given)] == len(said), "the answer begins behind the prompt"
+        assert "".join(tokens[: len(given)]).endswith(said)
+
+
+@pytest.mark.parametrize("streams", [False, True])
 def test_log_probabilities(ai: Any, streams: bool) -> None:
     reply = complete(ai, logprobs=3, stream=streams)
     told = [part.choices[0].logprobs for part in (reply if streams else [reply]) if part.choices[0].logprobs]
