@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from server.backends.base import Array, BatchError
-from server.backends.closed_schemas import closed
 from server.contract.generation import Generation
 from server.errors import BadRequest
 
@@ -92,10 +91,7 @@ class GuidanceCompiler:
         """Raises BadRequest for a schema that cannot be kept; one that nothing can satisfy is such a schema."""
         import llguidance
 
-        wanted = json.loads(schema)
-        _check_multiples(wanted)
-        if (narrower := closed(wanted)) != wanted:
-            schema = json.dumps(narrower)
+        _check_multiples(json.loads(schema))
         matcher = llguidance.LLMatcher(self._tokenizer, _grammar(schema), log_level=0, limits=_limits())
         reason = matcher.get_error() or _why_not_begun(matcher)
         if reason:

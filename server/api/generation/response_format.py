@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from server.api.generation.closed_schemas import closed
 from server.api.generation.fields import BodyFields, shown
 from server.api.openai_errors import BadParameter
 from server.errors import BadRequest
@@ -46,10 +47,10 @@ def _schema(told: BodyFields) -> str:
         raise told.wrong("schema", f"must be a JSON schema, which is an object; found {shown(schema)}")
     if _depth(schema) > DEEPEST_SCHEMA:
         raise told.wrong("schema", f"is nested more than {DEEPEST_SCHEMA} deep; name its parts in '$defs', and use '$ref'")
-    written = orjson.dumps(schema).decode()
-    if len(written) > LARGEST_SCHEMA:
-        raise told.wrong("schema", f"has {len(written):,} characters; {LARGEST_SCHEMA:,} are possible")
-    return written
+    n_characters = len(orjson.dumps(schema).decode())
+    if n_characters > LARGEST_SCHEMA:
+        raise told.wrong("schema", f"has {n_characters:,} characters; {LARGEST_SCHEMA:,} are possible")
+    return orjson.dumps(closed(schema)).decode()
 
 
 def _depth(value: Any) -> int:

@@ -95,9 +95,6 @@ KEPT: list[tuple[dict[str, Any], Any]] = [
      lambda value: value == {"ä": "中"} or (2 <= len(value) <= 4 and set(value) == {None})),
     ({"allOf": [{"required": ["b"]}, {"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "additionalProperties": False}]},
      lambda value: value in ({"b": 2}, {"a": 1, "b": 2})),
-    ({"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}, "more": {"$ref": "#/$defs/more"}}, "required": ["mood", "more"],
-      "$defs": {"more": {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 5}}}}},
-     lambda value: list(value) == ["mood", "more"] and list(value["more"]) in ([], ["n"])),
     ({"type": "object", "allOf": [{"properties": {"a": {"const": 1}}, "required": ["a"]}, {"properties": {"b": {"const": 2}}, "required": ["b"]}]},
      lambda value: (value["a"], value["b"]) == (1, 2)),
 ]  # fmt: skip

@@ -51,9 +51,12 @@ def read(value: object) -> str | None:
 
 def test_what_is_read() -> None:
     assert [read(value) for value in (None, {"type": "text"}, {"type": "json_object"})] == [None, None, ANY_OBJECT]
-    ordered = {"type": "object", "properties": {"z": {"enum": [None, "ä"]}, "a": {}}}
+    ordered = {"type": "object", "properties": {"z": {"enum": [None, "ä"]}, "a": {}}, "additionalProperties": False}
     for more in ({}, {"strict": True}, {"strict": False, "description": "a person"}):
         assert read(by(ordered, **more)) == json.dumps(ordered, ensure_ascii=False, separators=(",", ":")), "in the order given"
+    assert read(by({"properties": {"a": {}}})) == '{"properties":{"a":{}},"additionalProperties":false}', (
+        "those that are named, and no others"
+    )
     assert read(by(nested(DEEPEST_SCHEMA)))
     assert read(by({"enum": ["x" * (LARGEST_SCHEMA - 20)]}))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.backends.closed_schemas import closed
+from server.api.generation.closed_schemas import closed
 
 A, B = {"a": {"type": "string"}}, {"b": {"type": "integer"}}
 NO_MORE = {"additionalProperties": False}
