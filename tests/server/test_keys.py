@@ -125,6 +125,10 @@ def test_calls_carry_the_key_as_metadata(locked: ChildServer) -> None:
                     ask()
                 assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
                 assert "the API key is" in caught.value.details()
+        for unknown in ("/a/b/c", f"{calls.SERVICE}NoSuchMethod", "/nobody"):
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(unknown)(b"", timeout=30.0)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])

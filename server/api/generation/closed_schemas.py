@@ -75,4 +75,4 @@ def _names_all(schema: dict[str, Any]) -> bool:
         return False
     if not isinstance(required, list) or not isinstance(least, int):
         return False  # the library says what is wrong with it
-    return all(one in named for one in required) and least <= len(named)
+    return all(isinstance(one, str) and one in named for one in required) and least <= len(named)

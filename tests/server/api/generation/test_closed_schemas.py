@@ -41,7 +41,7 @@ def test_objects_that_name_their_properties_have_no_others(schema: dict[str, Any
         {"properties": A, "$ref": "#/$defs/x", "$defs": {"x": {"properties": B}}}, {"anyOf": [{"properties": A}], "$ref": "#"},
         {"$defs": {"x": {"allOf": [{"$ref": "#/$defs/y"}, {"properties": A}]}, "y": {"properties": B}}, "$ref": "#/$defs/x"},
         {"const": {"properties": A}}, {"enum": [{"properties": A}]}, {"default": {"properties": A}}, {"items": False}, True, [], "properties",
-        {"properties": A, "required": "a"}, {"properties": [A]}, {"properties": A, "minProperties": "2"}, {"properties": "x"},
+        {"properties": A, "required": "a"}, {"properties": A, "required": [[]]}, {"properties": A, "required": [{}, None]}, {"properties": [A]}, {"properties": A, "minProperties": "2"}, {"properties": "x"},
     ],
 )  # fmt: skip
 def test_nothing_else_is_changed(schema: Any) -> None:
