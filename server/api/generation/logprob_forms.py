@@ -30,10 +30,11 @@ def _told(codec: TextCodec, token: int, logprob: float) -> dict[str, Any]:
 
 def completion_logprobs(codec: TextCodec, tokens: Sequence[KeptToken]) -> dict[str, Any]:
     """The chosen token is always among the likeliest. Where nothing is known, as of the first token of a prompt, it is null."""
+    names = _Names(codec)
     return {
-        "tokens": [_name(codec, one.token) for one in tokens],
+        "tokens": [names[one.token] for one in tokens],
         "token_logprobs": [None if one.logprob is None else max(one.logprob.chosen, LEAST) for one in tokens],
-        "top_logprobs": [None if one.logprob is None else _likeliest(codec, one.token, one.logprob) for one in tokens],
+        "top_logprobs": [None if one.logprob is None else _likeliest(names, one.token, one.logprob) for one in tokens],
         "text_offset": [one.offset for one in tokens],
     }
 
@@ -48,14 +49,22 @@ def prompt_tokens(codec: TextCodec, ids: Sequence[int], scores: Sequence[LogProb
     return found
 
 
-def _likeliest(codec: TextCodec, token: int, logprob: LogProb) -> dict[str, float]:
-    return {_name(codec, one): max(value, LEAST) for one, value in (*logprob.top, (token, logprob.chosen))}
+def _likeliest(names: _Names, token: int, logprob: LogProb) -> dict[str, float]:
+    return {names[one]: max(value, LEAST) for one, value in (*logprob.top, (token, logprob.chosen))}
 
 
-def _name(codec: TextCodec, token: int) -> str:
-    """Part of a character is written as its bytes, so that it stays apart from others."""
-    piece = codec.piece(token)
-    try:
-        return piece.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+class _Names(dict[int, str]):
+    """Of tokens, each made once for a reply. Part of a character is written as its bytes, so that it stays apart from others."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        super().__init__()
+        self._codec = codec
+
+    def __missing__(self, token: int) -> str:
+        piece = self._codec.piece(token)
+        try:
+            name = piece.decode()
+        except UnicodeDecodeError:
+            name = "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+        self[token] = name
+        return name

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from server.api.generation.completions import CompletionForm
 from server.core.types import ModelKey
 from server.errors import InstanceLost, Refused
 from server.generation.options import Finish
@@ -158,6 +159,23 @@ def test_a_prompt_that_is_echoed_is_judged_too(ai: Any, engine: FakeEngine, stre
         assert offsets == sorted(offsets)
         assert offsets[len(given)] == len(said), "the answer begins behind the prompt"
         assert "".join(tokens[: len(given)]).endswith(said)
+
+
+def test_a_long_reply_is_the_same_written_elsewhere_than_on_the_event_loop(ai: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    plain = CompletionForm.whole
+
+    def watched(self: CompletionForm, *args: Any) -> bytes:
+        threads.append(threading.current_thread().name)
+        return plain(self, *args)
+
+    monkeypatch.setattr(CompletionForm, "whole", watched)
+    found = []
+    for most in (10_000, 0):
+        monkeypatch.setattr("server.api.generation.exchange.AT_ONCE", most)
+        found.append(complete(ai, prompt=["a the", "an"], echo=True, logprobs=2, n=2).choices)
+    assert found[0] == found[1]
+    assert threads[0] != threads[1]
 
 
 @pytest.mark.parametrize("streams", [False, True])
