@@ -17,7 +17,8 @@ LEAST_OVER: Mapping[str, float] = {
     STATIC: 2.3, ENGINE: 0.85, "transformers, static batches": 5.0, "transformers, continuous": 3.0,
     "onnxruntime-genai, static batches": 2.3, "onnxruntime-genai engine": 2.5, "llama.cpp, continuous": 2.0,
 }  # fmt: skip
-"""Tokens per second, as ferry's ÷ the other's; nothing is claimed of waves through ferry's own engine."""
+"""Tokens per second, as ferry's ÷ the other's; nothing is claimed of waves through ferry's own engine. Of other generators, which run in
+their own process, both is claimed: of ferry over HTTP, and of its engine in process like them."""
 
 ROUNDS_OTHERWISE = ("llama.cpp, continuous",)
 """Its kernels round in another way, so its likeliest token is another one now and then."""
@@ -43,6 +44,11 @@ class OfRounds(Verdict):
         return f"{base}; the worst round: {self.worst:.3g}" + (
             "" if alike else f", which {'misses' if self.holds else 'holds'}"
         )
+
+
+def median_ratio(ours: Sequence[float], others: Sequence[float]) -> float:
+    """Of figures of the same rounds."""
+    return statistics.median(one / other for one, other in zip(ours, others, strict=True))
 
 
 def claims(content: Content) -> list[Verdict]:
@@ -71,12 +77,23 @@ def longest_gaps(scene: Content) -> list[float]:
 def _backlog(scene: Content) -> Sequence[Verdict]:
     over, same = scene["ferry_over"], scene["same_answers"]
     told = [Verdict(f"ferry / {name}", over[name], Side.AT_LEAST, least) for name, least in LEAST_OVER.items() if name in over]
+    told += _in_process(scene["tokens_per_s"])
     if (engine := scene.get("engine_over_static")) is not None:  # older results have no static batches in process
         told.append(Verdict("in process: continuous / static batches", engine, Side.AT_LEAST, LEAST_OVER[STATIC]))
         share = engine / scene["row_step_ceiling"]
         told.append(Verdict("in process: the same, of the row-step ceiling", share, Side.AT_LEAST, _LEAST_OF_CEILING))
     alike = min(found for name, found in same.items() if name not in ROUNDS_OTHERWISE)
     return [*told, Verdict("the same answers from everybody but llama.cpp, the least share", alike, Side.AT_LEAST, 1.0)]
+
+
+def _in_process(per_s: Mapping[str, Sequence[float]]) -> Sequence[Verdict]:
+    """ferry's engine beside the other generators, none of which has a network around it either: by the median of the rounds."""
+    others = [(name, least) for name, least in LEAST_OVER.items() if name in per_s and name not in (STATIC, ENGINE)]
+    return [
+        Verdict(f"in process: ferry's engine / {name}", median_ratio(per_s[ENGINE], per_s[name]), Side.AT_LEAST, least)
+        for name, least in others
+        if ENGINE in per_s
+    ]
 
 
 def _chosen(scene: Content) -> Sequence[Verdict]:

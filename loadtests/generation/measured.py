@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from loadtests.child import Child
 from loadtests.errors import LoadTestError
 from loadtests.generation import company, scenes
-from loadtests.generation.claims import ENGINE, ENGINE_STATIC
+from loadtests.generation.claims import ENGINE, ENGINE_STATIC, median_ratio
 from loadtests.generation.joining import Joining
 from loadtests.generation.options import Options
 from loadtests.generation.programs import GENERATORS, CannotRun, Generator, Program
@@ -91,20 +91,15 @@ def beside(
         for name, found in texts.items()
     }
     per_s = {name: [work.n_tokens / one for one in taken] for name, taken in seconds.items()}
-    ratios = {name: _ratio(per_s[ours], found) for name, found in per_s.items()}
+    ratios = {name: median_ratio(per_s[ours], found) for name, found in per_s.items()}
     return {
         "tokens_per_s": per_s,
         "ferry_over": ratios,
         "same_answers": {name: min(shares) for name, shares in same.items()},
         "same_answers_by_round": same,
-        "engine_over_static": _ratio(per_s[ENGINE], per_s[ENGINE_STATIC]),
+        "engine_over_static": median_ratio(per_s[ENGINE], per_s[ENGINE_STATIC]),
         "row_step_ceiling": work.ceiling(slots),
     }
-
-
-def _ratio(ours: Sequence[float], others: Sequence[float]) -> float:
-    """Median over the rounds."""
-    return statistics.median(one / other for one, other in zip(ours, others, strict=True))
 
 
 def chosen(options: Options, server: Child, per_s: float) -> dict[str, Any]:
@@ -124,7 +119,7 @@ def chosen(options: Options, server: Child, per_s: float) -> dict[str, Any]:
         "compared_on": told["compared_on"],
         "candidate": {key: chosen[key] for key in ("name", "n_bytes", "perplexity", "top1", "kl")},
         "tokens_per_s": {"plain": found["patient"], "chosen": found["chosen"]},
-        "over_plain": _ratio(found["chosen"], found["patient"]),
+        "over_plain": median_ratio(found["chosen"], found["patient"]),
         "times_smaller": plain["n_bytes"] / chosen["n_bytes"],
     }
 

@@ -42,7 +42,7 @@ class Decoder(Protocol):
         [tokens, vocabulary]: the logits after each of them. Raises BatchError likewise."""
 
     def decode(self, rows: Sequence[Row]) -> Array:
-        """Keep one token more in each row's slot. Returns float32 [rows, vocabulary] in the order given; valid until the next call.
+        """Keep one token more in each row's slot. Returns float32 [rows, vocabulary] in the order given; valid until the next decode.
         What free slots and unfinished prompts keep is not changed. Raises BatchError likewise."""
 
     def copy(self, source: int, target: int, n_kept: int) -> None:

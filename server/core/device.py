@@ -54,6 +54,10 @@ class Device(Generic[P]):
         """Whether another model than this one has requests that wait: then nothing is formed ahead of them."""
         return self.is_shared and any(one.wants_device for one in self.lanes if one is not lane)
 
+    def is_left_to(self, lane: Tenant[P], now: float) -> bool:
+        """Whether no other model than this one has requests to be reckoned with."""
+        return not any([one.is_active(now) for one in self.lanes if one is not lane])
+
     def free_at(self, lane: Tenant[P], now: float) -> float:
         """When a batch of this model is expected to fit."""
         left = sum([len(one.running) / max(1, one.instances) for one in self.lanes]) + 1 / lane.instances - 1

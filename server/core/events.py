@@ -163,9 +163,11 @@ class Answer(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class Iterate(Generic[P]):
-    """Give this step to the instance that it names, which has none."""
+    """Give this step to the instance that it names, which has none. `may_go_on`: nobody else wants its device, so the instance may begin
+    the next tokens of its residents as soon as this step has run, before it is told what its next step is."""
 
     iteration: Iteration[P]
+    may_go_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,8 +207,8 @@ class Onlooker(Generic[P]):
 
     def _note_resident_action(self, action: Iterate[P] | Emit[P] | Release[P]) -> None:
         match action:
-            case Iterate(iteration):
-                self._check_iteration(iteration)
+            case Iterate():
+                self._check_iteration(action)
             case Emit(_, _, ended):
                 for request in ended:
                     self._end_request(request, Outcome.ANSWERED)
@@ -239,11 +239,15 @@ class Onlooker(Generic[P]):
         elif request.model in self._residents:
             self._residents[request.model].waiting.pop(request.id, None)
 
-    def _check_iteration(self, iteration: Iteration[P]) -> None:
+    def _check_iteration(self, action: Iterate[P]) -> None:
+        iteration = action.iteration
         books = self._residents[iteration.model]
         if (others := self._share_of_others(books)) and others + books.share + 1 / len(books.places) > 1 + _ROUNDING_S:
             raise BrokenLaw(f"law 4: {iteration!r} does not fit on its device beside what runs there")
         books.check_iteration(iteration, self._scheduler.resident_lane(iteration.model))
+        is_wanted = any(one.waiting for one in self._all() if one.device == books.device and one is not books)
+        if action.may_go_on and (is_wanted or books.places[iteration.instance].suspects):
+            raise BrokenLaw(f"law 5: {iteration!r} may go on, but a step of it has failed, or others wait for its device")
         self.iterations.append(iteration)
 
     def _check_batch(self, batch: Batch[P], now: float) -> None:

@@ -279,7 +279,7 @@ class ResidentLane(Tenant[P]):
         self._outlook = None
         if self.device.is_shared:
             self.device.started(self, plan.takes_s)
-        return Iterate(iteration)
+        return Iterate(iteration, may_go_on=not place.suspects and self.device.is_left_to(self, now))
 
     def finish(self, done: IterationDone[P], now: float) -> tuple[list[Action[P]], list[Action[P]]]:
         """A step ran. Returns who is gone, which the next step may build on, and what clients are told after that."""

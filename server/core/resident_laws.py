@@ -37,7 +37,8 @@ class ResidentBooks(Generic[P]):
     """One generating model.
 
     Law 5: in each step of an instance all its residents who have a token get the next one, unless a step of theirs has failed, after
-    which each of them runs once alone. Prompts go on where they stopped, cut at multiples of the chunk size.
+    which each of them runs once alone. Prompts go on where they stopped, cut at multiples of the chunk size. An instance goes on by itself
+    only where no step has failed and no other model of its device has requests that wait.
     Law 6: slots, room and step tokens are never exceeded; who leaves is released at once and never seen again.
     Law 7: prompts are taken up in the order of urgency within a priority, and a lower priority goes first only within its floor.
     Law 8: no prompt is added to a step that is then predicted to break the inter-token SLO even at best.

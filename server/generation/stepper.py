@@ -1,6 +1,7 @@
 """Carries out the scheduler's steps on a decoder: slots, what is known of prompts, chunks, decoding, sampling. Lives in its instance's thread.
 
-A step that raises leaves everything as it was before, so that each of its requests can be run again alone.
+A step that raises leaves everything as it was before, so that each of its requests can be run again alone. What decoding gives is the same
+whenever it is done and whoever joins or leaves meanwhile: so it may be done before the step that wants it is known.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from server.backends.base import Array
+from server.backends.base import Array, BatchError
 from server.backends.decoding import Decoder, Row
 from server.core.types import Chunk, Iteration
 from server.generation.asked import Asked, Asking
@@ -36,7 +37,7 @@ class Stepped:
     """What came of a step. `known`: of prompts that began in it and of which something was known, how many tokens, by request id.
 
     `n_rows` were calculated to decode, free slots between included; of prompts, `n_read` tokens. `n_slots` are in use after it, and
-    `n_kept` tokens of prompts kept.
+    `n_kept` tokens of prompts kept. `went_on`: it took what `Stepper.go_on` had decoded.
     """
 
     got: Sequence[Got]
@@ -45,6 +46,24 @@ class Stepped:
     n_read: int = 0
     n_slots: int = 0
     n_kept: int = 0
+    went_on: bool = False
+
+
+class _Ahead(NamedTuple):
+    """What decoding gave before it was asked for: of each of these requests, by id, a row of float32 [rows, vocabulary]."""
+
+    requests: Sequence[int]
+    logits: Array
+
+    def of(self, requests: Sequence[int]) -> Array | None:
+        """The rows of these; None when one has none."""
+        if requests == self.requests:
+            return self.logits
+        places = {request: place for place, request in enumerate(self.requests)}
+        if not places.keys() >= set(requests):
+            return None
+        rows: Array = self.logits[[places[request] for request in requests]]
+        return rows
 
 
 class _Resident:
@@ -72,6 +91,8 @@ class Stepper:
         self._slots = Slots(decoder.slots, chunk)
         self._chunk = chunk
         self._residents: dict[int, _Resident] = {}
+        self._going: list[_Resident] = []
+        self._ahead: _Ahead | None = None
 
     def release(self, requests: Sequence[Asking]) -> None:
         """These have left; those that never began have no slot yet."""
@@ -81,19 +102,23 @@ class Stepper:
 
     def step(self, iteration: Iteration[Asked]) -> Stepped:
         """Raises BatchError when the library or the sampling fails; then nobody got a token."""
+        ahead, self._ahead = self._ahead, None
+        self._going = []
         known = self._begin(iteration.chunks)
-        if all([chunk.start for chunk in iteration.chunks]):
-            self._close_hole()
+        if ahead is None and all([chunk.start for chunk in iteration.chunks]):
+            self._close_hole()  # when nobody is about to take it
         iteration = iteration.moved(known)
         residents = [self._residents[request.id] for request in iteration.decode]
         prompts = [self._residents[chunk.request.id] for chunk in iteration.chunks]
         first = [resident for resident, chunk in zip(prompts, iteration.chunks, strict=True) if chunk.is_last]
         scores: dict[int, list[LogProb]] = {}
         read = self._read(iteration.chunks, scores)
-        rows = [Row(self._slots[one.request.id], one.last, one.n_kept) for one in residents]
         chosen = choose(np.stack([read[one.request.id] for one in first]), [one.chooser for one in first]) if first else []
-        if rows:
-            chosen += choose(self._decoder.decode(rows), [one.chooser for one in residents])
+        decoded = None
+        if residents:
+            decoded = None if ahead is None else ahead.of([one.request.id for one in residents])
+            logits = self._decode(residents) if decoded is None else decoded
+            chosen += choose(logits, [one.chooser for one in residents])
         for one, chunk in zip(prompts, iteration.chunks, strict=True):
             one.n_kept = chunk.stop
             one.scores += scores.get(one.request.id, ())
@@ -101,9 +126,26 @@ class Stepper:
         for one in residents:
             one.n_kept += 1
         got = [self._give(one, *token) for one, token in zip([*first, *residents], chosen, strict=True)]
-        n_rows = max((row.slot for row in rows), default=-1) + 1
+        over = {one.request.id for one in got if one.finish is not None}
+        self._going = [one for one in [*residents, *first] if one.request.id not in over]
+        n_rows = max([self._slots[one.request.id] for one in residents], default=-1) + 1
         n_read = sum([chunk.stop - chunk.start for chunk in iteration.chunks])
-        return Stepped(got, known, n_rows, n_read, len(self._slots), self._slots.n_kept)
+        return Stepped(got, known, n_rows, n_read, len(self._slots), self._slots.n_kept, decoded is not None)
+
+    def go_on(self) -> None:
+        """Decode for those of the last step who want another token. The next step takes what that gives, unless it is of others too."""
+        going = [one for one in self._going if one.request.id in self._residents]
+        if not going or self._ahead is not None:
+            return
+        self._close_hole()
+        try:
+            self._ahead = _Ahead([one.request.id for one in going], self._decode(going))
+        except BatchError:
+            self._going = []  # the step that decodes for them will meet it too, and tell
+
+    def _decode(self, residents: Sequence[_Resident]) -> Array:
+        """Their next logits, float32 [residents, vocabulary]."""
+        return self._decoder.decode([Row(self._slots[one.request.id], one.last, one.n_kept) for one in residents])
 
     def _begin(self, chunks: Sequence[Chunk[Asked]]) -> dict[int, int]:
         """Slots for those whose prompt begins; how much of it is known."""
@@ -123,7 +165,6 @@ class Stepper:
         return known
 
     def _close_hole(self) -> None:
-        """When nobody is about to take it."""
         move = self._slots.close_hole()
         if move is not None:
             self._decoder.copy(move.source, move.target, self._residents[move.request].n_kept)

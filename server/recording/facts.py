@@ -106,9 +106,9 @@ def action_facts(action: Action[Any]) -> Facts:
             return "fail", request.id, why.value, plain(detail)
         case Closed(model):
             return "closed", tuple(model)
-        case Iterate(step):
+        case Iterate(step, may_go_on):
             chunks = [[chunk.request.id, chunk.start, chunk.stop] for chunk in step.chunks]
-            return "iterate", step.id, step.instance, _ids(step.decode), chunks, step.context
+            return "iterate", step.id, step.instance, _ids(step.decode), chunks, step.context, may_go_on
         case Emit(step, requests, ended):
             return "emit", step.id, _ids(requests), _ids(ended)
         case Release(model, instance, requests):

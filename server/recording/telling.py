@@ -289,7 +289,7 @@ def fact_words(facts: Facts) -> str:
 
 def _step_words(facts: Facts) -> str:
     match facts:
-        case ["iterate", number, instance, decode, chunks, _]:
+        case ["iterate", number, instance, decode, chunks, *_]:
             parts = [f"a token for {_numbers(decode)}"] if decode else []
             parts += [f"prompt of #{one} from {start} to {stop}" for one, start, stop in chunks]
             return f"step {number} on instance {instance}: {', '.join(parts)}"

@@ -130,7 +130,7 @@ class Generating:
         """A decision about requests that generate; `stepped`: what came of the step that brought it about."""
         match action:
             case Iterate(iteration):
-                self._instances[iteration.model].start(iteration)
+                self._instances[iteration.model].start(action)
             case Release():
                 self._instances[action.model].release(action)
             case Emit(iteration, requests):

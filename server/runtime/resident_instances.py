@@ -1,4 +1,7 @@
-"""Instances of a model that generates: a thread, a decoder and its residents each. They carry out steps and report on the event loop."""
+"""Instances of a model that generates: a thread, a decoder and its residents each. They carry out steps and report on the event loop.
+
+Where they may, they begin the next tokens while the event loop hears of the last ones and decides what the next step is (docs/decisions/0031).
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,19 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from server.backends.base import BatchError
-from server.core.events import Release
+from server.core.events import Iterate, Release
 from server.core.types import Iteration
 from server.generation.asked import Asked
 from server.generation.stepper import Stepped, Stepper
 from server.runtime.clock import Clock
 
-_Order = Iteration[Asked] | Release[Asked] | None
+_Order = Iterate[Asked] | Release[Asked] | None
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What came of a step: `stepped`, or why it failed. Times are absolute seconds."""
+    """What came of a step: `stepped`, or why it failed. Times are absolute seconds. A step that took what had been decoded before began so
+    much earlier than it was ordered as that took."""
 
     iteration: Iteration[Asked]
     began_at: float
@@ -56,9 +60,9 @@ class ResidentInstances:
         self._threads.append(thread)
         thread.start()
 
-    def start(self, iteration: Iteration[Asked]) -> None:
+    def start(self, step: Iterate[Asked]) -> None:
         """Take a step and return at once; its StepReport comes later."""
-        self._orders[iteration.instance].put(iteration)
+        self._orders[step.iteration.instance].put(step)
 
     def release(self, gone: Release[Asked]) -> None:
         """Before the next step these leave."""
@@ -77,19 +81,27 @@ class ResidentInstances:
     def _work(self, number: int, orders: SimpleQueue[_Order]) -> None:
         try:
             stepper = self._make(number)
+            may_go_on, ahead_s = False, 0.0
             while (order := orders.get()) is not None:
                 if isinstance(order, Release):
                     stepper.release(order.requests)
                 else:
-                    self._loop.call_soon_threadsafe(self._report, self._step(stepper, order))
+                    report = self._step(stepper, order.iteration, ahead_s)
+                    self._loop.call_soon_threadsafe(self._report, report)
+                    may_go_on = order.may_go_on and report.stepped is not None
+                    del report
                 del order
+                if may_go_on and orders.empty():
+                    began_at, may_go_on = self._clock(), False
+                    stepper.go_on()
+                    ahead_s = self._clock() - began_at
         except BaseException as error:  # not a request's fault (a library's panic is no Exception): a new instance comes
             self._loop.call_soon_threadsafe(self._lost, number, f"{type(error).__name__}: {error}")
 
-    def _step(self, stepper: Stepper, iteration: Iteration[Asked]) -> StepReport:
+    def _step(self, stepper: Stepper, iteration: Iteration[Asked], ahead_s: float) -> StepReport:
         began_at = self._clock()
         try:
             stepped = stepper.step(iteration)
         except BatchError as error:
             return StepReport(iteration, began_at, self._clock(), None, str(error))
-        return StepReport(iteration, began_at, self._clock(), stepped)
+        return StepReport(iteration, began_at - ahead_s if stepped.went_on else began_at, self._clock(), stepped)

@@ -25,7 +25,7 @@ def side(encoder: float, decoder: float) -> dict[str, Any]:
 
 
 def result() -> dict[str, Any]:
-    """Two rounds; it misses nothing but transformers' continuous batching and the encoder's SLO in company."""
+    """Two rounds; it misses nothing but transformers' continuous batching (twice) and the encoder's SLO in company."""
     over = {
         "ferry": 1.0,
         "ferry, waves": 1.6,

@@ -11,7 +11,19 @@ from tests.loadtests.generation.example import result
 
 def test_which_claims_miss() -> None:
     missed = [one.figure for one in claims(result()) if not one.holds]
-    assert missed == ["ferry / transformers, continuous", "encoder in its SLO beside the decoder, share of all requests"]
+    assert missed == [
+        "ferry / transformers, continuous",
+        "in process: ferry's engine / transformers, continuous",
+        "encoder in its SLO beside the decoder, share of all requests",
+    ]
+
+
+def test_others_are_compared_with_the_engine_round_by_round_too() -> None:
+    found = result()
+    per_s = found["backlog"]["tokens_per_s"]
+    per_s["ferry's engine in process"], per_s["transformers, continuous"] = [900.0, 700.0], [300.0, 200.0]
+    (told,) = (one for one in claims(found) if one.figure == "in process: ferry's engine / transformers, continuous")
+    assert (told.found, told.bound, told.holds) == (3.25, 3.0, True)
 
 
 def test_nothing_is_claimed_of_waves_and_of_those_left_out() -> None:
@@ -22,7 +34,7 @@ def test_nothing_is_claimed_of_waves_and_of_those_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scene", "n"), [("backlog", 7), ("chosen", 2), ("arrivals", 2), ("gap", 1), ("overload", 2), ("company", 2)]
+    ("scene", "n"), [("backlog", 9), ("chosen", 2), ("arrivals", 2), ("gap", 1), ("overload", 2), ("company", 2)]
 )
 def test_a_scene_that_did_not_run_claims_nothing(scene: str, n: int) -> None:
     whole = result()
@@ -101,7 +113,7 @@ def test_a_file_is_judged_by_todays_rules_with_its_own_bounds_and_keeps_what_onl
     assert {one.figure for one in found} == {"once claimed", *(one.figure for one in claims(old))}
 
 
-def test_older_results_without_static_batches_in_process_claim_nothing_of_them() -> None:
+def test_older_results_without_an_engine_in_process_claim_nothing_of_it() -> None:
     old = result()
-    del old["backlog"]["engine_over_static"]
+    del old["backlog"]["engine_over_static"], old["backlog"]["tokens_per_s"]["ferry's engine in process"]
     assert not [one for one in claims(old) if one.figure.startswith("in process")]

@@ -105,6 +105,14 @@ def test_nothing_is_formed_ahead_of_a_neighbour_that_waits() -> None:
     assert not device.is_wanted_beside(b)
 
 
+def test_it_is_left_to_who_has_no_active_neighbour() -> None:
+    device, a, b = shared()
+    assert device.is_left_to(a, 0.0)
+    b.waiting.add(request(1, model=B))
+    assert not device.is_left_to(a, 0.0)
+    assert device.is_left_to(b, 0.0)
+
+
 def test_a_lower_priority_with_a_tighter_deadline_does_not_shrink_the_batch() -> None:
     first, second = request(1, 1000), request(2, 5.5, priority=1)
     forecast = Lane(A, Limits(8, 100), Mixing.ANY, costs(), Device[str]()).forecast

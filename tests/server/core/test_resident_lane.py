@@ -19,6 +19,7 @@ from server.core.events import (
     Iterate,
     IterationDone,
     IterationFailed,
+    Open,
     OpenResident,
     Refuse,
     Release,
@@ -26,8 +27,8 @@ from server.core.events import (
     Wake,
 )  # fmt: skip
 from server.core.scheduler import Scheduler
-from server.core.types import GenerateRequest, Iteration, ResidentLimits
-from tests.server.core.build import KEY, LIMITS, MS, STEPS, ids, prompt, request, resident_lane
+from server.core.types import GenerateRequest, Iteration, Limits, Mixing, ModelKey, ResidentLimits
+from tests.server.core.build import KEY, LIMITS, MS, STEPS, costs, ids, prompt, request, resident_lane
 
 
 def shown(action: Action[str]) -> str:
@@ -50,16 +51,21 @@ def shown(action: Action[str]) -> str:
 class Play:
     """A scheduler with one generating model, and the steps that it was given, by instance."""
 
-    def __init__(self, limits: ResidentLimits = LIMITS, n_instances: int = 1, costs: LinearSteps = STEPS) -> None:
+    def __init__(
+        self, limits: ResidentLimits = LIMITS, n_instances: int = 1, steps: LinearSteps = STEPS, device: str | None = None
+    ) -> None:
         self.scheduler: Scheduler[str] = Scheduler()
         self.steps: dict[int, Iteration[str]] = {}
-        self.see(0, OpenResident(KEY, limits, costs))
+        self.may_go_on = False
+        self.see(0, OpenResident(KEY, limits, steps, device))
         for number in range(n_instances):
             self.see(0, InstanceUp(KEY, number))
 
     def see(self, at_ms: float, event: Event[str]) -> list[str]:
         actions = self.scheduler.handle(event, at_ms * MS)
-        self.steps |= {action.iteration.instance: action.iteration for action in actions if isinstance(action, Iterate)}
+        for action in actions:
+            if isinstance(action, Iterate):
+                self.steps[action.iteration.instance], self.may_go_on = action.iteration, action.may_go_on
         return [shown(action) for action in actions]
 
     def submit(self, at_ms: float, *requests: GenerateRequest[str]) -> list[str]:
@@ -270,6 +276,32 @@ def test_after_a_failed_step_each_runs_alone_and_only_the_culprit_fails() -> Non
         "fail 2: model_error (boom)",
     ]
     assert play.done(34) == ["<step 6 on 0: decode 1,3, prefill ->", "tokens for 3, last for none"]
+
+
+def test_an_instance_may_go_on_unless_a_step_has_failed() -> None:
+    play, one, two = Play(), prompt(1, length=10), prompt(2, length=12)
+    play.submit(0, one)
+    assert play.may_go_on
+    play.submit(1, two)
+    play.done(2)
+    assert play.may_go_on
+    play.see(5, IterationFailed(play.steps[0], "boom"))
+    assert not play.may_go_on
+    play.done(7)
+    assert not play.may_go_on, "the other one has not run alone yet"
+    play.done(9)
+    assert play.may_go_on
+
+
+def test_an_instance_may_not_go_on_where_a_neighbour_is_asked() -> None:
+    play, one, neighbour = Play(device="d"), prompt(1, length=10), ModelKey("n", 1)
+    play.see(0, Open(neighbour, Limits(4, 100), Mixing.ANY, costs(), "d"))
+    play.see(0, InstanceUp(neighbour))
+    play.submit(1, one)
+    assert play.may_go_on
+    play.see(2, Submit(neighbour, (request(9, model=neighbour),)))
+    assert play.done(3)[0] == "<step 2 on 0: decode 1, prefill ->"
+    assert not play.may_go_on
 
 
 def test_a_cancelled_culprit_has_its_outcome_already() -> None:

@@ -135,6 +135,23 @@ def test_law_5_all_decode() -> None:
         scene.see(IterationDone(first, ()), Iterate(scene.step(one, context=11)), Emit(first, (one, two), ()))
 
 
+def test_law_5_nobody_goes_on_after_a_failed_step() -> None:
+    scene, one, two = Scene(), prompt(1), prompt(2)
+    first = scene.begun(one, two)
+    with pytest.raises(BrokenLaw, match=r"law 5: .* may go on"):
+        scene.see(IterationFailed(first, "boom"), Iterate(scene.step(whole(one)), may_go_on=True))
+
+
+def test_law_5_nobody_goes_on_where_a_neighbour_waits() -> None:
+    scene = Scene(device="d")
+    scene.see(Open(OTHER, Limits(4, 100), Mixing.ANY, costs(), "d"))
+    waits, one = request(9, model=OTHER), prompt(1)
+    first = scene.begun(one)
+    scene.see(Submit(OTHER, (waits,)))
+    with pytest.raises(BrokenLaw, match=r"law 5: .* may go on"):
+        scene.see(IterationDone(first, ()), Iterate(scene.step(one, context=11), may_go_on=True), Emit(first, (one,), ()))
+
+
 def test_law_5_a_step_does_something() -> None:
     scene = Scene()
     with pytest.raises(BrokenLaw, match=r"law 5: .* does nothing"):

@@ -89,6 +89,7 @@ ACTIONS: list[Action[None]] = [
     Fail(REQUEST, Failure.MODEL, "boom"),
     Closed(MODEL),
     Iterate(STEP),
+    Iterate(STEP, may_go_on=True),
     Emit(STEP, (PROMPT, OTHER_PROMPT), (PROMPT,)),
     Release(MODEL, 3, (PROMPT,)),
 ]
@@ -99,7 +100,8 @@ FACTS: list[list[Any]] = [
     ["refuse", 5, "queue_full", 0.25],
     ["fail", 5, "model_error", "boom"],
     ["closed", ["m", 2, 7]],
-    ["iterate", 10, 3, [7], [[8, 64, 100]], 55],
+    ["iterate", 10, 3, [7], [[8, 64, 100]], 55, False],
+    ["iterate", 10, 3, [7], [[8, 64, 100]], 55, True],
     ["emit", 10, [7, 8], [7]],
     ["release", ["m", 2, 7], 3, [7]],
 ]
