@@ -156,6 +156,6 @@ def _explain(error: Exception) -> str:
         return f"settings file: {error}"
     first = error.errors()[0]
     name = str(first["loc"][0])
-    wanted = " or ".join(one["msg"] for one in error.errors() if one["loc"][0] == name)
+    wanted = " or ".join(one["msg"].removeprefix("Value error, ") for one in error.errors() if one["loc"][0] == name)
     found = "" if name in _SECRETS else f" (found {first['input']!r})"
     return f"setting {name!r}: {wanted}{found}; see `ferry serve --help`"
