@@ -37,12 +37,6 @@ MOST = 0.9
 """No larger share, because clients who wait for each answer before they ask again are only answered sooner by more of it: to
 them every refusal is a request more."""
 
-STUCK_S, PURGE_S, LONGEST_STUCK_S = 0.1, 0.3, 8.0
-"""But for a moment. Where refusals are dear, the largest share may just keep up with who keeps to a rate: then what they have piled up behind
-their connections is never worked off, and every answer stays late. When turns have stayed long for the first time in spite of it, all are refused
-until they are short, for the second time at most. Where that did not help, as with a crowd that waits, it is tried again after twice as long, and so on.
-"""
-
 FIRST_SPELL_S, LONGEST_SPELL_S = 0.5, 8.0
 """After such a time it is seen whether it goes without refusals. Each time it does not, the next try is twice as far away."""
 
@@ -65,15 +59,13 @@ class LoadShedder:
         self._is_in_turn = False
         self._turn_began_at = self._ticked_at = self._busy_s = self._in_turns_s = 0.0
         self._longest = self._turn_s = self._request_s = 0.0
-        self._patience_s = STUCK_S
-        self._stuck_since = self._purge_ends_at = float("-inf")
         self._n_in_turn = 0
         self._least_slo_s = float("inf")
 
     @property
     def retry_after_s(self) -> float:
         """When there may be room for one more."""
-        return self._turn_s / (1 - min(self.share, MOST))
+        return self._turn_s / (1 - self.share)
 
     def sheds(self, slo_s: float) -> bool:
         """Whether the request that was just read, for a model with this SLO, is to be refused."""
@@ -118,21 +110,10 @@ class LoadShedder:
         return request_s * self._n_in_turn
 
     def _control(self, turn: float) -> None:
-        now = self._clock()
-        if now < self._purge_ends_at and turn > WANTED_TURN:
-            return
-        if self._purge_ends_at > float("-inf"):
-            self._patience_s = STUCK_S if turn <= WANTED_TURN else min(LONGEST_STUCK_S, 2 * self._patience_s)
-            self._purge_ends_at, self._stuck_since = float("-inf"), now
         excess = turn / WANTED_TURN - 1
         passed = turn  # a turn's share of the SLO is also how many SLOs passed meanwhile
         self._steady = min(MOST, max(0.0, self._steady + RISE * excess * passed))
         self.share = min(MOST, max(0.0, self._steady + GAIN * excess))
-        if self._steady < MOST or turn < LONG_TURN / 2:
-            self._stuck_since = now
-        elif now - self._stuck_since > self._patience_s:
-            self.share, self._purge_ends_at = 1.0, now + PURGE_S
-            self._spell_ends_at = max(self._spell_ends_at, self._purge_ends_at)
 
     def _tick(self) -> None:
         now, busy_s = self._clock(), self._busy_clock()
@@ -153,7 +134,6 @@ class LoadShedder:
         again = now - self._spell_ends_at < FIRST_SPELL_S
         self._spell_s = min(LONGEST_SPELL_S, 2 * self._spell_s) if again else FIRST_SPELL_S
         if not again:
-            self._steady, self._patience_s = 0.0, STUCK_S
-        self._stuck_since = now
+            self._steady = 0.0
         self.is_overload, self._spell_ends_at = True, now + self._spell_s
         self._control(self._longest)

@@ -16,16 +16,15 @@ GROUP = 64
 
 class LoopWorld:
     """`answer_s` and `refusal_s`: what one of each costs the loop. A client has one request on its way; what else is due waits
-    behind it, where the server does not see it. While it has some `slowness`, all work takes so many times as long. `crowd_s`: what each takes
-    longer in a turn with everybody, whose connections are in no cache; with fewer that much less."""
+    behind it, where the server does not see it. While it has some `slowness`, all work takes so many times as long."""
 
-    def __init__(self, answer_s: float, refusal_s: float, slo_s: float, n_clients: int = 1024, crowd_s: float = 0.0) -> None:
+    def __init__(self, answer_s: float, refusal_s: float, slo_s: float, n_clients: int = 1024) -> None:
         self.now = self.busy_s = 0.0
         self.slowness = 1.0
         self.shedder = LoadShedder(self, lambda: self.now, lambda: self.busy_s)  # type: ignore[arg-type]  # as much of a loop as it asks for
         self.in_time: dict[float, int] = {}
         self.n_late = self.n_refused = 0
-        self._answer_s, self._refusal_s, self._slo_s, self._crowd_s = answer_s, refusal_s, slo_s, crowd_s
+        self._answer_s, self._refusal_s, self._slo_s = answer_s, refusal_s, slo_s
         self._lines: list[deque[float]] = [deque() for _ in range(n_clients)]
         self._is_asking = [False] * n_clients
         self._to_read: deque[tuple[int, float]] = deque()
@@ -82,14 +81,13 @@ class LoopWorld:
         """Read once from everybody who has sent something."""
         requests, taken = list(self._to_read), []
         self._to_read.clear()
-        crowd_s = self._crowd_s * len(requests) / len(self._lines)
         for client, due_at in requests:
             if self.shedder.sheds(self._slo_s):
-                self.work(self._refusal_s + crowd_s)
+                self.work(self._refusal_s)
                 self.n_refused += 1
                 self._ask(client)
                 continue
-            self.work(self._answer_s + crowd_s)
+            self.work(self._answer_s)
             taken.append((client, due_at))
             if len(taken) == GROUP:
                 self._answer(taken)

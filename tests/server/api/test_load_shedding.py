@@ -35,45 +35,11 @@ def test_an_overload_leaves_most_of_the_goodput_and_ends_when_it_ends(factor: fl
 @pytest.mark.parametrize("factor", [1.5, 3.0])
 def test_without_it_nothing_is_left(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_shedding, "MOST", 0.0)
-    monkeypatch.setattr(load_shedding, "STUCK_S", float("inf"))
     world = overloaded(factor, 0.05, seed=1)
     assert world.share_in_time(BEFORE_S + 1, BEFORE_S + OVERLOAD_S) < 0.02
 
 
-@pytest.mark.parametrize(("stuck_s", "least", "most"), [(load_shedding.STUCK_S, 0.36, 0.44), (float("inf"), 0.0, 0.1)])
-def test_what_was_piled_up_is_worked_off_where_refusals_are_dear(
-    stuck_s: float, least: float, most: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A quarter of an answer each: 0.43 of the peak is possible at 3 times the peak."""
-    monkeypatch.setattr(load_shedding, "STUCK_S", stuck_s)
-    answer_s = 126e-6
-    world = LoopWorld(answer_s, 28e-6, 0.05, crowd_s=6e-6)
-    world.play([(0.5 / answer_s, BEFORE_S), (3.0 / answer_s, OVERLOAD_S)], seed=1)
-    assert least <= world.share_in_time(BEFORE_S, BEFORE_S + OVERLOAD_S) <= most
-
-
-def test_a_crowd_that_waits_is_refused_altogether_less_and_less_often() -> None:
-    """It never gets smaller by that."""
-    world = WaitingCrowd(ANSWER_S, REFUSAL_S, 0.05)
-    purges_at: list[float] = []
-    before = 0.0
-
-    def look() -> None:
-        nonlocal before
-        if world.shedder.share == 1.0 > before:
-            purges_at.append(world.now)
-        before = world.shedder.share
-        world.call_later(0.005, look)
-
-    look()
-    world.play([], seed=1, lasts_s=12.0)
-    assert 3 <= len(purges_at) <= 6, "there is time for 24"
-    assert purges_at[-1] - purges_at[-2] > 2 * (purges_at[1] - purges_at[0])
-    assert world.share_in_time(purges_at[-1] + 0.4, 12.0) > 0.4
-
-
-def test_no_more_than_so_many_are_refused_however_many_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_shedding, "STUCK_S", float("inf"))
+def test_no_more_than_so_many_are_refused_however_many_ask() -> None:
     world = LoopWorld(ANSWER_S, REFUSAL_S, 0.02)
     world.play([(20 * PEAK, 1.0)], seed=1)
     assert world.shedder.share == MOST
