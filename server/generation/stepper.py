@@ -7,6 +7,7 @@ whenever it is done and whoever joins or leaves meanwhile: so it may be done bef
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -134,14 +135,12 @@ class Stepper:
 
     def go_on(self) -> None:
         """Decode for those of the last step who want another token. The next step takes what that gives, unless it is of others too."""
-        going = [one for one in self._going if one.request.id in self._residents]
-        if not going or self._ahead is not None:
+        going, self._going = [one for one in self._going if one.request.id in self._residents], []
+        if not going:
             return
         self._close_hole()
-        try:
+        with suppress(BatchError):  # the step that decodes for them will meet it too, and tell
             self._ahead = _Ahead([one.request.id for one in going], self._decode(going))
-        except BatchError:
-            self._going = []  # the step that decodes for them will meet it too, and tell
 
     def _decode(self, residents: Sequence[_Resident]) -> Array:
         """Their next logits, float32 [residents, vocabulary]."""
