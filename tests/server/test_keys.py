@@ -136,7 +136,7 @@ def test_a_load_test_brings_its_key_and_tells_nobody(
     locked: ChildServer, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = locked.port if scheme == "http" else locked.grpc_port
-    flags = ["--url", f"{scheme}://127.0.0.1:{port}", "--model", "affine", "--rate", "50", "--duration", "300ms"]
+    flags = ["--url", f"{scheme}://127.0.0.1:{port}", "--model", "affine", "--closed", "2", "--duration", "300ms"]
     assert ferry_loadtest(*flags) == 1
     assert "the API key is missing" in capsys.readouterr().err
     assert ferry_loadtest(*flags, "--api-key", KEYS[0], "--out", tmp_path) == 0
