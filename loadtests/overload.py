@@ -60,6 +60,7 @@ def overload(server: Child, requests: Sequence[bytes], offer: Offer) -> dict[str
         "latency_ms": quantiles_ms(counted),
         "generator_kept_up": kept.kept_up,
         "generator_late": kept.late,
+        "generator_niceness": loaded.generated.niceness,
         "memory_after": cpu.memory(server.pid).rss,
     }
 

@@ -40,6 +40,7 @@ def result(loaded: Loaded, configuration: Mapping[str, Any]) -> dict[str, Any]:
             "connections": loaded.generated.n_connections,
             "max_connections": loaded.generator.max_connections,
             "clients": loaded.generator.clients.value,
+            "niceness": loaded.generated.niceness,
             "busy_share": loaded.generated.cpu_s / max(1e-9, loaded.generated.wall_s * loaded.generator.processes),
             "cpu_us_per_request": loaded.generated.cpu_s / max(1, len(record.status)) * 1e6,
         },
@@ -113,7 +114,7 @@ def notices(content: Mapping[str, Any], record: Record) -> list[str]:
     if not generator["kept_up"]:
         found.append(
             f"VOID: the generator could not keep up: {generator['late']} of {generator['sent']} requests went out more than "
-            f"{generator['tolerance_s'] * 1e3:g} ms late; it was busy {generator['busy_share']:.0%} of the time, so {_cure(generator['busy_share'])}"
+            f"{generator['tolerance_s'] * 1e3:g} ms late; it was busy {generator['busy_share']:.0%} of the time, so {_cure(generator)}"
         )
     elif generator["late"]:
         found.append(
@@ -133,10 +134,11 @@ def notices(content: Mapping[str, Any], record: Record) -> list[str]:
     return found + _silence(record, content["duration_s"])
 
 
-def _cure(busy_share: float) -> str:
-    if busy_share > _BUSY:
+def _cure(generator: Mapping[str, Any]) -> str:
+    if generator["busy_share"] > _BUSY:
         return "use --processes or a lower rate"
-    return "others on this machine kept it from the processor: stop them, or generate the load elsewhere"
+    first = "" if generator["niceness"] < 0 else ", let it go before them (CAP_SYS_NICE)"
+    return f"others on this machine kept it from the processor: stop them{first}, or generate the load elsewhere"
 
 
 def _silence(record: Record, duration_s: float) -> list[str]:

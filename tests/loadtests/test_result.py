@@ -27,10 +27,10 @@ def record(n: int, *, lag_s: float = 0.0, silent_from: int | None = None) -> Rec
     return ledger.record()
 
 
-def told(one: Record, cpu_s: float = 0.1) -> dict[str, Any]:
+def told(one: Record, cpu_s: float = 0.1, niceness: int = 0) -> dict[str, Any]:
     n = len(one.due_s)
     traffic = Traffic("m", [b""], one.due_s, np.zeros(n, np.int64), 0.05, None)
-    generated = Generated(one, cpu_s, 1, n / 10, interrupted=False)
+    generated = Generated(one, cpu_s, 1, n / 10, interrupted=False, niceness=niceness)
     return result(Loaded([traffic], Generator(1, 10, 5.0), generated, np.zeros(n, np.int64), None, n / 10), {"model": "m"})
 
 
@@ -57,6 +57,13 @@ def test_a_generator_that_was_late_makes_a_run_void_and_says_why(cpu_s: float, c
     assert cure in notice
     assert "VOID" in summary(content)
     assert "notice void" in render(content)
+
+
+@pytest.mark.parametrize(("niceness", "told_so"), [(0, True), (-10, False)])
+def test_a_late_generator_says_that_it_could_go_first_only_where_it_did_not(niceness: int, told_so: bool) -> None:
+    content = told(record(100, lag_s=0.02), 1.0, niceness)
+    assert ("CAP_SYS_NICE" in content["notices"][0]) is told_so
+    assert content["generator"]["niceness"] == niceness
 
 
 def test_a_server_that_goes_away_is_told_with_the_time() -> None:
