@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Generic
 
 from server.core.company import Company
@@ -13,7 +14,7 @@ from server.core.events import Action, Run
 from server.core.floors import Floors
 from server.core.forecast import Forecast
 from server.core.learning import Learning
-from server.core.policy import WINDOW, Choice, choose, is_complete, of_one_priority
+from server.core.policy import WINDOW, Choice, choose, in_time, is_complete, most_rows, of_one_priority
 from server.core.tenant import Tenant, WhyNot
 from server.core.types import Batch, Close, Demand, InferRequest, Limits, Mixing, ModelKey, P, Refusal
 from server.core.waiting import Waiting, WaitingByLength
@@ -141,17 +142,35 @@ class Lane(Tenant[P]):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether a lone newcomer would meet nobody, neither here nor on the device."""
+        """Whether newcomers would meet nobody, neither here nor on the device."""
         return not (self.running or self.waiting or self.draining or self.device.is_shared) and self.instances > 0
 
-    def start_alone(self, request: InferRequest[P], now: float, number: Callable[[], int]) -> Action[P]:
-        """What comes of it then, without a queue to be chosen from."""
-        refusal = self.refusal(request, now)
-        if refusal is not None:
-            return refusal
-        batch = Batch(number(), self.model, (request,), request.rows, request.length, now, Close.IDLE)
+    def start_together(self, requests: Sequence[InferRequest[P]], now: float, number: Callable[[], int]) -> Action[P] | None:
+        """What comes of newcomers then, without a queue to be chosen from, where that is plain: one who is alone, or several that are
+        all in time in one batch. None: it is not, and they had better queue."""
+        if len(requests) == 1:
+            refusal = self.refusal(requests[0], now)
+            if refusal is not None:
+                return refusal
+        else:
+            requests = sorted(requests, key=_deadline_first)
+            if not self._fit_together(requests, now):
+                return None
+        batch = self._batch(requests, now, number(), Close.IDLE)
         self.start(batch)
         return Run(batch)
+
+    def _fit_together(self, requests: Sequence[InferRequest[P]], now: float) -> bool:
+        """Whether the queue would let all of them in, and choose them all: by deadline, which must be their order."""
+        if self.mixing is not Mixing.ANY:
+            return False
+        head, rows = requests[0], sum([request.rows for request in requests])
+        most, _ = most_rows(head, rows, self.limits, self.forecast)
+        if rows > min(most, self.limits.batch_rows, self.limits.queue_rows) or not in_time(
+            head, rows, head.length, self.forecast, now
+        ):
+            return False
+        return all([request.priority == head.priority for request in requests])
 
     def start_next(self, now: float, number: Callable[[], int]) -> list[Action[P]]:
         actions = self.refuse_late(now, at_wakeup=False)
@@ -184,14 +203,16 @@ class Lane(Tenant[P]):
         return actions
 
     def _form(self, choice: Choice, now: float, number: int) -> Batch[P]:
-        requests, close = choice.requests, choice.close
-        self.waiting.take(requests)
-        self._company.left(requests)
-        rows = sum(request.rows for request in requests)
-        length = max(request.length for request in requests)
-        batch = Batch(number, self.model, tuple(requests), rows, length, now, close)
+        self.waiting.take(choice.requests)
+        self._company.left(choice.requests)
+        batch = self._batch(choice.requests, now, number, choice.close)
         self.start(batch)
         return batch
+
+    def _batch(self, requests: Sequence[InferRequest[P]], now: float, number: int, close: Close) -> Batch[P]:
+        rows = sum([request.rows for request in requests])
+        length = max([request.length for request in requests])
+        return Batch(number, self.model, tuple(requests), rows, length, now, close)
 
     def choose(self, start_at: float) -> Choice:
         """The requests for a batch that starts then, none of them when one should be given up; something must wait."""
@@ -363,6 +384,9 @@ class Lane(Tenant[P]):
 
     def _takes_s(self, batch: Batch[P]) -> float:
         return self.forecast.takes_s(batch.rows, batch.length)
+
+
+_deadline_first = attrgetter("deadline_at", "id")
 
 
 def _expected_at(running: _Running[P]) -> float:

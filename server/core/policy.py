@@ -73,9 +73,7 @@ def is_complete(rows: int, close: Close, mixing: Mixing, limits: Limits, n_waiti
 def _fit_in_order(alike: Sequence[InferRequest[P]], limits: Limits, forecast: Forecast, now: float, all_fit: Close) -> Choice:
     """The longest affordable prefix of equal-length requests: the full batch under backlog, else up to the knee."""
     head = alike[0]
-    full = max(min(forecast.full(head.length), limits.batch_rows), head.rows)
-    backlog = sum(request.rows for request in alike) >= full
-    most = full if backlog else max(forecast.knee(head.length), head.rows)
+    most, backlog = most_rows(head, sum(request.rows for request in alike), limits, forecast)
     rows, count, close = head.rows, 1, all_fit
     first = head
     for request in alike[1:]:
@@ -91,6 +89,12 @@ def _fit_in_order(alike: Sequence[InferRequest[P]], limits: Limits, forecast: Fo
     while count > 1 and not in_time(first, rows, head.length, forecast, now):
         rows, count, close = rows - alike[count - 1].rows, count - 1, Close.DEADLINE
     return Choice(alike[:count], close)
+
+
+def most_rows(head: InferRequest[P], n_rows: int, limits: Limits, forecast: Forecast) -> tuple[int, bool]:
+    """How many of `n_rows` rows of one length a batch may have, and whether that is as many as under backlog."""
+    full = max(min(forecast.full(head.length), limits.batch_rows), head.rows)
+    return (full, True) if n_rows >= full else (max(forecast.knee(head.length), head.rows), False)
 
 
 def _fit_by_length(

@@ -7,7 +7,7 @@ batches in lane.py, steps of resident requests in resident_lane.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Generic
 
 from server.core.device import Device
@@ -65,10 +65,7 @@ class Scheduler(Generic[P]):
         """The one entry. Actions come in the order to carry them out: the device is fed before answers are delivered."""
         match event:
             case Submit(model, requests):
-                lane = self._lanes.get(model)
-                if lane is not None and len(requests) == 1 and lane.is_at_rest:
-                    return [lane.start_alone(requests[0], now, self._next_number)]
-                return self._submit(lane or self._residents.get(model), requests, now)
+                return self._submit(model, requests, now)
             case StepDone(batch, began_at):
                 return self._done(batch, began_at, now)
             case IterationDone():
@@ -133,7 +130,15 @@ class Scheduler(Generic[P]):
             wakes += [lane.wake_at for lane in self._residents.values() if lane.waiting]
         return min(wakes, default=None)
 
-    def _submit(self, lane: Tenant[P] | None, requests: Iterable[InferRequest[P]], now: float) -> list[Action[P]]:
+    def _submit(self, model: ModelKey, requests: Sequence[InferRequest[P]], now: float) -> list[Action[P]]:
+        lane = self._lanes.get(model)
+        if lane is not None and lane.is_at_rest:
+            started = lane.start_together(requests, now, self._next_number)
+            if started is not None:
+                return [started]
+        return self._queue(lane or self._residents.get(model), requests, now)
+
+    def _queue(self, lane: Tenant[P] | None, requests: Sequence[InferRequest[P]], now: float) -> list[Action[P]]:
         if lane is None or lane.draining:
             return [Refuse(request, Refusal.DRAINING, None) for request in requests]
         refused: list[Action[P]] = []

@@ -1,13 +1,17 @@
 """Admission, pace, and what a lane remembers of its requests. l(b) = b + 4 ms; a waiting row counts 1.5 ms."""
 
 import math
+from itertools import count
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from server.core.events import Refuse
+from server.core.events import Open, Refuse, Run, Submit
 from server.core.lane import Lane
+from server.core.scheduler import Scheduler
 from server.core.types import Demand, Limits, Mixing
-from tests.server.core.build import MS, Request, batch, costs, ids, lane, request
+from tests.server.core.build import KEY, MS, Request, batch, costs, ids, lane, request
 
 
 def busy_lane(n_waiting: int = 0, queue_rows: int = 100, mixing: Mixing = Mixing.ANY) -> Lane[str]:
@@ -221,3 +225,50 @@ def test_a_suspect_inside_the_window_is_left_out_of_the_batch() -> None:
     one.retry_alone((request(2, 2),))
     choice = one.choose(-1.0)
     assert (ids(choice.requests), choice.close.value) == ([1, 3, 4], "idle")
+
+
+@given(
+    newcomers=st.lists(st.tuples(st.integers(3, 40), st.integers(1, 4), st.integers(0, 1)), min_size=2, max_size=9),
+    alpha_ms=st.sampled_from([0.1, 1.0, 8.0]),
+    pace=st.floats(0.5, 2.0),
+    queue_rows=st.integers(1, 20),
+)
+def test_newcomers_who_meet_nobody_share_the_batch_that_the_queue_would_have_made(
+    newcomers: list[tuple[int, int, int]], alpha_ms: float, pace: float, queue_rows: int
+) -> None:
+    requests = [request(number, deadline, rows, priority=urgency) for number, (deadline, rows, urgency) in enumerate(newcomers)]
+    table = costs(alpha_ms)
+    by_queue: Scheduler[str] = Scheduler()
+    by_queue.handle(Open(KEY, Limits(8, queue_rows), Mixing.ANY, table), 0.0)
+    others = by_queue.lane(KEY)
+    others.start_together = lambda *_: None  # type: ignore[method-assign]  # so that all must queue
+    one = lane(table, queue_rows=queue_rows)
+    for each in (one, others):
+        each.instances = 1
+        for _ in range(4):
+            each.forecast.learn(8, 0, pace * table.batch_s(8, 0))
+    started = one.start_together(requests, 0.0, count(1).__next__)
+    queued = by_queue.handle(Submit(KEY, tuple(requests)), 0.0)
+    if started is not None:
+        (also,) = queued
+        assert isinstance(started, Run)
+        assert isinstance(also, Run)
+        assert (ids(started.batch.requests), started.batch.close) == (ids(also.batch.requests), also.batch.close)
+        assert repr(one) == repr(others)
+
+
+def test_newcomers_need_no_queue_where_they_fit_into_one_batch_in_time() -> None:
+    numbers = count(1).__next__
+    one = lane()
+    one.instances = 1
+    assert one.start_together([request(1, 100), request(2, 10.9)], 0.0, numbers) is not None
+    late, large, mixed = (
+        [request(3), request(4, 5.9)],
+        [request(5, rows=5), request(6, rows=4)],
+        [request(7), request(8, priority=1)],
+    )
+    for newcomers in (late, large, mixed):
+        fresh = lane()
+        fresh.instances = 1
+        assert fresh.start_together(newcomers, 0.0, numbers) is None
+        assert fresh.is_at_rest
