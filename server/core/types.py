@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
+from server.core.value import value
+
 P = TypeVar("P")
 
 
@@ -21,7 +23,7 @@ class ModelKey(NamedTuple):
         return f"{self.name}/{self.version}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@value
 class InferRequest(Generic[P]):
     """One request; equal only to itself. `id` grows with arrival; `length` is the size of the ragged axis (0 without one); the two times
     are absolute monotonic seconds; the answer must leave the scheduler's hands by `deadline_at`. `priority`: lower is more urgent."""
@@ -39,7 +41,7 @@ class InferRequest(Generic[P]):
         return f"<#{self.id} {self.model} {self.rows}x{self.length} by {self.deadline_at:.6f}>"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@value
 class GenerateRequest(InferRequest[P]):
     """A request that stays for many steps: one row, whose `length` is that of its prompt in tokens (at least 1) and whose `deadline_at` is
     that of its first token. It gets at most `new_tokens` (at least 1); whoever runs it says when it has ended."""
@@ -76,7 +78,7 @@ class Close(Enum):
     ALONE = "alone"  # a second try, after the batch it was in failed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@value
 class Batch(Generic[P]):
     """Requests that run together, padded to `length`, on whichever instance comes free first."""
 

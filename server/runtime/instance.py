@@ -6,11 +6,12 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from queue import SimpleQueue
 
 from server.backends.base import Array, BatchError, Session
 from server.core.types import Batch
+from server.core.value import value
 from server.runtime.assemble import Assembler, Part
 from server.runtime.clock import Clock
 from server.runtime.work import Work
@@ -18,7 +19,7 @@ from server.runtime.work import Work
 WorkBatch = Batch[Work]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepResult:
     """What came of a batch: `answers` per request (outputs in order) when `error` is None. Times are absolute seconds."""
 

@@ -125,18 +125,24 @@ class ModelStats:
     def answered(self, requests: Sequence[InferRequest[Any]], step: Step, now: float) -> None:
         """These requests got their answers from `step`. Their payloads say what they were allowed, and how long their arrays were in the making."""
         metrics, began_at = self._metrics, step.began_at
-        latencies_s = [now - request.arrived_at for request in requests]
-        prepared_s = [request.payload.prepared_s for request in requests]
-        queued_s = [began_at - one.arrived_at - made_s for one, made_s in zip(requests, prepared_s, strict=True)]
+        latencies_s, queued_s, made_s, n_late = [], [], 0.0, 0
+        for request in requests:  # one loop: it runs for every request of a server
+            work, arrived_at = request.payload, request.arrived_at
+            latency_s = now - arrived_at
+            latencies_s.append(latency_s)
+            queued_s.append(began_at - arrived_at - work.prepared_s)
+            made_s += work.prepared_s
+            if latency_s > work.allowed_s:
+                n_late += 1
         metrics.request_seconds.observe(latencies_s)
         metrics.queue_seconds.observe(queued_s)
         metrics.window.record(latencies_s, now)
-        if n_late := sum([seconds > request.payload.allowed_s for seconds, request in zip(latencies_s, requests, strict=True)]):
+        if n_late:
             self._n_late += n_late
             metrics.late.inc(n_late)
         self._success.add_all(latencies_s)
         self._queue.add_all(queued_s)
-        self._total.compute_input.seconds += sum(prepared_s)
+        self._total.compute_input.seconds += made_s
         self._add_compute(self._total, step, len(requests))
         metrics.n_in_flight -= len(requests)
         self._last_inference_ms = calendar_ms()
