@@ -12,6 +12,10 @@ HAND_OFF_S = 100e-6
 START_S = 20e-6
 """The same for a brief batch, which the event loop runs itself."""
 
+BOOKS_S = 60e-6
+"""What the loop spends on a batch besides, before it is formed and after it has run. For a brief one that is time in which the next one does not
+run: it makes nobody's batch later, but small batches dearer."""
+
 KNEE = 0.95
 """A batch this close to the best rate is large enough: more rows only add waiting."""
 
@@ -89,7 +93,7 @@ class CostTable:
         batch = [[run_s + (START_S if run_s < brief_s else HAND_OFF_S) for run_s in line] for line in runs]
         guard = [[law.predict_p99(r, n) - law.predict(r, n) for r in rows] for n in lengths]
         row = [min(cost / r for r, cost in zip(rows, line, strict=True)) for line in batch]
-        knee = [targets(line)[0] for line in batch]
+        knee = [targets(line, brief_s)[0] for line in batch]
         rounded = [-(-length // step) for length in range(longest + 1)]
         self.law = law
         self.max_rows = max_rows
@@ -125,8 +129,9 @@ class CostTable:
         return self._batch[length if length < self._longest else -1]
 
 
-def targets(line: Sequence[float]) -> tuple[int, int]:
+def targets(line: Sequence[float], brief_s: float) -> tuple[int, int]:
     """Given the cost of 1, 2, … rows: the fewest that reach the knee, and the fewest that reach practically the best rate."""
-    best = max(rows / cost_s for rows, cost_s in enumerate(line, 1))
-    knee = next(rows for rows, cost_s in enumerate(line, 1) if rows / cost_s >= KNEE * best)
-    return knee, next(rows for rows, cost_s in enumerate(line, 1) if rows / cost_s >= FULL * best)
+    rates = [rows / (cost_s + (BOOKS_S if cost_s < brief_s + START_S else 0.0)) for rows, cost_s in enumerate(line, 1)]
+    best = max(rates)
+    knee = next(rows for rows, rate in enumerate(rates, 1) if rate >= KNEE * best)
+    return knee, next(rows for rows, rate in enumerate(rates, 1) if rate >= FULL * best)

@@ -96,7 +96,7 @@ class Forecast(Pace):
         found = self._targets.get(id(line))  # lengths that are rounded to the same one share it
         if found is None:
             shaped = [cost_s * self._shape_used_for(rows) for rows, cost_s in enumerate(line, 1)]
-            found = self._targets[id(line)] = targets(shaped)
+            found = self._targets[id(line)] = targets(shaped, self.costs.brief_s)
         return found
 
     def learn(self, rows: int, length: int, took_s: float) -> None:

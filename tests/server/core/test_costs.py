@@ -44,7 +44,16 @@ def test_guard_is_how_late_a_slow_run_is() -> None:
 
 
 def test_targets_are_the_knee_and_practically_the_best() -> None:
-    assert targets([5.0, 6.0, 7.0, 8.0]) == (4, 4)
-    assert targets([1.0, 1.9, 2.9, 3.9]) == (1, 2)
-    assert targets([1.0, 2.0, 2.999]) == (1, 1), "what brings next to nothing is not waited for"
-    assert targets([1.0, 1.8, 2.65]) == (2, 3)
+    assert targets([5.0, 6.0, 7.0, 8.0], 0.0) == (4, 4)
+    assert targets([1.0, 1.9, 2.9, 3.9], 0.0) == (1, 2)
+    assert targets([1.0, 2.0, 2.999], 0.0) == (1, 1), "what brings next to nothing is not waited for"
+    assert targets([1.0, 1.8, 2.65], 0.0) == (2, 3)
+
+
+def test_small_brief_batches_are_dearer_than_they_are_long() -> None:
+    """What the loop spends on each of them counts where another batch could run meanwhile: not on a thread of its own."""
+    line = [START_S + rows * 3e-6 for rows in range(1, 33)]
+    best = 32 / line[-1]
+    line += [rows / (0.99 * best) for rows in range(33, 65)]  # as far as the device goes, more rows bring nothing
+    assert targets(line, brief_s=0.0)[1] == 32
+    assert targets(line, brief_s=1e-3)[1] == 64
