@@ -16,6 +16,10 @@ SHAPE_CHANGE = 0.03
 """How far the shape must have moved for the targets to be found anew, with the shape as it is then: whenever they are asked
 for first, they are the same."""
 
+LEVEL_RATE = 0.01
+"""Weight of a batch in the mean shape of those that run. That is kept at 1: ratio and shapes could share what they agree on in many ways, and each
+accident would shift a little of it, until sizes that never ran are believed to take three times as long as they do."""
+
 N_TRIALS = 4
 N_BETWEEN_TRIALS = 64
 """Full batches that are tried under backlog at first, and one after every so many others, whatever is believed of them: what
@@ -30,7 +34,7 @@ class Forecast(Pace):
     """
 
     __slots__ = (
-        "_full_at", "_measured_at", "_n_full", "_places", "_shape", "_shape_used", "_targets", "costs",
+        "_full_at", "_level", "_measured_at", "_n_full", "_places", "_shape", "_shape_used", "_targets", "costs",
     )  # fmt: skip
 
     def __init__(self, costs: CostTable) -> None:
@@ -44,6 +48,7 @@ class Forecast(Pace):
         n_sizes = self._places[-1][0] + 2
         self._shape = [1.0] * n_sizes
         self._shape_used = [1.0] * n_sizes
+        self._level = 1.0
         self._n_full = self._full_at = 0
         self._measured_at = [-SHAPE_MEMORY] * n_sizes
         self._targets: dict[int, tuple[int, int]] = {}
@@ -117,6 +122,9 @@ class Forecast(Pace):
         self._reshape(size, 1 - further, error)
         if further:
             self._reshape(size + 1, further, error)
+        self._level += LEVEL_RATE * (self._shape_of(rows) - self._level)
+        if abs(self._level - 1) > SHAPE_CHANGE:
+            self._settle()
 
     def _reshape(self, size: int, weight: float, error: float) -> None:
         low, high = SHAPE_RATES
@@ -126,6 +134,17 @@ class Forecast(Pace):
         if abs(self._shape[size] - self._shape_used[size]) > SHAPE_CHANGE:
             self._shape_used = list(self._shape)
             self._targets.clear()
+
+    def _settle(self) -> None:
+        """Make the ratio that of the batches that run. Nothing else is expected of them, or of any size that ever ran, by that."""
+        level, self._level = self._level, 1.0
+        self.ratio *= level
+        self._shape = [
+            clamped(shape / level, SHAPE_LIMITS) if at > 0 else shape
+            for shape, at in zip(self._shape, self._measured_at, strict=True)
+        ]
+        self._shape_used = list(self._shape)
+        self._targets.clear()
 
 
 def _place(rows: int) -> tuple[int, float]:

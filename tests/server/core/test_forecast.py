@@ -127,3 +127,27 @@ def test_brief_batches_raise_no_alarm() -> None:
     for _ in range(300):
         forecast.learn(32, 0, 3 * table.batch_s(32, 0))
     assert forecast.drift is Drift.SLOWER
+
+
+@pytest.mark.parametrize("slow_share", [0.0, 0.02, 0.1])
+def test_runs_that_are_slow_by_accident_do_not_part_the_ratio_from_the_shapes(slow_share: float) -> None:
+    """What is believed of sizes that never ran must stay what batches take on the average, and not grow with every accident."""
+    forecast, rnd = Forecast(costs(max_rows=64)), random.Random(1)
+    for _ in range(5000):
+        rows = rnd.choice((8, 16, 16, 16))
+        forecast.learn(rows, 0, forecast.costs.batch_s(rows, 0) * rnd.gauss(1, 0.05) * (8 if rnd.random() < slow_share else 1))
+    mean = 1 + 7 * slow_share
+    assert forecast.ratio_of(64) == pytest.approx(mean, rel=0.25)
+    assert forecast.ratio == pytest.approx(mean, rel=0.25)
+
+
+def test_sizes_that_ran_are_expected_as_before_when_the_ratio_settles() -> None:
+    forecast = Forecast(costs(max_rows=64))
+    for _ in range(100):
+        forecast.learn(4, 0, 2 * forecast.costs.batch_s(4, 0))
+        forecast.learn(32, 0, 0.8 * forecast.costs.batch_s(32, 0))
+    for _ in range(400):  # those that run now are not the usual ones
+        forecast.learn(32, 0, 0.8 * forecast.costs.batch_s(32, 0))
+    assert forecast.ratio == pytest.approx(0.8, rel=0.05)
+    assert forecast.ratio_of(32) == pytest.approx(0.8, rel=0.02)
+    assert forecast.ratio_of(4) == pytest.approx(2.0, rel=0.1)
