@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +14,11 @@ from typing import Any
 from loadtests.errors import ChildFailed
 from loadtests.ledger import Record, interleave
 from loadtests.open_loop import Check, Driven, Plan, drive
+from loadtests.precedence import go_first
 
 _START_DELAY_S = 0.05
 _MOST_LATENCIES = 2_000
 _STOP = "stop"
-_NICENESS = -10
-"""Clients have processors of their own. A generator that shares the server's goes first, where the system lets it: it costs the server
-what it would cost it anyway, but is not late because the server is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +135,6 @@ def _work(pipe: Connection, number: int, address: tuple[str, int], plan: Plan, c
         pipe.send(Tick(number, at_s, few, n_answers, n_ended, n_lost))
         return not pipe.poll()
 
-    pipe.send(_go_first())
+    pipe.send(go_first())
     start_at = pipe.recv()
     pipe.send(drive(address, plan, start_at=start_at, check=check, on_tick=on_tick))
-
-
-def _go_first() -> int:
-    """Before who else wants the processor, if that is allowed. Returns this process's niceness."""
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, min(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    return os.getpriority(os.PRIO_PROCESS, 0)

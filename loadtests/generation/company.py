@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from loadtests.child import HOST, Child
 from loadtests.generation.joining import as_they_come
-from loadtests.generation.scenes import asked, due_s
+from loadtests.generation.scenes import asked, driven, due_s
 from loadtests.generation.streams import Answer, Ask
 from loadtests.generation.work import Work
 from loadtests.lanes import Lane, measure
@@ -79,7 +78,7 @@ def streamed(answers: Sequence[Answer], first_s: float, gap_s: float) -> Streame
 
 
 def _talked(talk: Talk, seed: int) -> Streamed:
-    answers = asyncio.run(as_they_come(talk.ask, asked(talk.work), due_s(talk.work, talk.rate, seed)))
+    answers = driven(as_they_come(talk.ask, asked(talk.work), due_s(talk.work, talk.rate, seed)))
     return streamed(answers, talk.first_s, talk.gap_s)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,9 +15,18 @@ from loadtests.errors import LoadTestError
 from loadtests.generation.joining import Joining, as_they_come, batched_as_they_come, in_batches
 from loadtests.generation.streams import Answer, Ask, Asked, settled
 from loadtests.generation.work import Work
+from loadtests.precedence import going_first
+
+T = TypeVar("T")
 
 _WAIT_S = 1.0
 """Then the long prompt comes: all others have been read for half of that time, and none has ended."""
+
+
+def driven(coming: Coroutine[Any, Any, T]) -> T:
+    """Clients at work, who go before a server on the same machine."""
+    with going_first():
+        return asyncio.run(coming)
 
 
 def asked(work: Work) -> list[Asked]:
@@ -28,7 +38,7 @@ def backlog(ask: Ask, work: Work, joining: Joining, slots: int) -> tuple[float, 
     """Everything asked at once, or in batches of `slots`: seconds until the last answer ended, and the texts, which in static batches
     are longer than what was wanted. Raises LoadTestError when an answer is not a whole one."""
     began_at = time.perf_counter()
-    answers = asyncio.run(in_batches(ask, asked(work), joining, slots))
+    answers = driven(in_batches(ask, asked(work), joining, slots))
     took_s = time.perf_counter() - began_at
     for answer in answers:
         if answer.status != 200 or answer.finish != "length":
@@ -57,7 +67,7 @@ class Pace:
 def arrivals(ask: Ask, work: Work, rate: float, joining: Joining, slots: int, seed: int) -> list[Answer]:
     """Poisson arrivals at so many requests per second. Raises LoadTestError when one is not answered."""
     coming = batched_as_they_come(ask, asked(work), due_s(work, rate, seed), joining, slots)
-    answers = asyncio.run(coming)
+    answers = driven(coming)
     for answer in answers:
         if answer.status != 200:
             raise LoadTestError(f"an answer has status {answer.status}, where nobody should be refused")
@@ -95,7 +105,7 @@ def long_prompt(ask: Ask, rows: Sequence[Asked], long: Asked) -> Gap:
         late = await ask(long)
         return list(await asyncio.gather(*decoding)), late
 
-    answers, late = asyncio.run(both())
+    answers, late = driven(both())
     if refused := [one.status for one in (*answers, late) if one.status != 200]:
         raise LoadTestError(
             f"{len(refused)} requests were not answered, the first with status {refused[0]}: is the machine busy?"
@@ -125,7 +135,7 @@ class Kept:
 
 def overload(ask: Ask, work: Work, rate: float, slo_s: float, gap_s: float, seed: int) -> Kept:
     """Poisson arrivals, whatever the server makes of them. Refusals count as nothing."""
-    answers = asyncio.run(as_they_come(ask, asked(work), due_s(work, rate, seed)))
+    answers = driven(as_they_come(ask, asked(work), due_s(work, rate, seed)))
     served = [(one, n) for one, n in zip(answers, work.new_tokens, strict=True) if one.status == 200]
     refused = [one for one in answers if one.status != 200]
     prompt = [(one, n) for one, n in served if one.first_s <= slo_s]
