@@ -78,7 +78,7 @@ def streamed(answers: Sequence[Answer], first_s: float, gap_s: float) -> Streame
 
 
 def _talked(talk: Talk, seed: int) -> Streamed:
-    answers = driven(as_they_come(talk.ask, asked(talk.work), due_s(talk.work, talk.rate, seed)))
+    answers = driven(as_they_come(talk.ask, asked(talk.work, counts=True), due_s(talk.work, talk.rate, seed)))
     return streamed(answers, talk.first_s, talk.gap_s)
 
 

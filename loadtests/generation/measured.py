@@ -162,7 +162,7 @@ def gap(options: Options, server: Child, per_s: float) -> dict[str, Any]:
     refused: list[str] = []
     for long in longs:
         try:
-            found.append(scenes.long_prompt(asking, scenes.asked(rows), Asked(long, 8)))
+            found.append(scenes.long_prompt(asking, scenes.asked(rows, counts=True), Asked(long, 8)))
         except LoadTestError as error:  # in a slow moment the server rightly takes on fewer than the scene is about
             refused.append(str(error))
         if len(found) == options.rounds:

@@ -29,9 +29,9 @@ def driven(coming: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(coming)
 
 
-def asked(work: Work) -> list[Asked]:
-    """The work as requests."""
-    return [Asked(prompt, n) for prompt, n in zip(work.prompts, work.new_tokens, strict=True)]
+def asked(work: Work, counts: bool = False) -> list[Asked]:
+    """The work as requests. `counts`: where it matters when each token came."""
+    return [Asked(prompt, n, counts) for prompt, n in zip(work.prompts, work.new_tokens, strict=True)]
 
 
 def backlog(ask: Ask, work: Work, joining: Joining, slots: int) -> tuple[float, list[str]]:
@@ -135,7 +135,7 @@ class Kept:
 
 def overload(ask: Ask, work: Work, rate: float, slo_s: float, gap_s: float, seed: int) -> Kept:
     """Poisson arrivals, whatever the server makes of them. Refusals count as nothing."""
-    answers = driven(as_they_come(ask, asked(work), due_s(work, rate, seed)))
+    answers = driven(as_they_come(ask, asked(work, counts=True), due_s(work, rate, seed)))
     served = [(one, n) for one, n in zip(answers, work.new_tokens, strict=True) if one.status == 200]
     refused = [one for one in answers if one.status != 200]
     prompt = [(one, n) for one, n in served if one.first_s <= slo_s]

@@ -20,16 +20,19 @@ _END = b"0\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request: its prompt as ids and how many tokens its answer has, whatever they are."""
+    """One request: its prompt as ids and how many tokens its answer has, whatever they are. `counts`: each event shall say how many tokens
+    there are by now, because one without text of its own (half a character) comes with the next."""
 
     prompt: Sequence[int]
     new_tokens: int
+    counts: bool = False
 
     def body(self, model: str) -> bytes:
         """OpenAI's form, greedy."""
         return orjson.dumps({
             "model": model, "prompt": list(self.prompt), "max_tokens": self.new_tokens, "temperature": 0, "ignore_eos": True,
             "stream": True,
+            **({"stream_options": {"include_usage": True, "continuous_usage_stats": True}} if self.counts else {}),
         })  # fmt: skip
 
 
@@ -37,7 +40,7 @@ class Asked:
 class Answer:
     """What came: status, text, when it was asked and when each event with text came (seconds of `time.perf_counter`).
 
-    `n_said`: characters of the text that had come with each such event.
+    `n_said`: characters of the text that had come with each such event; `n_tokens`: tokens, where that was asked for.
     """
 
     asked_at: float
@@ -45,6 +48,7 @@ class Answer:
     text: str = ""
     token_at: list[float] = field(default_factory=list)
     n_said: list[int] = field(default_factory=list)
+    n_tokens: list[int] = field(default_factory=list)
     finish: str | None = None
     retry_after: str | None = None
 
@@ -55,8 +59,12 @@ class Answer:
 
     @property
     def gaps_s(self) -> list[float]:
-        """Between one event and the next."""
-        return [later - sooner for sooner, later in zip(self.token_at, self.token_at[1:], strict=False)]
+        """Between one event and the next; of one with several tokens, between each of them on the average."""
+        passed = [later - sooner for sooner, later in zip(self.token_at, self.token_at[1:], strict=False)]
+        if len(self.n_tokens) < len(self.token_at):  # the server does not say
+            return passed
+        tokens = [later - sooner for sooner, later in zip(self.n_tokens, self.n_tokens[1:], strict=False)]
+        return [gap_s / max(1, n) for gap_s, n in zip(passed, tokens, strict=True)]
 
     def said_at(self, text: str) -> float:
         """When the whole of `text`, with which it begins, had come."""
@@ -150,6 +158,8 @@ def _note(answer: Answer, at: float, event: dict[str, object]) -> None:
     if choice.get("text") is not None:
         answer.token_at.append(at)
         answer.n_said.append(len(answer.text))
+        if isinstance(usage := event.get("usage"), dict):
+            answer.n_tokens.append(usage["completion_tokens"])
 
 
 Ask = Callable[[Asked], Awaitable[Answer]]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.errors import MalformedReply
-from loadtests.generation.streams import Answer, read
+from loadtests.generation.streams import Answer, Asked, read
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENTS = (
@@ -40,6 +40,24 @@ def test_an_event_counts_from_its_last_byte() -> None:
     answer = read(1.0, [(2.0, first[:-10]), (3.0, first[-10:])])
     assert answer.token_at == [3.0]
     assert answer.first_s == 2.0
+
+
+def test_tokens_without_text_of_their_own_make_no_long_gap() -> None:
+    told = [(1.0, "a", 1), (1.5, "b", 2), (3.5, "\u00e9", 4), (3.5, "", 4)]
+    events = [
+        b'data: {"choices":[{"text":"%s","finish_reason":null}],"usage":{"completion_tokens":%d}}\n\n' % (text.encode(), n)
+        for _, text, n in told
+    ]
+    answer = read(0.0, [(0.5, HEAD), *((at, event) for (at, _, _), event in zip(told, events, strict=True))])
+    assert answer.n_tokens == [1, 2, 4, 4]
+    assert answer.gaps_s == [0.5, 1.0, 0.0]
+    answer.n_tokens.pop()
+    assert answer.gaps_s == [0.5, 2.0, 0.0], "of a server that does not say how many there are"
+
+
+def test_who_counts_tokens_asks_for_their_number() -> None:
+    assert b"usage" not in Asked([1], 2).body("m")
+    assert b'"continuous_usage_stats":true' in Asked([1], 2, counts=True).body("m")
 
 
 def test_a_refusal_has_its_status_and_its_hint() -> None:
