@@ -48,9 +48,9 @@ class Answer:
     text: str = ""
     token_at: list[float] = field(default_factory=list)
     n_said: list[int] = field(default_factory=list)
-    n_tokens: list[int] = field(default_factory=list)
     finish: str | None = None
     retry_after: str | None = None
+    n_tokens: list[int] = field(default_factory=list)
 
     @property
     def first_s(self) -> float:
