@@ -31,8 +31,8 @@ IN_PROCESS = (
     Generator(ENGINE_STATIC, "tests.measure.generation_static", "ferry"),
 )
 ENCODER_SLO_S = 0.05
-_MOST_TRIES = 3
-"""So many times as many long prompts as rounds may be needed."""
+_GAPS, _MOST_TRIES = 3, 3
+"""For each round so many long prompts, as a longest gap scatters more than a rate; and so many times as many may be needed."""
 
 
 def _asking(server: Child, model: str) -> Ask:
@@ -153,7 +153,8 @@ def gap(options: Options, server: Child, per_s: float) -> dict[str, Any]:
     asking = _asking(server, "even")
     work = usual(options.slots - 1, seed=3)
     rows = Work(work.prompts, [LONGEST_ANSWER] * len(work.prompts))
-    n_tries = _MOST_TRIES * options.rounds
+    n_gaps = _GAPS * options.rounds
+    n_tries = _MOST_TRIES * n_gaps
     longs = usual(n_tries, seed=4, prompt=LONG_PROMPT).prompts  # one that came before would not be read again
     for _ in range(2):  # so that it knows its steps on this machine; in a slow moment it may refuse some of these too
         with suppress(LoadTestError):
@@ -165,7 +166,7 @@ def gap(options: Options, server: Child, per_s: float) -> dict[str, Any]:
             found.append(scenes.long_prompt(asking, scenes.asked(rows, counts=True), Asked(long, 8)))
         except LoadTestError as error:  # in a slow moment the server rightly takes on fewer than the scene is about
             refused.append(str(error))
-        if len(found) == options.rounds:
+        if len(found) == n_gaps:
             break
     else:
         raise LoadTestError(f"{len(refused)} of {n_tries} tries failed: {refused[0]}")

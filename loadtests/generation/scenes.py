@@ -24,7 +24,7 @@ _WAIT_S = 1.0
 
 
 def driven(coming: Coroutine[Any, Any, T]) -> T:
-    """Clients at work, who go before a server on the same machine."""
+    """Clients at work whose waits are measured: they go before a server on the same machine."""
     with going_first():
         return asyncio.run(coming)
 
@@ -38,7 +38,7 @@ def backlog(ask: Ask, work: Work, joining: Joining, slots: int) -> tuple[float, 
     """Everything asked at once, or in batches of `slots`: seconds until the last answer ended, and the texts, which in static batches
     are longer than what was wanted. Raises LoadTestError when an answer is not a whole one."""
     began_at = time.perf_counter()
-    answers = driven(in_batches(ask, asked(work), joining, slots))
+    answers = asyncio.run(in_batches(ask, asked(work), joining, slots))
     took_s = time.perf_counter() - began_at
     for answer in answers:
         if answer.status != 200 or answer.finish != "length":
