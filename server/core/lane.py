@@ -162,7 +162,7 @@ class Lane(Tenant[P]):
 
     def _fit_together(self, requests: Sequence[InferRequest[P]], now: float) -> bool:
         """Whether the queue would let all of them in, and choose them all: by deadline, which must be their order."""
-        if self.mixing is not Mixing.ANY:
+        if not requests or self.mixing is not Mixing.ANY:
             return False
         head, rows = requests[0], sum([request.rows for request in requests])
         most, _ = most_rows(head, rows, self.limits, self.forecast)

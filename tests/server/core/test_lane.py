@@ -267,7 +267,7 @@ def test_newcomers_need_no_queue_where_they_fit_into_one_batch_in_time() -> None
         [request(5, rows=5), request(6, rows=4)],
         [request(7), request(8, priority=1)],
     )
-    for newcomers in (late, large, mixed):
+    for newcomers in ([], late, large, mixed):
         fresh = lane()
         fresh.instances = 1
         assert fresh.start_together(newcomers, 0.0, numbers) is None
