@@ -26,6 +26,7 @@ from loadtests.generation.joining import Joining
 from loadtests.generation.options import Options
 from loadtests.generation.programs import GENERATORS, ROOT, environment, forms
 from loadtests.generation.work import usual
+from loadtests.precedence import going_first
 from loadtests.generation_report import KIND, text
 from loadtests.report import write_json
 from loadtests.verdicts import verdict_values
@@ -108,12 +109,15 @@ def run(options: Options) -> Path:
         _publish_decoder(options, made["checkpoint"], repository, "chosen", *PATIENT_S, ["--recipe", str(RECIPE)])
     _publish(options, ENCODER_SOURCE, repository, company.ENCODER, ["--plain", "--slo", f"{measured.ENCODER_SLO_S:g}s"])
     work = usual(options.requests, seed=1)
+    with going_first() as niceness:
+        pass  # as the clients will, where their waits are measured
     content: dict[str, Any] = {
         "kind": KIND,
         **heading("loadtests.bench_generation", sys.argv[1:], asdict(options)),
         "what_is_counted": "tokens of all answers ÷ seconds from the first request to the end of the last answer; other generators in their "
         "own process without a network, ferry over HTTP with every token streamed to a client on the same cores",
         "work": {"requests": options.requests, "tokens": work.n_tokens, "row_step_ceiling": work.ceiling(options.slots)},
+        "clients_niceness": niceness,
         "failed": {},
     }
     port = free_port()

@@ -229,6 +229,7 @@ def told(options: Options, loaded: Loaded, watch: MemoryWatch, peak: float) -> d
         "normal_p99_ms": found.normal_ms,
         "recovered_after_s": found.after_s,
         "generator_kept_up": parts["during"]["generator_kept_up"],
+        "generator_niceness": loaded.generated.niceness,
         "generator_busy": loaded.generated.cpu_s / max(1e-9, loaded.generated.wall_s),
         "phases": parts,
         "time_line": [asdict(step) for step in steps],

@@ -36,7 +36,7 @@ def loaded(served: float) -> tuple[Loaded, MemoryWatch]:
         due_s, due_s, due_s + 0.004, status, np.where(good, 0, 1).astype(np.int16), none.astype(np.bool_), ["", "busy"]
     )
     traffic = Traffic("overload", [b""], due_s, none.astype(np.int64), 0.05)
-    generated = Generated(record, 0.9, 1024, 9.0, False)
+    generated = Generated(record, 0.9, 1024, 9.0, False, niceness=-10)
     watch = MemoryWatch(os.getpid())
     watch.looks = [Look(at / 2, 100 + at) for at in range(18)]
     generator = Generator(1, 1024, 1.0, clients=Clients.INDEPENDENT)
@@ -53,6 +53,7 @@ def test_a_run_is_told_by_phase() -> None:
     assert (phases["before"]["goodput_share"], phases["after"]["goodput_share"]) == (1.0, 1.0)
     assert [phases[name]["most_rss"] for name in ("before", "during", "after")] == [105, 109, 117]
     assert found["generator_busy"] == pytest.approx(0.1)
+    assert found["generator_niceness"] == -10
     assert found["generator_kept_up"]
 
 
