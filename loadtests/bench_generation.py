@@ -26,8 +26,8 @@ from loadtests.generation.joining import Joining
 from loadtests.generation.options import Options
 from loadtests.generation.programs import GENERATORS, ROOT, environment, forms
 from loadtests.generation.work import usual
-from loadtests.precedence import going_first
 from loadtests.generation_report import KIND, text
+from loadtests.precedence import going_first
 from loadtests.report import write_json
 from loadtests.verdicts import verdict_values
 
