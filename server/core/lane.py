@@ -14,7 +14,7 @@ from server.core.events import Action, Run
 from server.core.floors import Floors
 from server.core.forecast import Forecast
 from server.core.learning import Learning
-from server.core.policy import WINDOW, Choice, choose, in_time, is_complete, most_rows, of_one_priority
+from server.core.policy import WINDOW, Choice, behind, choose, in_time, is_complete, most_rows, of_one_priority
 from server.core.tenant import Tenant, WhyNot
 from server.core.types import Batch, Close, Demand, InferRequest, Limits, Mixing, ModelKey, P, Refusal
 from server.core.waiting import Waiting, WaitingByLength
@@ -360,17 +360,15 @@ class Lane(Tenant[P]):
     def predicted_end(self, request: InferRequest[P] | Demand, now: float) -> float:
         """When a newcomer's batch would end: the work before it, shared by all instances, then a batch of its own.
 
-        What is before it is estimated: its share of the queue times the whole, which is exact at the end of the queue. Its
-        batch holds requests already counted as work before it, so only what is missing is added.
+        What is before it is estimated: its share of the queue times the whole, which is exact at the end of the queue.
         """
         share = self.waiting.share_before(request.priority, request.deadline_at)
-        before_s = share * self.waiting.work_s
-        own_s = self.forecast.takes_s(request.rows, request.length)
         if self.mixing is Mixing.ANY:
-            rows = min(int(share * self.waiting.rows) + request.rows, self.limits.batch_rows)
-            own_s = max(own_s, self.forecast.takes_s(rows, request.length))
-            before_s = max(0.0, before_s - (rows - request.rows) * self.forecast.costs.row_s(request.length))
-        end_at = self.free_at(now) + self.planned_s(before_s) + own_s
+            n_before = int(share * self.waiting.rows)
+            before_s, own_s = behind(n_before, request, self.limits, self.forecast, self.instances)
+        else:
+            before_s, own_s = self.planned_s(share * self.waiting.work_s), self.forecast.takes_s(request.rows, request.length)
+        end_at = self.free_at(now) + before_s + own_s
         if self.device.is_shared:
             end_at += self.device.work_before_s(self, request.priority, request.deadline_at, now)
         return end_at

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from server.core.costs import CostTable
 from server.core.forecast import Forecast
-from server.core.types import Close, InferRequest, Limits, Mixing, P
+from server.core.types import Close, Demand, InferRequest, Limits, Mixing, P
 
 WINDOW = 128
 """How many of the most urgent requests are partitioned by length for one batch: bounds the work. In a deep queue a partition serves many
@@ -95,6 +95,24 @@ def most_rows(head: InferRequest[P], n_rows: int, limits: Limits, forecast: Fore
     """How many of `n_rows` rows of one length a batch may have, and whether that is as many as under backlog."""
     full = max(min(forecast.full(head.length), limits.batch_rows), head.rows)
     return (full, True) if n_rows >= full else (max(forecast.knee(head.length), head.rows), False)
+
+
+def behind(
+    n_before: int, request: InferRequest[P] | Demand, limits: Limits, forecast: Forecast, n_instances: int
+) -> tuple[float, float]:
+    """How long a newcomer waits behind so many rows for a batch of its own to begin, and what that batch takes: seconds, where lengths do
+    not matter.
+
+    Nobody overtakes there, so whole batches go before it, and one that waits for such a batch will see its own filled too: to count rows
+    instead of batches would let too many in, who are then given up after they have waited. Who shares a batch must keep the guard.
+    """
+    full = max(min(forecast.full(request.length), limits.batch_rows), request.rows)
+    n_batches, n_beside = divmod(n_before + request.rows - 1, full)
+    if n_batches:
+        before_s = n_batches * forecast.takes_s(full, request.length) / max(1, n_instances)
+        return before_s, forecast.at_most_s(full, request.length)
+    rows = n_beside + 1
+    return 0.0, forecast.takes_s(rows, request.length) if rows == request.rows else forecast.at_most_s(rows, request.length)
 
 
 def _fit_by_length(

@@ -46,7 +46,6 @@ def test_repr_is_one_line() -> None:
         (9.0, 0, 100, "deadline, retry 1.000 ms"),
         (1000.0, 3, 3, "queue_full, retry 9.500 ms"),  # 5 ms and three rows
         (2000.0, 3, 4, "accepted"),
-        (18.6, 8, 100, "accepted"),  # 5 ms, one row that does not fit, a full batch of 12 ms
         (2000.0, 8, 100, "accepted"),
     ],
 )
@@ -66,12 +65,22 @@ def test_a_queue_full_of_the_less_urgent_is_not_full_for_the_more_urgent(priorit
     assert verdict(one.refusal(request(2, 2000.0, rows=2, priority=priority), 0.0)).partition(",")[0] == expected
 
 
-def test_the_end_of_the_queue_is_predicted_in_full_batches() -> None:
+@pytest.mark.parametrize(
+    ("n_waiting", "deadline_ms", "expected"),
+    [
+        (7, 17.1, "accepted"),  # 5 ms, a full batch of 12 ms
+        (7, 16.9, "deadline, retry 0.100 ms"),
+        (8, 29.1, "accepted"),  # a full batch, then one of 12 ms that is full when it is its turn
+        (8, 28.9, "deadline, retry 0.100 ms"),
+        (20, 41.1, "accepted"),
+        (20, 40.9, "deadline, retry 0.100 ms"),
+    ],
+)
+def test_behind_others_the_end_is_predicted_in_whole_batches(n_waiting: int, deadline_ms: float, expected: str) -> None:
     one = busy_lane()
-    for number in range(8):
+    for number in range(n_waiting):
         one.waiting.add(request(100 + number, 10))
-    assert verdict(one.refusal(request(2, 18.6), 0.0)) == "accepted"
-    assert verdict(one.refusal(request(2, 18.4), 0.0)) == "deadline, retry 0.100 ms"
+    assert verdict(one.refusal(request(2, deadline_ms), 0.0)) == expected
 
 
 def test_a_more_urgent_newcomer_does_not_wait_for_the_others() -> None:

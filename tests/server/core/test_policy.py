@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import CostTable
 from server.core.forecast import Forecast
-from server.core.policy import Choice, cheapest_partition, choose, group_of_head
+from server.core.policy import Choice, behind, cheapest_partition, choose, group_of_head
 from server.core.types import Limits, Mixing
 from server.simulation.laws import DEVICE
-from tests.server.core.build import Request, costs, ids, request
+from tests.server.core.build import MS, Request, costs, ids, request
 
 LINEAR = costs(1, 4, max_rows=8)  # l(b) = b + 4 ms: knee 7
 LARGE = costs(1, 4, max_rows=32)  # knee 22
@@ -76,6 +76,28 @@ def test_the_guard_for_a_slow_run_counts() -> None:
     cells = tuple(Cell(rows, 0, 0.004 + rows / 1000, 0.02, 0.006 + rows / 1000 + 0.02, 9, 0) for rows in (1, 2, 4, 8))
     table = CostTable(Profile(DEVICE, Placement(1, 1), cells), 8)
     assert picked(span(1, 6, deadline_ms=20), table) == "1 deadline"
+
+
+@pytest.mark.parametrize(
+    ("n_before", "rows", "n_instances", "slow", "waits_ms", "takes_ms"),
+    [
+        (0, 1, 1, 1.5, 0, 5),  # alone: nobody else's deadline is at stake
+        (3, 1, 1, 1.5, 0, 8 * 1.5),
+        (7, 1, 1, 1.0, 0, 12),
+        (8, 1, 1, 1.0, 12, 12),  # later ones fill the batch
+        (23, 2, 1, 1.0, 36, 12),
+        (23, 2, 2, 1.0, 18, 12),
+        (20, 1, 1, 1.5, 24, 12 * 1.5),
+        (16, 8, 1, 1.0, 24, 12),
+    ],
+)
+def test_behind_so_many_rows_whole_batches_go_first(
+    n_before: int, rows: int, n_instances: int, slow: float, waits_ms: float, takes_ms: float
+) -> None:
+    forecast = Forecast(costs())
+    forecast._slow = slow
+    found = behind(n_before, request(1, rows=rows), Limits(8, 1000), forecast, n_instances)
+    assert found == pytest.approx((waits_ms * MS, takes_ms * MS))
 
 
 def test_a_head_that_would_shrink_the_batch_is_given_up() -> None:
