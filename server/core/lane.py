@@ -363,11 +363,8 @@ class Lane(Tenant[P]):
         What is before it is estimated: its share of the queue times the whole, which is exact at the end of the queue.
         """
         share = self.waiting.share_before(request.priority, request.deadline_at)
-        if self.mixing is Mixing.ANY:
-            n_before = int(share * self.waiting.rows)
-            before_s, own_s = behind(n_before, request, self.limits, self.forecast, self.instances)
-        else:
-            before_s, own_s = self.planned_s(share * self.waiting.work_s), self.forecast.takes_s(request.rows, request.length)
+        rows, work_s = int(share * self.waiting.rows), share * self.waiting.work_s
+        before_s, own_s = behind(rows, work_s, request, self.mixing, self.limits, self.forecast, self.instances)
         end_at = self.free_at(now) + before_s + own_s
         if self.device.is_shared:
             end_at += self.device.work_before_s(self, request.priority, request.deadline_at, now)

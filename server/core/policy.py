@@ -19,6 +19,10 @@ batches, so it is made from more."""
 KEEP = 0.98
 """A head is kept while the batch that its deadline allows has this share of the best rate that is possible without it."""
 
+OVERTAKEN = 1.5
+"""Where lengths decide who joins a batch, a newcomer is reckoned to wait for so many times the work before it: others overtake. With groups of k
+from the more urgent half of a queue, those of its first kth wait for up to 1 + (1 - 1 / k) / 2 times."""
+
 
 class Choice(NamedTuple):
     """Requests to run together, and why no more of them. Without requests: give `burden` up and choose again."""
@@ -98,19 +102,20 @@ def most_rows(head: InferRequest[P], n_rows: int, limits: Limits, forecast: Fore
 
 
 def behind(
-    n_before: int, request: InferRequest[P] | Demand, limits: Limits, forecast: Forecast, n_instances: int
-) -> tuple[float, float]:
-    """How long a newcomer waits behind so many rows for a batch of its own to begin, and what that batch takes: seconds, where lengths do
-    not matter.
+    n_rows: int, work_s: float, request: InferRequest[P] | Demand, mixing: Mixing, limits: Limits, forecast: Forecast, n_instances: int
+) -> tuple[float, float]:  # fmt: skip
+    """How many seconds a newcomer waits behind so many rows, or so much work of one instance, until its own batch begins; and what that takes.
 
-    Nobody overtakes there, so whole batches go before it, and one that waits for such a batch will see its own filled too: to count rows
-    instead of batches would let too many in, who are then given up after they have waited. Who shares a batch must keep the guard.
+    Where any may share a batch nobody overtakes, so whole batches go before it, and one that waits for such a batch will see its own filled
+    too: to count rows instead of batches would let too many in, who are given up after they have waited. Who shares a batch keeps the guard.
     """
+    instances = max(1, n_instances)
+    if mixing is not Mixing.ANY:
+        return OVERTAKEN * forecast.ratio * work_s / instances, forecast.takes_s(request.rows, request.length)
     full = max(min(forecast.full(request.length), limits.batch_rows), request.rows)
-    n_batches, n_beside = divmod(n_before + request.rows - 1, full)
+    n_batches, n_beside = divmod(n_rows + request.rows - 1, full)
     if n_batches:
-        before_s = n_batches * forecast.takes_s(full, request.length) / max(1, n_instances)
-        return before_s, forecast.at_most_s(full, request.length)
+        return n_batches * forecast.takes_s(full, request.length) / instances, forecast.at_most_s(full, request.length)
     rows = n_beside + 1
     return 0.0, forecast.takes_s(rows, request.length) if rows == request.rows else forecast.at_most_s(rows, request.length)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from server.core.events import Open, Refuse, Run, Submit
 from server.core.lane import Lane
+from server.core.policy import OVERTAKEN
 from server.core.scheduler import Scheduler
 from server.core.types import Demand, Limits, Mixing
 from tests.server.core.build import KEY, MS, Request, batch, costs, ids, lane, request
@@ -120,7 +121,7 @@ def test_lengths_are_predicted_without_company() -> None:
     one.instances = 1
     one.start(batch(request(1, length=100)))
     one.waiting.add(request(2, 4, length=100))
-    predicted_ms = 2 + table.row_s(100) / MS + 1.1  # the running batch, the row that waits, a batch of its own
+    predicted_ms = 2 + OVERTAKEN * table.row_s(100) / MS + 1.1  # the running batch, the row that waits, a batch of its own
     assert verdict(one.refusal(request(3, predicted_ms + 0.001, length=10), 0.0)) == "accepted"
     assert verdict(one.refusal(request(3, predicted_ms - 0.1, length=10), 0.0)) == "deadline, retry 0.100 ms"
 

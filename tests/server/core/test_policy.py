@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import CostTable
 from server.core.forecast import Forecast
-from server.core.policy import Choice, behind, cheapest_partition, choose, group_of_head
+from server.core.policy import OVERTAKEN, Choice, behind, cheapest_partition, choose, group_of_head
 from server.core.types import Limits, Mixing
 from server.simulation.laws import DEVICE
 from tests.server.core.build import MS, Request, costs, ids, request
@@ -96,8 +96,15 @@ def test_behind_so_many_rows_whole_batches_go_first(
 ) -> None:
     forecast = Forecast(costs())
     forecast._slow = slow
-    found = behind(n_before, request(1, rows=rows), Limits(8, 1000), forecast, n_instances)
+    found = behind(n_before, 1e9, request(1, rows=rows), Mixing.ANY, Limits(8, 1000), forecast, n_instances)
     assert found == pytest.approx((waits_ms * MS, takes_ms * MS))
+
+
+def test_where_others_overtake_the_work_before_counts_more_than_once() -> None:
+    forecast = Forecast(TOKENS)
+    forecast.ratio = 2.0
+    found = behind(99, 0.010, request(1, length=100), Mixing.PADDED, Limits(8, 1000), forecast, 2)
+    assert found == pytest.approx((OVERTAKEN * 2 * 0.010 / 2, 2 * TOKENS.batch_s(1, 100)))
 
 
 def test_a_head_that_would_shrink_the_batch_is_given_up() -> None:
