@@ -143,7 +143,7 @@ def measured(options: Options, one: Subject) -> Measured:
             offline.append(one.offline(options.offline_s))
             for factor in FACTORS:
                 offer = Offer(factor * found.rate, slo_s, _load_s(options, slo_s), seed)
-                loads[factor].append(overload(server, one.requests, offer))
+                loads[factor].append(overload(server, one.requests, offer, one.work))
             _say(f"{one.name}: round {seed + 1}/{options.rounds}")
     return Measured(one, slo_s, offline, found, loads)
 
@@ -192,9 +192,24 @@ def verdicts(one: Measured) -> list[Verdict]:
     for factor in FACTORS[1:]:
         kept = [Round(load["goodput_per_s"] / found.peak_per_s, load["generator_kept_up"]) for load in one.loads[factor]]
         told.append(over_rounds(f"{name}: goodput at {factor:g} x / peak", kept, Side.AT_LEAST, _LEAST_GOODPUT))
+    if one.subject.work:
+        told += _by_work(one, found)
     for factor, loads in one.loads.items():
         p99 = [Round(_of_slo(load["latency_ms"]["p99"], one.slo_s), load["generator_kept_up"]) for load in loads]
         told.append(over_rounds(f"{name}: p99 of the answered / SLO, at {factor:g} x", p99, Side.AT_MOST, 1.0))
+    return told
+
+
+def _by_work(one: Measured, found: Summary) -> list[Verdict]:
+    """The same goodput in mean requests' worth of work: who answers more of the short ones answers more, and does not do more."""
+    done = {factor: [load["work_in_slo_per_s"] for load in counting(one.loads[factor])] for factor in FACTORS[1:]}
+    peak = max([found.capacity_per_s, *(statistics.median(some) for some in done.values() if some)])
+    told = []
+    for factor in FACTORS[1:]:
+        kept = [Round(load["work_in_slo_per_s"] / peak, load["generator_kept_up"]) for load in one.loads[factor]]
+        told.append(
+            over_rounds(f"{one.subject.name}: work in time at {factor:g} x / peak", kept, Side.AT_LEAST, _LEAST_GOODPUT)
+        )
     return told
 
 

@@ -18,6 +18,9 @@ from loadtests.tally import Tally, part, punctuality, quantiles_ms, tally, toler
 _SETTLE = 0.25
 """The first part of a load is not counted: queues that grow for ever begin empty."""
 
+_WAITED = 0.25
+"""Who is refused later than this share of the objective after it was due has waited for nothing."""
+
 _CONNECTIONS = 1024
 _LEAST_TIMEOUT_S = 2.0
 _TIMEOUT_SLOS = 4
@@ -33,8 +36,10 @@ class Offer:
     seed: int
 
 
-def overload(server: Child, requests: Sequence[bytes], offer: Offer) -> dict[str, Any]:
-    """Make an offer; its figures leave the first quarter out. Raises CannotConnect, ChildFailed."""
+def overload(server: Child, requests: Sequence[bytes], offer: Offer, work: Sequence[float] = ()) -> dict[str, Any]:
+    """Make an offer; its figures leave the first quarter out. `work`: what each of `requests` asks of the device, as a multiple of the
+    mean; empty where all are alike. Raises CannotConnect, ChildFailed.
+    """
     due_s = schedule(Steady(), Spacing.POISSON, offer.rate, offer.duration_s, offer.seed)
     which = np.arange(len(due_s), dtype=np.int64) % len(requests)
     traffic = Traffic("overload", requests, due_s, which, offer.slo_s)
@@ -49,14 +54,21 @@ def overload(server: Child, requests: Sequence[bytes], offer: Offer) -> dict[str
     if loaded.generated.interrupted:
         raise KeyboardInterrupt  # half a load is no figure
     record = loaded.record(0)
-    counted = part(record, record.due_s >= _SETTLE * offer.duration_s)
+    is_counted = record.due_s >= _SETTLE * offer.duration_s
+    counted, counted_s = part(record, is_counted), (1 - _SETTLE) * offer.duration_s
     counts = tally(counted, offer.slo_s)
+    in_slo, refused = (
+        (counted.status == 200) & (counted.latency_s <= offer.slo_s),
+        (counted.status > 0) & (counted.status != 200),
+    )
     kept = punctuality(counted, tolerance_s(offer.slo_s))
     return {
         "offered_per_s": offer.rate,
-        "sent_per_s": kept.sent / ((1 - _SETTLE) * offer.duration_s),
-        "goodput_per_s": counts.in_slo / ((1 - _SETTLE) * offer.duration_s),
+        "sent_per_s": kept.sent / counted_s,
+        "goodput_per_s": counts.in_slo / counted_s,
+        "work_in_slo_per_s": float(np.asarray(work or [1.0] * len(requests))[which[is_counted][in_slo]].sum()) / counted_s,
         **shares(counts),
+        "refused_after_waiting": int((refused & (counted.latency_s > _WAITED * offer.slo_s)).sum()),
         "latency_ms": quantiles_ms(counted),
         "generator_kept_up": kept.kept_up,
         "generator_late": kept.late,

@@ -32,6 +32,10 @@ class Cells:
         lengths, values = zip(*column, strict=True)
         return float(np.interp(length, lengths, values))
 
+    def row_s(self, length: float) -> float:
+        """Least seconds per row at a length: of the batch size that is best there."""
+        return min(self.batch_s(rows, length) / rows for rows in {rows for rows, _ in self.seconds})
+
 
 def manifest(version: Path) -> dict[str, Any]:
     """What `manifest.json` in a version's folder says. Raises MissingData."""

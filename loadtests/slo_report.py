@@ -65,7 +65,7 @@ def _slo(content: Content) -> Cells:
     factors = list(next(iter(content["subjects"].values()))["loads"])
     header = ["model", "SLO ms", "offline/s", "capacity/s"]
     header += [f"in time/s at {factor} x" for factor in factors] + [f"p99 ms at {factor} x" for factor in factors]
-    header += [f"refused at {factor} x" for factor in factors] + ["void"]
+    header += [f"refused at {factor} x" for factor in factors] + ["of them after waiting", "void"]
     cells = []
     for name, one in content["subjects"].items():
         told, loads = one["summary"], one["loads"]
@@ -74,9 +74,17 @@ def _slo(content: Content) -> Cells:
             *(number(told["goodput_per_s"][factor], 1) for factor in factors),
             *(number(told["p99_ms"][factor], 1) for factor in factors),
             *(_share(sum(load["refused"] for load in loads[factor]), sum(load["scheduled"] for load in loads[factor])) for factor in factors),
+            _after_waiting([load for some in loads.values() for load in some]),
             _void([load for some in loads.values() for load in some]),
         ])  # fmt: skip
     return header, cells
+
+
+def _after_waiting(loads: Sequence[Mapping[str, Any]]) -> str:
+    """Of those refused, who had waited for a quarter of the objective by then; results of before that was counted say nothing."""
+    if not all("refused_after_waiting" in load for load in loads):
+        return ""
+    return _share(sum(load["refused_after_waiting"] for load in loads), sum(load["refused"] for load in loads))
 
 
 def _overload(content: Content) -> Cells:
@@ -126,6 +134,11 @@ _CELLS: Mapping[str, Callable[[Content], Cells]] = {"slo": _slo, "overload": _ov
 
 def _notes(content: Content) -> list[str]:
     """What a reader must know before the figures of this kind."""
+    if content["kind"] == "slo":
+        return [
+            "Beyond capacity less time is left for whatever takes long, so more of the short sentences are answered: the goodput in requests grows with the "
+            "overload. Work in time counts each answer by what its length costs, in requests of the mean cost."
+        ]
     if content["kind"] == "overload":
         loop = content["closed_loop"]
         return [

@@ -16,7 +16,7 @@ from loadtests.child import HOST, Child, free_port, running
 from loadtests.errors import BadInput
 from loadtests.paced import Pace
 from loadtests.peers import models
-from loadtests.published import cells, copy_of, mean_length
+from loadtests.published import Cells, cells, copy_of, mean_length
 from loadtests.wire import infer_request
 
 PACED = "paced"
@@ -45,6 +45,8 @@ class Subject:
     offline: Callable[[float], float]
     least_share: float
     told: Mapping[str, Any]
+    work: Sequence[float] = ()
+    """What each request asks of the device, as a multiple of the mean; empty where all are alike."""
 
     @contextmanager
     def served(self, command: str, slo_s: float) -> Iterator[Child]:
@@ -95,7 +97,16 @@ def _real(name: str, repository: Path, n_texts: int) -> Subject:
         lambda seconds: in_process.rate(best, seconds),
         _LEAST_REAL,
         told,
+        _work(profile, model.lengths),
     )
+
+
+def _work(profile: Cells, lengths: Sequence[int]) -> Sequence[float]:
+    """Of requests of one row each, by their lengths."""
+    if len(set(lengths)) < 2:
+        return ()
+    costs = [profile.row_s(length) for length in lengths]
+    return [cost / float(np.mean(costs)) for cost in costs]
 
 
 def _paced_flags(slo_s: float) -> list[str]:

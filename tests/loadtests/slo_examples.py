@@ -17,7 +17,7 @@ def load(goodput_per_s: float, p99_ms: float | None, refused: int = 0, kept_up: 
     """One load at a fixed rate."""
     return {
         "goodput_per_s": goodput_per_s, "latency_ms": {"p99": p99_ms}, "refused": refused, "scheduled": 1000, "generator_late": 3,
-        "generator_kept_up": kept_up,
+        "generator_kept_up": kept_up, "work_in_slo_per_s": 0.9 * goodput_per_s, "refused_after_waiting": refused // 10,
     }  # fmt: skip
 
 

@@ -55,6 +55,15 @@ def test_a_goodput_above_the_capacity_is_the_peak() -> None:
     assert not told[-1].holds
 
 
+def test_requests_of_unequal_work_are_judged_by_their_work_as_well() -> None:
+    one = measured(FOUND, {1.0: [95.0], 2.0: [80.0], 4.0: [120.0]})  # of which 72 and 108 mean requests' worth
+    told = {v.figure: v for v in verdicts(replace(one, subject=replace(one.subject, work=(0.5, 1.5))))}
+    assert told["m: goodput at 2 x / peak"].found == pytest.approx(80 / 120)
+    assert told["m: work in time at 2 x / peak"].found == pytest.approx(72 / 108)
+    assert told["m: work in time at 4 x / peak"].found == 1.0
+    assert not any("work" in v.figure for v in verdicts(one)), "where all are alike it is the same"
+
+
 def test_without_a_capacity_every_claim_misses() -> None:
     one = measured(replace(FOUND, rate=0.0, best=None), {factor: [] for factor in FACTORS})
     assert not any(v.holds for v in verdicts(one))
@@ -88,6 +97,7 @@ def test_a_published_subject_is_measured_by_its_own_profile(tmp_path: Path, monk
     assert (found.batch_s, found.told["batch"], found.told["tensors"]) == (0.25, 16, "JSON")
     assert found.offline(0.001) > 0
     assert found.version == version
+    assert found.work == (), "no lengths"
 
 
 def test_an_unknown_model_is_refused() -> None:
@@ -110,7 +120,7 @@ def test_a_whole_run_writes_what_the_report_reads(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = serve(lambda number, whole: [OK]).port
-    here = Here("m", None, [request(b"a")], 0.005, lambda seconds: 100.0, 0.9, {"batch": 8}, port)
+    here = Here("m", None, [request(b"a")], 0.005, lambda seconds: 100.0, 0.9, {"batch": 8}, port=port)
     monkeypatch.setattr(bench_slo, "subject", lambda name, repository, n_texts: here)
     monkeypatch.setattr(bench_slo, "find_capacity", lambda *_, **__: FOUND)
     assert bench_slo.main(["--models", "m", "--rounds", "1", "--load-s", "0.2", "--out", str(tmp_path)]) == 0

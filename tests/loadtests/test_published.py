@@ -26,6 +26,7 @@ def test_a_profile_tells_what_a_batch_takes_at_any_length(tmp_path: Path) -> Non
     assert found.batch_s(8, 10) == pytest.approx(0.08)
     assert found.batch_s(8, 20) == pytest.approx(0.16)
     assert Cells({(16, 0): 0.5}).batch_s(16, 0.0) == 0.5
+    assert Cells({(1, 0): 0.2, (8, 0): 0.8, (16, 0): 2.0}).row_s(0) == pytest.approx(0.1), "of the best batch size"
 
 
 def test_of_several_placements_the_first_tells(tmp_path: Path) -> None:

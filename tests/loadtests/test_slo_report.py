@@ -34,7 +34,7 @@ def test_a_section_has_the_command_the_machine_one_table_of_figures_and_one_of_c
 
 
 def test_a_model_is_one_line_with_all_its_loads() -> None:
-    assert "| m | 50 | 110.0 | 100.0 | 99.0 | 98.0 | 96.0 | 40.0 | 45.0 | - | 0% | 50% | 75% |  |" in slo_report.section(
+    assert "| m | 50 | 110.0 | 100.0 | 99.0 | 98.0 | 96.0 | 40.0 | 45.0 | - | 0% | 50% | 75% | 10% |  |" in slo_report.section(
         contents()["slo"], "f"
     )
 
