@@ -22,8 +22,9 @@ accident would shift a little of it, until sizes that never ran are believed to 
 
 N_TRIALS = 4
 N_BETWEEN_TRIALS = 64
-"""Full batches that are tried under backlog at first, and one after every so many others, whatever is believed of them: what
-is believed may be wrong about just these."""
+"""Batches larger than the best size that are tried under backlog at first, and one after every so many times the rows of a full one, whatever is
+believed of them: what is believed may be wrong about just these. They are as large as deadlines allow, so one that is not full counts as well:
+where none can be full, all would be trials for ever."""
 
 
 class Forecast(Pace):
@@ -34,7 +35,7 @@ class Forecast(Pace):
     """
 
     __slots__ = (
-        "_full_at", "_level", "_measured_at", "_n_full", "_places", "_shape", "_shape_used", "_targets", "costs",
+        "_level", "_measured_at", "_n_rows", "_n_tried", "_places", "_shape", "_shape_used", "_targets", "costs",
     )  # fmt: skip
 
     def __init__(self, costs: CostTable) -> None:
@@ -49,7 +50,7 @@ class Forecast(Pace):
         self._shape = [1.0] * n_sizes
         self._shape_used = [1.0] * n_sizes
         self._level = 1.0
-        self._n_full = self._full_at = 0
+        self._n_tried = self._n_rows = 0
         self._measured_at = [-SHAPE_MEMORY] * n_sizes
         self._targets: dict[int, tuple[int, int]] = {}
 
@@ -90,11 +91,15 @@ class Forecast(Pace):
         """Fewest rows that reach 95 % of the best rate at this length."""
         return self._target(length)[0]
 
-    def full(self, length: int) -> int:
-        """Fewest rows that reach practically the best rate at this length: the target under backlog."""
-        if self._n_full < N_TRIALS or self._n - self._full_at > N_BETWEEN_TRIALS:
-            return self.costs.max_rows
+    def best(self, length: int) -> int:
+        """Fewest rows that reach practically the best rate at this length."""
         return self._target(length)[1]
+
+    def full(self, length: int) -> int:
+        """The target under backlog: the best size, or the largest while that is to be tried."""
+        if self._n_tried < N_TRIALS or self._n_rows > N_BETWEEN_TRIALS * self.costs.max_rows:
+            return self.costs.max_rows
+        return self.best(length)
 
     def _target(self, length: int) -> tuple[int, int]:
         line = self.costs.line(length)
@@ -112,8 +117,9 @@ class Forecast(Pace):
             self._remember(took_s / (predicted_s * self.ratio * shape), measured)
         ratio = clamped(measured, RATIO_LIMITS)
         self._n += 1
-        if rows == self.costs.max_rows:
-            self._n_full, self._full_at = self._n_full + 1, self._n
+        self._n_rows += rows
+        if rows == self.costs.max_rows or rows > self.best(length):
+            self._n_tried, self._n_rows = self._n_tried + 1, 0
         self.ratio += max(RATE, 1 / self._n) * (ratio / shape - self.ratio)
         if not self.costs.is_brief(rows, length):  # those say more about the event loop than about the device
             self._trend += DRIFT_RATE * (ratio - self._trend)

@@ -112,7 +112,7 @@ def behind(
     instances = max(1, n_instances)
     if mixing is not Mixing.ANY:
         return OVERTAKEN * forecast.ratio * work_s / instances, forecast.takes_s(request.rows, request.length)
-    full = max(min(forecast.full(request.length), limits.batch_rows), request.rows)
+    full = max(min(forecast.best(request.length), limits.batch_rows), request.rows)
     n_batches, n_beside = divmod(n_rows + request.rows - 1, full)
     if n_batches:
         return n_batches * forecast.takes_s(full, request.length) / instances, forecast.at_most_s(full, request.length)

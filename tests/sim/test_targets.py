@@ -201,6 +201,23 @@ def test_4_a_model_without_a_profile_learns(
     assert learnt >= 0.97 * known
 
 
+DEARER = CostTable(Profile(DEVICE, Placement(1, 1), tuple(
+    Cell(rows, 0, time_s, 1.03 * time_s, 1.05 * time_s, 1, 0) for rows in (1, 2, 4, 8, 16, 32) for time_s in [0.002 + 0.01 * rows ** 1.2]
+)), ROWS)  # fmt: skip
+"""A row costs more the more there are in a batch, as with images that do not fit the caches: two at a time are best, a full one takes 640 ms."""
+
+
+@pytest.mark.parametrize("slo_s", [0.3, 0.5, 1.0, 3.0])
+def test_4_batches_that_only_cost_are_not_made_whatever_the_slo(slo_s: float) -> None:
+    """Where a full batch never fits the SLO, the largest that did was run for ever: 0.7 of the peak."""
+    peak = 1 / DEARER.row_s(0)
+    for load, least in ((0.93, 0.99 * 0.93), (2.0, 0.95)):
+        rnd = random.Random(1)
+        requests = ask(poisson_times(load * peak, int(100 * load * peak), rnd), rnd, slo_s)
+        tally = serve(requests, Served(DEARER, ahead=1, truth=steady(NOISE, rnd)))
+        assert tally.goodput() >= least * peak, f"at {load} x"
+
+
 @pytest.mark.parametrize("slower", [3.0, 10.0])
 def test_4_a_bad_moment_at_the_start_locks_nobody_out(slower: float) -> None:
     """The first batches take many times as long, and more than the SLO: that is learnt, and unlearnt."""

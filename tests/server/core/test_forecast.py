@@ -6,7 +6,7 @@ import pytest
 
 from server.contract.profile import Cell, Placement, Profile
 from server.core.costs import CostTable
-from server.core.forecast import N_TRIALS, Forecast
+from server.core.forecast import N_BETWEEN_TRIALS, N_TRIALS, Forecast
 from server.core.pace import N_ENOUGH, N_RECENT, N_SETTLED, RATIO_LIMITS
 from server.core.types import Drift
 from server.simulation.laws import DEVICE, linear_costs, linear_profile
@@ -94,6 +94,28 @@ def test_full_batches_are_tried_before_the_profile_is_believed_that_they_bring_n
     flat = linear_costs(0.01, 0.0002, 8)
     assert Forecast(flat).full(0) == 8
     assert taught(flat, (8, 1.0), times=N_TRIALS).full(0) < 8
+
+
+WORSE = CostTable(
+    Profile(DEVICE, Placement(1, 1), tuple(Cell(rows, 0, 0.01 * rows**1.2, 0.02, 0.02, 1, 0) for rows in (1, 2, 4, 8))), 8
+)
+"""A row costs more the more there are in a batch."""
+
+
+def test_a_trial_that_deadlines_cut_is_one_too() -> None:
+    """Else a model whose full batch never fits its SLO runs the largest that does, for ever."""
+    assert Forecast(WORSE).full(0) == 8
+    assert Forecast(WORSE).best(0) == taught(WORSE, (5, 1.0), times=N_TRIALS).full(0) == 1
+    assert taught(WORSE, (1, 1.0), times=100).full(0) == 8, "not tried yet"
+
+
+def test_trials_are_as_rare_where_small_batches_are_best() -> None:
+    forecast = taught(WORSE, (8, 1.0), times=N_TRIALS)
+    n = 0
+    while forecast.full(0) < 8:
+        forecast.learn(1, 0, WORSE.batch_s(1, 0))
+        n += 1
+    assert n == 8 * N_BETWEEN_TRIALS + 1
 
 
 def test_targets_follow_what_is_measured_of_the_sizes() -> None:
