@@ -111,7 +111,8 @@ def behind(
     """
     instances = max(1, n_instances)
     if mixing is not Mixing.ANY:
-        return OVERTAKEN * forecast.ratio * work_s / instances, forecast.takes_s(request.rows, request.length)
+        times = OVERTAKEN if limits.batch_rows > 1 else 1.0  # alone all go in order
+        return times * forecast.ratio * work_s / instances, forecast.takes_s(request.rows, request.length)
     full = max(min(forecast.best(request.length), limits.batch_rows), request.rows)
     n_batches, n_beside = divmod(n_rows + request.rows - 1, full)
     if n_batches:

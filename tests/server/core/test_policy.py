@@ -105,6 +105,8 @@ def test_where_others_overtake_the_work_before_counts_more_than_once() -> None:
     forecast.ratio = 2.0
     found = behind(99, 0.010, request(1, length=100), Mixing.PADDED, Limits(8, 1000), forecast, 2)
     assert found == pytest.approx((OVERTAKEN * 2 * 0.010 / 2, 2 * TOKENS.batch_s(1, 100)))
+    found = behind(99, 0.010, request(1, length=100), Mixing.PADDED, Limits(1, 1000), forecast, 2)
+    assert found == pytest.approx((2 * 0.010 / 2, 2 * TOKENS.batch_s(1, 100))), "nobody overtakes where none share"
 
 
 def test_a_head_that_would_shrink_the_batch_is_given_up() -> None:
